@@ -1,0 +1,117 @@
+//! Containers: processes with a file system in a sandbox.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use wherry_model::Timestamp;
+
+use crate::{ContainerId, Labels, SandboxId};
+
+/// A folder or file of the machine that the container sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Path on the machine; must exist.
+    pub host_path: PathBuf,
+    /// Absolute path inside.
+    pub container_path: PathBuf,
+    /// Whether writing is refused.
+    pub read_only: bool,
+}
+
+/// What a container is to be. (`name`, `attempt`) is its unique key in the sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerConfig {
+    /// Name, unique in the instance.
+    pub name: String,
+    /// Counts runs of the same container.
+    pub attempt: u32,
+    /// Reference of an image that is on this machine, best [`crate::PulledImage::pinned_reference`].
+    pub image: String,
+    /// Replaces the image's entry point when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments when not empty.
+    pub args: Vec<String>,
+    /// Replaces the image's working folder.
+    pub working_dir: Option<String>,
+    /// Environment, in addition to the image's.
+    pub env: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: Labels,
+    /// Annotations, kept by the engine, not selectable.
+    pub annotations: BTreeMap<String, String>,
+    /// Log file in CRI format, relative to [`crate::SandboxConfig::log_directory`].
+    pub log_path: PathBuf,
+    /// Most CPU time, in thousandths of a core. 0: no limit.
+    pub cpu_millis: u64,
+    /// Most memory, in bytes; there is no swap beyond it. 0: no limit.
+    pub memory_bytes: u64,
+    /// Replaces the image's user: `uid`, `uid:gid` or a name from the image's `/etc/passwd`.
+    pub user: Option<String>,
+    /// Files and folders of the machine to show inside.
+    pub mounts: Vec<Mount>,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Created, never started.
+    Created,
+    /// Its main process runs.
+    Running,
+    /// Its main process ended.
+    Exited,
+    /// The engine lost track of it; treat it as ended with an unknown result.
+    Unknown,
+}
+
+/// A container as listings show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Id given by the engine.
+    pub id: ContainerId,
+    /// The sandbox it is in.
+    pub sandbox: SandboxId,
+    /// As in [`ContainerConfig::name`].
+    pub name: String,
+    /// As in [`ContainerConfig::attempt`].
+    pub attempt: u32,
+    /// State.
+    pub state: ContainerState,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// As in [`ContainerConfig::labels`].
+    pub labels: Labels,
+}
+
+/// A container in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Id given by the engine.
+    pub id: ContainerId,
+    /// As in [`ContainerConfig::name`].
+    pub name: String,
+    /// As in [`ContainerConfig::attempt`].
+    pub attempt: u32,
+    /// State.
+    pub state: ContainerState,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its main process started.
+    pub started_at: Option<Timestamp>,
+    /// When its main process ended.
+    pub finished_at: Option<Timestamp>,
+    /// Exit code of the main process, 128 + signal when a signal ended it; only with [`ContainerState::Exited`].
+    pub exit_code: Option<i32>,
+    /// One word: `Completed`, `Error`, `OOMKilled`, `StartError`, `Unknown`, or empty while it is not over.
+    pub reason: String,
+    /// A sentence about the reason, often empty.
+    pub message: String,
+    /// Main process in the machine's numbering, while it runs.
+    pub pid: Option<u32>,
+    /// Log file.
+    pub log_path: PathBuf,
+    /// The image's reference as the engine gives it.
+    pub image: String,
+    /// As in [`ContainerConfig::labels`].
+    pub labels: Labels,
+}

@@ -1,0 +1,108 @@
+//! The trait itself.
+//!
+//! Each method is one CRI call (or two where CRI's answer alone is not enough), so what the agent does between two of
+//! them is visible to it and it can resume after a crash at any of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerStatus, Image, Labels, PullProgress, PullRequest, PulledImage,
+    Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId, SandboxStatus,
+};
+
+/// Name and version of the engine, for `doctor` and logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeVersion {
+    /// Name of the engine, for example `containerd`.
+    pub name: String,
+    /// Version of the engine, for example `1.6.20~ds1`.
+    pub version: String,
+}
+
+/// Whether the engine can start sandboxes now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It cannot.
+    NotReady {
+        /// Why, as a sentence for the operator.
+        reason: String,
+    },
+}
+
+/// A container engine on this machine.
+#[async_trait]
+pub trait ContainerRuntime: fmt::Debug + Send + Sync {
+    /// Name and version of the engine; the cheapest proof that it answers.
+    async fn version(&self) -> Result<RuntimeVersion>;
+
+    /// Whether engine and network are ready for sandboxes.
+    async fn status(&self) -> Result<Readiness>;
+
+    /// Pulls an image and says which digest the reference meant. Pulling what is present asks the registry again.
+    ///
+    /// Refuses with [`crate::RuntimeError::ImageRefused`] what must not run here.
+    async fn pull_image(&self, request: &PullRequest) -> Result<PulledImage>;
+
+    /// The image behind a reference (tag, pinned reference or id), `None` when it is not on this machine.
+    async fn image(&self, reference: &str) -> Result<Option<Image>>;
+
+    /// All images on this machine. Labels and user are not filled in: ask [`Self::image`] for them.
+    async fn list_images(&self) -> Result<Vec<Image>>;
+
+    /// Removes an image with all its references. Idempotent.
+    async fn remove_image(&self, reference: &str) -> Result<()>;
+
+    /// What is being downloaded now, one entry for each layer or manifest.
+    async fn pull_progress(&self) -> Result<Vec<PullProgress>>;
+
+    /// Creates and starts a sandbox: network namespace with an address, cgroup, log folder.
+    async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId>;
+
+    /// One sandbox, `None` when the engine does not know it.
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxStatus>>;
+
+    /// All sandboxes that carry all the given labels (none given: all).
+    async fn list_sandboxes(&self, selector: &Labels) -> Result<Vec<Sandbox>>;
+
+    /// Kills what runs in the sandbox and gives its address back. Idempotent.
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()>;
+
+    /// Removes the sandbox with all its containers, stopping them first. Idempotent.
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()>;
+
+    /// Creates a container in a ready sandbox; `sandbox_config` is the one that [`Self::run_sandbox`] got.
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        sandbox_config: &SandboxConfig,
+        config: &ContainerConfig,
+    ) -> Result<ContainerId>;
+
+    /// Starts a created container. A container starts once; running it again is another container (`attempt` + 1).
+    async fn start_container(&self, id: &ContainerId) -> Result<()>;
+
+    /// Sends the image's stop signal (SIGTERM), and SIGKILL when `grace` is over. Idempotent. Sub-second grace is
+    /// rounded up to whole seconds, zero kills at once.
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()>;
+
+    /// Removes a container, killing it first when it runs; its log file stays. Idempotent.
+    async fn remove_container(&self, id: &ContainerId) -> Result<()>;
+
+    /// One container, `None` when the engine does not know it.
+    async fn container(&self, id: &ContainerId) -> Result<Option<ContainerStatus>>;
+
+    /// All containers that carry all the given labels (none given: all).
+    async fn list_containers(&self, selector: &Labels) -> Result<Vec<Container>>;
+
+    /// Makes the engine open the log file again, after the agent renamed it for rotation. The container must run.
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()>;
+
+    /// Wake-ups from now on. They can be lost or doubled, so whoever listens also reads the state from time to time.
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
+}

@@ -1,0 +1,71 @@
+//! Images and pulls.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Labels;
+
+/// Credentials for one pull, as CRI has them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// User name.
+    pub username: String,
+    /// Password or access token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What to pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Full reference with registry host: `host[:port]/repository:tag` or `host[:port]/repository@sha256:…`.
+    pub reference: String,
+    /// Credentials, `None` for anonymous.
+    pub auth: Option<RegistryAuth>,
+    /// After this long the pull is given up.
+    pub timeout: Duration,
+}
+
+/// An image on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of the image's configuration, `sha256:…`.
+    pub id: String,
+    /// References by tag.
+    pub tags: Vec<String>,
+    /// References by digest, `repository@sha256:…`.
+    pub digests: Vec<String>,
+    /// Compressed size in bytes as the engine counts it.
+    pub size_bytes: u64,
+    /// Labels of the image's configuration.
+    pub labels: Labels,
+    /// `USER` of the image's configuration as the engine resolved it: a number or a name.
+    pub user: Option<String>,
+}
+
+/// The result of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// Digest of the manifest or index that the reference meant at the time of the pull, `sha256:…`.
+    pub digest: String,
+    /// `repository@sha256:…`: always means the same bytes, and runs again without asking the registry.
+    pub pinned_reference: String,
+    /// The image.
+    pub image: Image,
+}
+
+/// One running download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// What is being downloaded, in the engine's words (contains the digest).
+    pub reference: String,
+    /// Bytes here so far.
+    pub done_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
