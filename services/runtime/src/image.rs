@@ -69,3 +69,13 @@ pub struct PullProgress {
     /// Bytes in all.
     pub total_bytes: u64,
 }
+
+/// Prefix of image labels by which containerd's restart plugin starts containers on its own, past Wherry's records.
+const RESTART_LABEL_PREFIX: &str = "containerd.io/restart.";
+
+/// Why an image with these labels must not run, `None` when it may. Every engine asks this at pull and at create.
+pub fn refusal_by_labels(labels: &Labels) -> Option<String> {
+    labels.keys().find(|key| key.starts_with(RESTART_LABEL_PREFIX)).map(|key| {
+        format!("its label \"{key}\" asks the engine to start it outside of Wherry; build it without that label")
+    })
+}

@@ -13,10 +13,12 @@
 //! Rejected: CRI's generated messages as the contract (they drag tonic and prost through the whole agent, and every field
 //! is optional), and a richer "run this instance" call (the agent must be able to stop after every single step).
 
+pub mod conformance;
 mod container;
 mod contract;
 mod error;
 mod event;
+pub mod fake;
 mod image;
 mod sandbox;
 
@@ -24,7 +26,7 @@ pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus,
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
 pub use error::{Result, RuntimeError};
 pub use event::RuntimeEvent;
-pub use image::{Image, PullProgress, PullRequest, PulledImage, RegistryAuth};
+pub use image::{Image, PullProgress, PullRequest, PulledImage, RegistryAuth, refusal_by_labels};
 pub use sandbox::{DnsConfig, Labels, Sandbox, SandboxConfig, SandboxState, SandboxStatus};
 
 /// Declares a newtype over the text of an engine-given id.

@@ -1,0 +1,39 @@
+//! Pulls.
+
+use super::{Check, Fixture, Stage, ensure};
+use crate::{ContainerRuntime, RuntimeError};
+
+/// A pull says the digest, and the pinned reference means the image from then on.
+pub async fn pulls_pin_a_digest(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
+    let stage = Stage::open(runtime, fixture, "pin").await?;
+    let pulled = stage.pull(&fixture.image).await?;
+    let hex = pulled.digest.strip_prefix("sha256:").unwrap_or_default();
+    ensure!(hex.len() == 64, "digest is {:?}", pulled.digest);
+    ensure!(
+        pulled.pinned_reference.ends_with(&format!("@{}", pulled.digest)),
+        "pinned reference is {:?}",
+        pulled.pinned_reference
+    );
+    let by_pin = runtime.image(&pulled.pinned_reference).await?;
+    ensure!(by_pin.as_ref().is_some_and(|image| image.id == pulled.image.id), "pinned reference means {by_pin:?}");
+    ensure!(pulled.image.size_bytes > 0, "image has no size");
+    let again = stage.pull(&pulled.pinned_reference).await?;
+    ensure!(again.digest == pulled.digest, "pull of the pinned reference gave {:?}", again.digest);
+    let listed = runtime.list_images().await?;
+    ensure!(listed.iter().any(|image| image.id == pulled.image.id), "image is not listed");
+    Ok(())
+}
+
+/// Missing images and refused ones are different errors; removing what is not there is fine.
+pub async fn bad_images_are_told_apart(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
+    let stage = Stage::open(runtime, fixture, "bad").await?;
+    let missing = stage.pull(&fixture.missing_image).await;
+    ensure!(matches!(missing, Err(RuntimeError::ImageNotFound { .. })), "pull of a missing image gave {missing:?}");
+    let refused = stage.pull(&fixture.refused_image).await;
+    ensure!(matches!(refused, Err(RuntimeError::ImageRefused { .. })), "pull of a refused image gave {refused:?}");
+    ensure!(runtime.image(&fixture.missing_image).await?.is_none(), "missing image is known");
+    runtime.remove_image(&fixture.missing_image).await?;
+    runtime.remove_image(&fixture.refused_image).await?;
+    runtime.remove_image(&fixture.refused_image).await?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What every [`ContainerRuntime`] must do, as checks that run against the fake and against a real engine.
+//!
+//! A check needs an image with `/bin/sh`, `echo` and `sleep`, and cleans up what it made, also what an aborted run of
+//! itself left. Checks may run at the same time. Failures are values, not panics, so that a command may run them too.
+
+mod containers;
+mod images;
+mod sandboxes;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use containers::{
+    containers_end_with_their_code, containers_live_once, containers_need_sandbox_and_image, logs_reopen,
+    missing_commands_cannot_start, stop_kills_after_grace,
+};
+pub use images::{bad_images_are_told_apart, pulls_pin_a_digest};
+pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
+
+use crate::{
+    ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, DnsConfig, Labels, PullRequest,
+    PulledImage, RuntimeError, SandboxConfig, SandboxId,
+};
+
+/// Longest wait for something that the engine does by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Label that the checks find their own sandboxes by.
+const CHECK_LABEL: &str = "wherry.conformance/check";
+
+/// What the checks work with.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    /// An image with a shell that can be pulled.
+    pub image: String,
+    /// A name at the same registry that it does not have.
+    pub missing_image: String,
+    /// An image that can be pulled, with a label `containerd.io/restart.status`.
+    pub refused_image: String,
+    /// An existing folder for log files.
+    pub log_root: PathBuf,
+}
+
+/// What did not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A call that must succeed did not.
+    #[error("call failed")]
+    Call(#[from] RuntimeError),
+    /// Something is not as it must be.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Result of a check.
+pub type Check = Result<(), Failure>;
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err($crate::conformance::Failure::Broken(format!($($text)+)));
+        }
+    };
+}
+use ensure;
+
+/// Runs all checks one after another.
+pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
+    engine_is_ready(runtime, fixture).await?;
+    pulls_pin_a_digest(runtime, fixture).await?;
+    bad_images_are_told_apart(runtime, fixture).await?;
+    sandboxes_live_once(runtime, fixture).await?;
+    removed_sandboxes_take_all_along(runtime, fixture).await?;
+    containers_need_sandbox_and_image(runtime, fixture).await?;
+    containers_live_once(runtime, fixture).await?;
+    containers_end_with_their_code(runtime, fixture).await?;
+    stop_kills_after_grace(runtime, fixture).await?;
+    missing_commands_cannot_start(runtime, fixture).await?;
+    logs_reopen(runtime, fixture).await
+}
+
+/// The stage of one check: its configs, and its cleaning.
+struct Stage<'a> {
+    runtime: &'a dyn ContainerRuntime,
+    fixture: &'a Fixture,
+    check: &'static str,
+}
+
+impl<'a> Stage<'a> {
+    async fn open(
+        runtime: &'a dyn ContainerRuntime,
+        fixture: &'a Fixture,
+        check: &'static str,
+    ) -> Result<Self, Failure> {
+        let stage = Self { runtime, fixture, check };
+        stage.close().await?;
+        Ok(stage)
+    }
+
+    async fn close(&self) -> Check {
+        for sandbox in self.runtime.list_sandboxes(&self.labels()).await? {
+            self.runtime.remove_sandbox(&sandbox.id).await?;
+        }
+        Ok(())
+    }
+
+    fn labels(&self) -> Labels {
+        Labels::from([(CHECK_LABEL.to_owned(), self.check.to_owned())])
+    }
+
+    fn sandbox_config(&self, name: &str) -> SandboxConfig {
+        SandboxConfig {
+            name: format!("{}-{name}", self.check),
+            uid: format!("uid-{}-{name}", self.check),
+            namespace: "conformance".into(),
+            attempt: 0,
+            labels: self.labels(),
+            annotations: Labels::from([("note".to_owned(), name.to_owned())]),
+            hostname: name.to_owned(),
+            dns: DnsConfig { servers: vec![[127, 0, 0, 1].into()], ..DnsConfig::default() },
+            log_directory: self.fixture.log_root.clone(),
+            cgroup_name: format!("conformance-{}-{name}", self.check),
+            pids_max: 64,
+            sysctls: Labels::new(),
+        }
+    }
+
+    fn container_config(&self, image: &PulledImage, name: &str, shell: &str) -> ContainerConfig {
+        ContainerConfig {
+            name: name.to_owned(),
+            image: image.pinned_reference.clone(),
+            command: ["/bin/sh", "-c", shell].map(str::to_owned).to_vec(),
+            labels: self.labels(),
+            log_path: format!("{}-{name}.log", self.check).into(),
+            cpu_millis: 500,
+            memory_bytes: 64 << 20,
+            ..ContainerConfig::default()
+        }
+    }
+
+    async fn pull(&self, reference: &str) -> Result<PulledImage, RuntimeError> {
+        let request = PullRequest { reference: reference.to_owned(), auth: None, timeout: PATIENCE };
+        self.runtime.pull_image(&request).await
+    }
+
+    /// Sandbox with one created container.
+    async fn container(&self, name: &str, shell: &str) -> Result<(SandboxId, ContainerId), Failure> {
+        let image = self.pull(&self.fixture.image).await?;
+        let sandbox_config = self.sandbox_config(name);
+        let sandbox = self.runtime.run_sandbox(&sandbox_config).await?;
+        let config = self.container_config(&image, name, shell);
+        let id = self.runtime.create_container(&sandbox, &sandbox_config, &config).await?;
+        Ok((sandbox, id))
+    }
+
+    async fn status(&self, id: &ContainerId) -> Result<ContainerStatus, Failure> {
+        let status = self.runtime.container(id).await?;
+        status.ok_or_else(|| Failure::Broken(format!("container {id} is unknown though it was not removed")))
+    }
+
+    async fn wait_for(&self, id: &ContainerId, state: ContainerState) -> Result<ContainerStatus, Failure> {
+        let started = Instant::now();
+        loop {
+            let status = self.status(id).await?;
+            if status.state == state {
+                return Ok(status);
+            }
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "container is {:?} and not {state:?} after {PATIENCE:?}",
+                status.state
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

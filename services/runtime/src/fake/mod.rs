@@ -1,0 +1,229 @@
+//! A container engine in memory, for tests of what stands above it.
+//!
+//! It obeys the rules that containerd's CRI plugin enforces ([`crate::conformance`] holds both to them) and it can be told
+//! to misbehave: slow or failing pulls, calls that hang before or after they took effect, an engine that is down,
+//! containers that exit or run out of memory. Waiting uses tokio's time, so a test may pause it; moments come from the
+//! given [`Clock`].
+
+mod program;
+mod runtime;
+mod state;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use wherry_model::Clock;
+
+use self::program::{Program, Step};
+use self::state::State;
+use crate::{ContainerId, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId, SandboxState};
+
+/// An image in the fake registry.
+#[derive(Debug, Clone, Default)]
+pub struct FakeImage {
+    /// Labels of its configuration.
+    pub labels: Labels,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// How long a pull takes.
+    pub pull_delay: Duration,
+    /// Errors of the next pulls, first one first; then pulls succeed.
+    pub pull_failures: Vec<RuntimeError>,
+}
+
+/// How a call misbehaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Does nothing, and times out.
+    HangBefore,
+    /// Does all, and times out: the caller must find out by reading.
+    HangAfter,
+    /// Does nothing, and answers this.
+    Fail(RuntimeError),
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    registry: BTreeMap<String, FakeImage>,
+    faults: BTreeMap<&'static str, (Fault, u32)>,
+    engine_down: bool,
+    calls: BTreeMap<&'static str, u64>,
+}
+
+/// The fake engine. Clones share one machine.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    state: Arc<Mutex<State>>,
+    script: Arc<Mutex<Script>>,
+    events: broadcast::Sender<RuntimeEvent>,
+    clock: Arc<dyn Clock>,
+    call_timeout: Duration,
+}
+
+impl std::fmt::Debug for FakeRuntime {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("FakeRuntime").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl FakeRuntime {
+    /// An empty machine with an empty registry; hanging calls time out after 10 s.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            state: Arc::default(),
+            script: Arc::default(),
+            events: broadcast::channel(256).0,
+            clock,
+            call_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Sets after how long a hanging call gives up.
+    pub fn with_call_timeout(mut self, call_timeout: Duration) -> Self {
+        self.call_timeout = call_timeout;
+        self
+    }
+
+    /// Puts an image into the fake registry, or changes how it behaves there.
+    pub fn publish(&self, reference: &str, image: FakeImage) {
+        self.script().registry.insert(reference.to_owned(), image);
+    }
+
+    /// Puts an image on the machine without a pull.
+    pub fn preload(&self, reference: &str, image: FakeImage) {
+        let image = pulled(reference, &image).image;
+        self.state().images.insert(image.id.clone(), image);
+    }
+
+    /// Makes the next `times` calls named `call` misbehave. Names are CRI's: `RunPodSandbox`, `StartContainer`, …
+    pub fn inject(&self, call: &'static str, fault: Fault, times: u32) {
+        self.script().faults.insert(call, (fault, times));
+    }
+
+    /// Takes all faults back.
+    pub fn heal(&self) {
+        self.script().faults.clear();
+    }
+
+    /// Stops or starts the engine. Containers run on without it, their wake-ups are lost.
+    pub fn set_engine_down(&self, down: bool) {
+        self.script().engine_down = down;
+        if !down {
+            self.wake(RuntimeEvent::Resynchronise);
+        }
+    }
+
+    /// How often a call was made, failed ones included.
+    pub fn calls(&self, call: &str) -> u64 {
+        self.script().calls.get(call).copied().unwrap_or(0)
+    }
+
+    /// Ends a running container by itself; false when it does not run.
+    pub fn exit_container(&self, id: &ContainerId, exit_code: i32) -> bool {
+        self.end(id, exit_code, if exit_code == 0 { "Completed" } else { "Error" })
+    }
+
+    /// Lets the kernel kill a running container for want of memory; false when it does not run.
+    pub fn kill_out_of_memory(&self, id: &ContainerId) -> bool {
+        let ended = self.end(id, 137, "OOMKilled");
+        if ended {
+            self.wake(RuntimeEvent::OutOfMemory { id: id.to_string() });
+        }
+        ended
+    }
+
+    /// Kills the sandbox's first process behind the engine's back, as a crash of the machine's shim would.
+    pub fn break_sandbox(&self, id: &SandboxId) {
+        if let Some(record) = self.state().sandboxes.get_mut(id) {
+            record.sandbox.state = SandboxState::NotReady;
+        }
+        self.wake(RuntimeEvent::Exited { id: id.to_string() });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, event: RuntimeEvent) {
+        if !self.script().engine_down {
+            // Nobody listening is normal.
+            drop(self.events.send(event));
+        }
+    }
+
+    fn end(&self, id: &ContainerId, exit_code: i32, reason: &str) -> bool {
+        let now = self.clock.now();
+        let ended = self.state().end(id, exit_code, reason, now);
+        if ended {
+            self.wake(RuntimeEvent::Exited { id: id.to_string() });
+        }
+        ended
+    }
+
+    /// Runs a program as a started container would.
+    async fn run(self, id: ContainerId, program: Program, log_path: std::path::PathBuf) {
+        for step in program.steps {
+            match step {
+                Step::Echo(text) => self.log(&log_path, &text),
+                Step::Sleep(duration) => tokio::time::sleep(duration).await,
+                Step::Exit(code) => {
+                    self.exit_container(&id, code);
+                    return;
+                }
+                Step::IgnoreTerminate => {}
+                Step::Serve => return,
+            }
+        }
+        self.exit_container(&id, 0);
+    }
+
+    /// Appends a line in CRI's log format. A log that cannot be written is lost, as with a real engine.
+    fn log(&self, path: &Path, text: &str) {
+        use std::io::Write as _;
+        if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
+            drop(writeln!(file, "{} stdout F {text}", self.clock.now()));
+        }
+    }
+}
+
+/// What a pull of a reference gives: its digest is a function of the reference alone.
+fn pulled(reference: &str, image: &FakeImage) -> crate::PulledImage {
+    let (repository, given) = match reference.split_once('@') {
+        Some((repository, digest)) => (repository, Some(digest.to_owned())),
+        None => (strip_tag(reference), None),
+    };
+    let mut hasher = DefaultHasher::new();
+    reference.hash(&mut hasher);
+    let word = hasher.finish();
+    let digest = given.unwrap_or_else(|| format!("sha256:{}", format!("{word:016x}").repeat(4)));
+    let pinned_reference = format!("{repository}@{digest}");
+    let image = Image {
+        id: format!("sha256:{}", format!("{:016x}", !word).repeat(4)),
+        tags: if reference.contains('@') { Vec::new() } else { vec![reference.to_owned()] },
+        digests: vec![pinned_reference.clone()],
+        size_bytes: image.size_bytes,
+        labels: image.labels.clone(),
+        user: None,
+    };
+    crate::PulledImage { digest, pinned_reference, image }
+}
+
+fn strip_tag(reference: &str) -> &str {
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => reference,
+    }
+}
+
+/// The error of a call to an engine that is down.
+fn down<T>() -> Result<T> {
+    Err(RuntimeError::Unavailable { message: "the fake engine is down".into() })
+}

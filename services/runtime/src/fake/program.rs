@@ -1,0 +1,81 @@
+//! The few words of shell that a fake container understands, so that the conformance suite runs the same commands here
+//! and on a real engine: `echo TEXT`, `sleep SECONDS`, `exit CODE` and `trap '' TERM`, separated by `;`.
+//!
+//! Anything else runs until it is stopped, as a server would.
+
+use std::time::Duration;
+
+/// One step of a fake container's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Writes a line to stdout.
+    Echo(String),
+    /// Waits.
+    Sleep(Duration),
+    /// Ends with this code.
+    Exit(i32),
+    /// From the start of the program on, SIGTERM does nothing.
+    IgnoreTerminate,
+    /// Runs until it is stopped.
+    Serve,
+}
+
+/// A fake container's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Program {
+    /// What it does, in order; it ends with code 0 after the last.
+    pub(super) steps: Vec<Step>,
+}
+
+impl Program {
+    /// Reads a command line; `None` when its executable does not exist (any path below `/no/such/`).
+    pub(super) fn parse(arguments: &[String]) -> Option<Self> {
+        let first = arguments.first().map(String::as_str).unwrap_or_default();
+        if first.starts_with("/no/such/") {
+            return None;
+        }
+        let text = match arguments {
+            [shell, option, text] if shell.ends_with("sh") && option == "-c" => text.clone(),
+            other => other.join(" "),
+        };
+        Some(Self { steps: text.split(';').map(|statement| step(statement.trim())).collect() })
+    }
+
+    /// Whether SIGTERM does not end it.
+    pub(super) fn ignores_terminate(&self) -> bool {
+        self.steps.contains(&Step::IgnoreTerminate)
+    }
+}
+
+fn step(statement: &str) -> Step {
+    let (word, rest) = statement.split_once(' ').unwrap_or((statement, ""));
+    match word.rsplit('/').next().unwrap_or_default() {
+        "echo" => Step::Echo(rest.trim_matches(['"', '\'']).to_owned()),
+        "sleep" => rest.parse().map_or(Step::Serve, |seconds| Step::Sleep(Duration::from_secs(seconds))),
+        "exit" => rest.parse().map_or(Step::Serve, Step::Exit),
+        "trap" if rest == "'' TERM" => Step::IgnoreTerminate,
+        _ => Step::Serve,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(words: &[&str]) -> Option<Program> {
+        Program::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn shell_text_becomes_steps() {
+        let parsed = program(&["/bin/sh", "-c", "trap '' TERM; echo hi; sleep 2; exit 3"]).unwrap();
+        assert!(parsed.ignores_terminate());
+        assert_eq!(parsed.steps[1..], [Step::Echo("hi".into()), Step::Sleep(Duration::from_secs(2)), Step::Exit(3)]);
+    }
+
+    #[test]
+    fn servers_serve_and_missing_executables_are_missing() {
+        assert_eq!(program(&["/usr/sbin/nginx", "-g", "daemon off"]).unwrap().steps, [Step::Serve]);
+        assert_eq!(program(&["/no/such/command"]), None);
+    }
+}

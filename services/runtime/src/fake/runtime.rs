@@ -1,0 +1,299 @@
+//! The fake behind the production trait.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::program::Program;
+use super::state::{Download, State};
+use super::{FakeImage, FakeRuntime, Fault, down, pulled};
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Image, Labels,
+    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox,
+    SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
+};
+
+impl FakeRuntime {
+    /// Makes one call: counts it, lets it misbehave as scripted, and applies its effect at one moment.
+    async fn call<T, F>(&self, call: &'static str, effect: F) -> Result<T>
+    where
+        F: FnOnce(&mut State) -> Result<T> + Send,
+        T: Send,
+    {
+        let fault = self.enter(call)?;
+        match fault {
+            Some(Fault::HangBefore) => self.hang(call).await,
+            Some(Fault::Fail(error)) => Err(error),
+            None => effect(&mut self.state()),
+            Some(Fault::HangAfter) => {
+                effect(&mut self.state())?;
+                self.hang(call).await
+            }
+        }
+    }
+
+    fn enter(&self, call: &'static str) -> Result<Option<Fault>> {
+        let mut script = self.script();
+        *script.calls.entry(call).or_default() += 1;
+        if script.engine_down {
+            return down();
+        }
+        let Some((fault, times)) = script.faults.get_mut(call) else { return Ok(None) };
+        let fault = fault.clone();
+        *times = times.saturating_sub(1);
+        if *times == 0 {
+            script.faults.remove(call);
+        }
+        Ok(Some(fault))
+    }
+
+    async fn hang<T>(&self, call: &'static str) -> Result<T> {
+        tokio::time::sleep(self.call_timeout).await;
+        Err(RuntimeError::Timeout { call, after: self.call_timeout })
+    }
+
+    /// What the registry does with a pull; takes one scripted failure.
+    fn ask_registry(&self, reference: &str) -> Result<(FakeImage, Option<RuntimeError>)> {
+        let mut script = self.script();
+        let repository = super::strip_tag(reference.split('@').next().unwrap_or(reference)).to_owned();
+        let by_digest = reference.contains('@');
+        let found = script.registry.iter_mut().find(|(known, image)| {
+            known.as_str() == reference
+                || (by_digest
+                    && super::strip_tag(known) == repository
+                    && pulled(known, image).pinned_reference == reference)
+        });
+        let Some((_, image)) = found else {
+            let message = "the fake registry does not have it".to_owned();
+            return Err(RuntimeError::ImageNotFound { reference: reference.to_owned(), message });
+        };
+        let failure = if image.pull_failures.is_empty() { None } else { Some(image.pull_failures.remove(0)) };
+        Ok((image.clone(), failure))
+    }
+
+    fn announce_exits(&self, ids: Vec<ContainerId>) {
+        for id in ids {
+            self.wake(RuntimeEvent::Exited { id: id.to_string() });
+        }
+    }
+}
+
+/// Takes a download out of the progress list however the pull ends, also when its future is dropped.
+struct DownloadGuard<'a> {
+    runtime: &'a FakeRuntime,
+    key: u64,
+}
+
+impl Drop for DownloadGuard<'_> {
+    fn drop(&mut self) {
+        self.runtime.state().downloads.remove(&self.key);
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for FakeRuntime {
+    async fn version(&self) -> Result<RuntimeVersion> {
+        self.call("Version", |_| Ok(RuntimeVersion { name: "fake".into(), version: "1".into() })).await
+    }
+
+    async fn status(&self) -> Result<Readiness> {
+        self.call("Status", |_| Ok(Readiness::Ready)).await
+    }
+
+    async fn pull_image(&self, request: &PullRequest) -> Result<PulledImage> {
+        self.call("PullImage", |_| Ok(())).await?;
+        let reference = &request.reference;
+        let (published, failure) = self.ask_registry(reference)?;
+        let guard = {
+            let mut state = self.state();
+            let key = state.next_id();
+            let (lasts, total_bytes) = (published.pull_delay, published.size_bytes);
+            let download = Download { reference: reference.clone(), since: Instant::now(), lasts, total_bytes };
+            state.downloads.insert(key, download);
+            DownloadGuard { runtime: self, key }
+        };
+        if published.pull_delay > request.timeout {
+            tokio::time::sleep(request.timeout).await;
+            return Err(RuntimeError::Timeout { call: "PullImage", after: request.timeout });
+        }
+        tokio::time::sleep(published.pull_delay).await;
+        drop(guard);
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if self.script().engine_down {
+            return down();
+        }
+        let result = pulled(reference, &published);
+        if let Some(reason) = refusal_by_labels(&result.image.labels) {
+            return Err(RuntimeError::ImageRefused { reference: reference.clone(), reason });
+        }
+        let mut state = self.state();
+        let known = state.images.entry(result.image.id.clone()).or_insert_with(|| result.image.clone());
+        for tag in &result.image.tags {
+            if !known.tags.contains(tag) {
+                known.tags.push(tag.clone());
+            }
+        }
+        Ok(result)
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        self.call("ImageStatus", |state| Ok(state.image(reference).cloned())).await
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>> {
+        let bare = |image: &Image| Image { labels: Labels::new(), user: None, ..image.clone() };
+        self.call("ListImages", |state| Ok(state.images.values().map(bare).collect())).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.call("RemoveImage", |state| {
+            if let Some(id) = state.image(reference).map(|image| image.id.clone()) {
+                state.images.remove(&id);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn pull_progress(&self) -> Result<Vec<PullProgress>> {
+        self.call("ListStatuses", |state| Ok(state.progress())).await
+    }
+
+    async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
+        let now = self.clock.now();
+        self.call("RunPodSandbox", |state| state.run_sandbox(config, now)).await
+    }
+
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxStatus>> {
+        self.call("PodSandboxStatus", |state| Ok(state.sandbox_status(id))).await
+    }
+
+    async fn list_sandboxes(&self, selector: &Labels) -> Result<Vec<Sandbox>> {
+        self.call("ListPodSandbox", |state| {
+            let all = state.sandboxes.values().map(|record| &record.sandbox);
+            Ok(all.filter(|sandbox| carries(&sandbox.labels, selector)).cloned().collect())
+        })
+        .await
+    }
+
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let now = self.clock.now();
+        let mut killed = Vec::new();
+        let result = self
+            .call("StopPodSandbox", |state| {
+                killed = state.stop_sandbox(id, now);
+                Ok(())
+            })
+            .await;
+        self.announce_exits(killed);
+        result
+    }
+
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let now = self.clock.now();
+        let mut killed = Vec::new();
+        let result = self
+            .call("RemovePodSandbox", |state| {
+                killed = state.stop_sandbox(id, now);
+                for container in state.containers_of(id) {
+                    state.containers.remove(&container);
+                }
+                state.sandboxes.remove(id);
+                Ok(())
+            })
+            .await;
+        self.announce_exits(killed);
+        result
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        _sandbox_config: &SandboxConfig,
+        config: &ContainerConfig,
+    ) -> Result<ContainerId> {
+        let now = self.clock.now();
+        self.call("CreateContainer", |state| state.create_container(sandbox, config, now)).await
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        let now = self.clock.now();
+        self.call("StartContainer", |state| {
+            let (program, log_path) = state.start_container(id, now)?;
+            tokio::spawn(self.clone().run(id.clone(), program, log_path));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let ignores = self
+            .call("StopContainer", |state| {
+                let program = state.containers.get(id).and_then(|record| record.program.as_ref());
+                Ok(program.is_some_and(Program::ignores_terminate))
+            })
+            .await?;
+        if ignores && !grace.is_zero() {
+            tokio::time::sleep(grace).await;
+        }
+        self.end(id, if ignores || grace.is_zero() { 137 } else { 143 }, "Error");
+        Ok(())
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let now = self.clock.now();
+        let mut killed = Vec::new();
+        let result = self
+            .call("RemoveContainer", |state| {
+                if state.end(id, 137, "Error", now) {
+                    killed.push(id.clone());
+                }
+                state.containers.remove(id);
+                Ok(())
+            })
+            .await;
+        self.announce_exits(killed);
+        result
+    }
+
+    async fn container(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {
+        self.call("ContainerStatus", |state| Ok(state.containers.get(id).map(|record| record.status.clone()))).await
+    }
+
+    async fn list_containers(&self, selector: &Labels) -> Result<Vec<Container>> {
+        self.call("ListContainers", |state| {
+            let matching = state.containers.iter().filter(|(_, record)| carries(&record.status.labels, selector));
+            Ok(matching.map(|(id, record)| State::listed(id, record)).collect())
+        })
+        .await
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        self.call("ReopenContainerLog", |state| {
+            let status = &state.container_mut(id)?.status;
+            if status.state != ContainerState::Running {
+                return Err(RuntimeError::InvalidArgument { message: format!("container {id} does not run") });
+            }
+            touch(&status.log_path)
+        })
+        .await
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+}
+
+fn carries(labels: &Labels, selector: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn touch(path: &Path) -> Result<()> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| RuntimeError::Internal { message: format!("{}: {error}", path.display()) })
+}

@@ -1,0 +1,245 @@
+//! What the fake engine holds, and the rules by which it changes: the ones that containerd's CRI plugin enforces.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use tokio::time::Instant;
+use wherry_model::Timestamp;
+
+use super::program::Program;
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Image, PullProgress, Result,
+    RuntimeError, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus,
+};
+
+/// First and last address that sandboxes get.
+const ADDRESSES: std::ops::RangeInclusive<u32> = 0x0a4d_0002..=0x0a4d_fffe;
+
+#[derive(Debug)]
+pub(super) struct SandboxRecord {
+    pub(super) sandbox: Sandbox,
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) log_directory: PathBuf,
+}
+
+#[derive(Debug)]
+pub(super) struct ContainerRecord {
+    pub(super) sandbox: SandboxId,
+    pub(super) status: ContainerStatus,
+    /// `None`: the executable does not exist in the image.
+    pub(super) program: Option<Program>,
+}
+
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) reference: String,
+    pub(super) since: Instant,
+    pub(super) lasts: std::time::Duration,
+    pub(super) total_bytes: u64,
+}
+
+/// Everything on the fake machine.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) images: BTreeMap<String, Image>,
+    pub(super) sandboxes: BTreeMap<SandboxId, SandboxRecord>,
+    pub(super) containers: BTreeMap<ContainerId, ContainerRecord>,
+    pub(super) downloads: BTreeMap<u64, Download>,
+    last_id: u64,
+    last_address: u32,
+}
+
+impl State {
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn image(&self, reference: &str) -> Option<&Image> {
+        self.images.values().find(|image| {
+            image.id == reference || image.tags.iter().chain(&image.digests).any(|known| known == reference)
+        })
+    }
+
+    pub(super) fn progress(&self) -> Vec<PullProgress> {
+        let entry = |download: &Download| {
+            let lasts_ms = download.lasts.as_millis().max(1);
+            let passed_ms = download.since.elapsed().as_millis().min(lasts_ms);
+            let done_bytes = u128::from(download.total_bytes) * passed_ms / lasts_ms;
+            PullProgress {
+                reference: download.reference.clone(),
+                done_bytes: u64::try_from(done_bytes).unwrap_or(download.total_bytes),
+                total_bytes: download.total_bytes,
+            }
+        };
+        self.downloads.values().map(entry).collect()
+    }
+
+    pub(super) fn run_sandbox(&mut self, config: &SandboxConfig, now: Timestamp) -> Result<SandboxId> {
+        if config.name.is_empty() || config.uid.is_empty() {
+            return Err(RuntimeError::InvalidArgument { message: "sandbox needs a name and a uid".into() });
+        }
+        let key = (&config.name, &config.namespace, &config.uid, config.attempt);
+        let taken = |record: &SandboxRecord| {
+            let sandbox = &record.sandbox;
+            (&sandbox.name, &sandbox.namespace, &sandbox.uid, sandbox.attempt) == key
+        };
+        if self.sandboxes.values().any(taken) {
+            let message = format!("sandbox \"{}\" attempt {} exists", config.name, config.attempt);
+            return Err(RuntimeError::AlreadyExists { message });
+        }
+        let address = self.next_address()?;
+        let id = SandboxId::new(format!("fake-sandbox-{}", self.next_id()));
+        let sandbox = Sandbox {
+            id: id.clone(),
+            name: config.name.clone(),
+            uid: config.uid.clone(),
+            namespace: config.namespace.clone(),
+            attempt: config.attempt,
+            state: SandboxState::Ready,
+            created_at: now,
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+        };
+        let log_directory = config.log_directory.clone();
+        self.sandboxes.insert(id.clone(), SandboxRecord { sandbox, address: Some(address), log_directory });
+        Ok(id)
+    }
+
+    /// Addresses go round, so that one just freed is not handed out again at once: as CNI's host-local does.
+    fn next_address(&mut self) -> Result<Ipv4Addr> {
+        let count = ADDRESSES.end() - ADDRESSES.start() + 1;
+        for _ in 0..count {
+            let candidate = Ipv4Addr::from(ADDRESSES.start() + self.last_address % count);
+            self.last_address = (self.last_address + 1) % count;
+            if self.sandboxes.values().all(|record| record.address != Some(candidate)) {
+                return Ok(candidate);
+            }
+        }
+        Err(RuntimeError::Internal { message: "no address left in the range".into() })
+    }
+
+    pub(super) fn sandbox_status(&self, id: &SandboxId) -> Option<SandboxStatus> {
+        let record = self.sandboxes.get(id)?;
+        Some(SandboxStatus { sandbox: record.sandbox.clone(), address: record.address })
+    }
+
+    /// Returns the containers that were killed by it.
+    pub(super) fn stop_sandbox(&mut self, id: &SandboxId, now: Timestamp) -> Vec<ContainerId> {
+        if let Some(record) = self.sandboxes.get_mut(id) {
+            record.sandbox.state = SandboxState::NotReady;
+            record.address = None;
+        }
+        let inside: Vec<ContainerId> = self.containers_of(id);
+        inside.into_iter().filter(|container| self.end(container, 137, "Error", now)).collect()
+    }
+
+    pub(super) fn containers_of(&self, id: &SandboxId) -> Vec<ContainerId> {
+        self.containers.iter().filter(|(_, record)| record.sandbox == *id).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn create_container(
+        &mut self,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+        now: Timestamp,
+    ) -> Result<ContainerId> {
+        let record = self
+            .sandboxes
+            .get(sandbox)
+            .ok_or_else(|| RuntimeError::NotFound { what: "sandbox", id: sandbox.to_string() })?;
+        if record.sandbox.state != SandboxState::Ready {
+            return Err(RuntimeError::Internal { message: format!("sandbox {sandbox} is not running") });
+        }
+        let log_path = record.log_directory.join(&config.log_path);
+        let missing = || RuntimeError::ImageNotFound {
+            reference: config.image.clone(),
+            message: "it is not on this machine".into(),
+        };
+        let image = self.image(&config.image).ok_or_else(missing)?;
+        if let Some(reason) = crate::refusal_by_labels(&image.labels) {
+            return Err(RuntimeError::ImageRefused { reference: config.image.clone(), reason });
+        }
+        let taken = |other: &ContainerRecord| {
+            other.sandbox == *sandbox && other.status.name == config.name && other.status.attempt == config.attempt
+        };
+        if self.containers.values().any(taken) {
+            let message = format!("container \"{}\" attempt {} exists", config.name, config.attempt);
+            return Err(RuntimeError::AlreadyExists { message });
+        }
+        let id = ContainerId::new(format!("fake-container-{}", self.next_id()));
+        let status = ContainerStatus {
+            id: id.clone(),
+            name: config.name.clone(),
+            attempt: config.attempt,
+            state: ContainerState::Created,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            reason: String::new(),
+            message: String::new(),
+            pid: None,
+            log_path,
+            image: config.image.clone(),
+            labels: config.labels.clone(),
+        };
+        let arguments: Vec<String> = config.command.iter().chain(&config.args).cloned().collect();
+        let program = Program::parse(&arguments);
+        self.containers.insert(id.clone(), ContainerRecord { sandbox: sandbox.clone(), status, program });
+        Ok(id)
+    }
+
+    /// Returns the program to run and the file that its output goes to.
+    pub(super) fn start_container(&mut self, id: &ContainerId, now: Timestamp) -> Result<(Program, PathBuf)> {
+        let pid = u32::try_from(self.next_id()).unwrap_or(u32::MAX);
+        let record = self.container_mut(id)?;
+        if record.status.state != ContainerState::Created {
+            return Err(RuntimeError::InvalidArgument { message: format!("container {id} was started before") });
+        }
+        let Some(program) = record.program.clone() else {
+            record.status.state = ContainerState::Exited;
+            record.status.finished_at = Some(now);
+            record.status.exit_code = Some(128);
+            record.status.reason = "StartError".into();
+            let message = "no such file or directory".to_owned();
+            record.status.message.clone_from(&message);
+            return Err(RuntimeError::CannotStart { message });
+        };
+        record.status.state = ContainerState::Running;
+        record.status.started_at = Some(now);
+        record.status.pid = Some(pid);
+        Ok((program, record.status.log_path.clone()))
+    }
+
+    pub(super) fn container_mut(&mut self, id: &ContainerId) -> Result<&mut ContainerRecord> {
+        self.containers.get_mut(id).ok_or_else(|| RuntimeError::NotFound { what: "container", id: id.to_string() })
+    }
+
+    /// Ends a running container; false when it does not run.
+    pub(super) fn end(&mut self, id: &ContainerId, exit_code: i32, reason: &str, now: Timestamp) -> bool {
+        let Some(record) = self.containers.get_mut(id) else { return false };
+        if record.status.state != ContainerState::Running {
+            return false;
+        }
+        record.status.state = ContainerState::Exited;
+        record.status.pid = None;
+        record.status.finished_at = Some(now);
+        record.status.exit_code = Some(exit_code);
+        reason.clone_into(&mut record.status.reason);
+        true
+    }
+
+    pub(super) fn listed(id: &ContainerId, record: &ContainerRecord) -> Container {
+        Container {
+            id: id.clone(),
+            sandbox: record.sandbox.clone(),
+            name: record.status.name.clone(),
+            attempt: record.status.attempt,
+            state: record.status.state,
+            created_at: record.status.created_at,
+            labels: record.status.labels.clone(),
+        }
+    }
+}
