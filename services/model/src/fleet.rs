@@ -1,0 +1,126 @@
+//! The hidden fleet as values: what a node has, what an instance asks of it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BootId, NodeId};
+use crate::quantity::{CpuMillis, MemoryMib};
+use crate::time::Timestamp;
+
+/// Instruction set of a machine, in OCI's (Go's) names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64
+    Amd64,
+    /// AArch64
+    Arm64,
+}
+
+impl Architecture {
+    /// The OCI name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "amd64" | "x86_64" => Ok(Self::Amd64),
+            "arm64" | "aarch64" => Ok(Self::Arm64),
+            _ => Err("the architecture is \"amd64\" or \"arm64\""),
+        }
+    }
+}
+
+/// What an instance takes from a node while it is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Demand {
+    /// CPU of all its containers.
+    pub cpu: CpuMillis,
+    /// Memory of all its containers.
+    pub memory: MemoryMib,
+    /// Only this kind of machine; any when absent.
+    pub architecture: Option<Architecture>,
+}
+
+/// Amounts of what a node can hand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// MiB.
+    pub memory_mib: u64,
+    /// Number of instances.
+    pub instances: u32,
+}
+
+impl Capacity {
+    /// What remains of `self` after `used`; zero where more is used than there is.
+    #[must_use]
+    pub const fn minus(self, used: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(used.cpu_millis),
+            memory_mib: self.memory_mib.saturating_sub(used.memory_mib),
+            instances: self.instances.saturating_sub(used.instances),
+        }
+    }
+
+    /// Whether `demand` fits into `self`.
+    pub const fn holds(self, demand: Demand) -> bool {
+        self.cpu_millis >= demand.cpu.get() as u64
+            && self.memory_mib >= demand.memory.get() as u64
+            && self.instances >= 1
+    }
+}
+
+/// Whether a node takes new instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Takes new instances.
+    Ready,
+    /// Keeps what it has, takes nothing new.
+    Cordoned,
+    /// Silent for longer than the detection time.
+    Silent,
+}
+
+/// A node as the store keeps it. `used` is the sum of what is placed; the row is the referee of every placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its id, for ever.
+    pub id: NodeId,
+    /// What operators call it.
+    pub name: String,
+    /// Its kind.
+    pub architecture: Architecture,
+    /// Whether it takes new instances.
+    pub state: NodeState,
+    /// What it can hand out.
+    pub capacity: Capacity,
+    /// What it has handed out.
+    pub used: Capacity,
+    /// The boot that registered last.
+    pub boot: BootId,
+    /// First address and prefix length of the range its instances get addresses from.
+    pub range: (Ipv4Addr, u8),
+    /// The last moment at which the agent proved which containers ran.
+    pub proof_at: Timestamp,
+    /// Counts changes of the node's desired instances.
+    pub desired_revision: u64,
+}

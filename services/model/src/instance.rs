@@ -1,0 +1,365 @@
+//! The instance as a record: what was asked, where it is, what was last seen of it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::ContainerExit;
+use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
+use crate::name::{ContainerName, InstanceName, ProjectName};
+use crate::reference::Digest;
+use crate::spec::InstanceSpec;
+use crate::time::Timestamp;
+
+/// Counts changes of an instance's spec or placement. Every message about an instance carries it; an older one loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// That of a new instance.
+    pub const FIRST: Self = Self(1);
+
+    /// The following one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts writes of the record; the guard of every update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+/// What the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// That it runs, within its restart policy.
+    Run,
+    /// That it does not run but can be started again.
+    Stop,
+    /// That it is gone.
+    Delete,
+}
+
+/// Where an instance is in its life (DESIGN section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Placed; its node has not begun yet.
+    Scheduled,
+    /// Its image is being fetched.
+    Pulling,
+    /// Sandbox and container are being made, or it waits for its next restart.
+    Starting,
+    /// At least one container runs.
+    Running,
+    /// A stop was asked for and is under way.
+    Stopping,
+    /// Stopped by the user; name and logs are kept, nothing is reserved or metered.
+    Stopped,
+    /// All containers ended with exit code 0 and are not restarted.
+    Succeeded,
+    /// It ended otherwise, or could not be started.
+    Failed,
+    /// A delete was asked for and is under way.
+    Deleting,
+    /// Gone; readable for the retention time.
+    Deleted,
+    /// Its node is silent; nobody knows.
+    Unknown,
+}
+
+impl InstanceState {
+    /// Every state.
+    pub const ALL: [Self; 11] = [
+        Self::Scheduled,
+        Self::Pulling,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Unknown,
+    ];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Pulling => "pulling",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it stays so until the user asks for something else.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Stopped | Self::Succeeded | Self::Failed | Self::Deleted)
+    }
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why an instance or a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The program ended by itself.
+    Exited,
+    /// It wanted more memory than it asked for.
+    OomKilled,
+    /// Somebody asked for a stop.
+    StoppedByUser,
+    /// The image could not be fetched.
+    ImagePullFailed,
+    /// The image may not run here.
+    ImageRefused,
+    /// The container could not be started, for example because its program does not exist.
+    StartFailed,
+    /// The machine restarted or lost the container; when exactly it ended is not known.
+    NodeLost,
+}
+
+impl EndReason {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::OomKilled => "oom_killed",
+            Self::StoppedByUser => "stopped_by_user",
+            Self::ImagePullFailed => "image_pull_failed",
+            Self::ImageRefused => "image_refused",
+            Self::StartFailed => "start_failed",
+            Self::NodeLost => "node_lost",
+        }
+    }
+}
+
+/// One run of one container, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRun {
+    /// 1 for the first run of the container's life, never used twice.
+    pub number: u32,
+    /// When its process was started.
+    pub started_at: Timestamp,
+    /// How it ended; absent while it runs.
+    pub end: Option<ContainerExit>,
+}
+
+/// What is known of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Its name in the spec.
+    pub name: ContainerName,
+    /// What the image reference meant at the first pull; every later start runs exactly this.
+    pub image_digest: Option<Digest>,
+    /// Its latest runs, oldest first, at most [`Self::MAX_RUNS_KEPT`].
+    pub runs: Vec<ContainerRun>,
+    /// Starts by the restart policy, over all generations.
+    pub restart_count: u32,
+    /// When the restart policy will start it again.
+    pub restart_at: Option<Timestamp>,
+}
+
+impl ContainerStatus {
+    /// Runs that are kept in the record; the events know older ones.
+    pub const MAX_RUNS_KEPT: usize = 10;
+
+    /// Of a container that never ran.
+    pub fn new(name: ContainerName) -> Self {
+        Self { name, image_digest: None, runs: Vec::new(), restart_count: 0, restart_at: None }
+    }
+
+    /// The latest run.
+    pub fn latest_run(&self) -> Option<&ContainerRun> {
+        self.runs.last()
+    }
+
+    /// Whether its latest run has not ended.
+    pub fn is_running(&self) -> bool {
+        self.latest_run().is_some_and(|run| run.end.is_none())
+    }
+}
+
+/// Where one meter of an instance stands. The intervals themselves are rows of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Meter {
+    /// Start of the open interval, if one is open.
+    pub open_since: Option<Timestamp>,
+    /// End of the latest closed interval: nothing before it may be metered again.
+    pub until: Option<Timestamp>,
+}
+
+/// What a node has to do about an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Keep it running, within its restart policy.
+    Run,
+    /// Keep it stopped, with its logs.
+    Stop,
+    /// Remove every trace of it, then say so.
+    Remove,
+}
+
+/// The whole record of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// For ever its own.
+    pub id: InstanceId,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// Which folder of the tenant.
+    pub project: ProjectId,
+    /// That folder's name.
+    pub project_name: ProjectName,
+    /// Unique in tenant and project among instances that are not deleted.
+    pub name: InstanceName,
+    /// What was asked.
+    pub spec: InstanceSpec,
+    /// Counts changes of spec or placement.
+    pub generation: Generation,
+    /// Counts writes of this record.
+    pub revision: Revision,
+    /// What the user wants.
+    pub intent: Intent,
+    /// Where it is placed, or was last: its logs are there.
+    pub node: Option<NodeId>,
+    /// Whether its demand is taken from that node's row.
+    pub holds_resources: bool,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// Why it ended, once it has.
+    pub reason: Option<EndReason>,
+    /// What a person should know about the present state.
+    pub message: Option<String>,
+    /// Its address while it has a sandbox.
+    pub address: Option<Ipv4Addr>,
+    /// One per container of the spec, in its order.
+    pub containers: Vec<ContainerStatus>,
+    /// The number that the first run of this generation gets.
+    pub first_run: u32,
+    /// While its node is silent: the last proof of life, at which its meter was closed.
+    pub unknown_since: Option<Timestamp>,
+    /// The meter of running time.
+    pub run_meter: Meter,
+    /// The meter of image pulls; a line of its own on the bill.
+    pub pull_meter: Meter,
+    /// When the create was accepted.
+    pub created_at: Timestamp,
+    /// When the record was last written.
+    pub updated_at: Timestamp,
+    /// When a container first ran in this generation.
+    pub started_at: Option<Timestamp>,
+    /// When the last container of this generation ended.
+    pub finished_at: Option<Timestamp>,
+    /// When it was gone.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Instance {
+    /// Whether a container is known to run.
+    pub fn any_container_runs(&self) -> bool {
+        self.containers.iter().any(ContainerStatus::is_running)
+    }
+
+    /// What its node has to do.
+    pub fn action(&self) -> Action {
+        match self.intent {
+            Intent::Delete => Action::Remove,
+            Intent::Run if !self.state.is_settled() => Action::Run,
+            Intent::Run | Intent::Stop => Action::Stop,
+        }
+    }
+
+    /// The status of the container `name`.
+    pub fn container(&self, name: &ContainerName) -> Option<&ContainerStatus> {
+        self.containers.iter().find(|container| &container.name == name)
+    }
+}
+
+/// What happened to an instance. Events are what `GET …/events` streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each name says it; the message of an event tells the rest")]
+pub enum EventKind {
+    Created,
+    PullStarted,
+    PullRetrying,
+    Pulled,
+    ContainerStarted,
+    ContainerExited,
+    StopRequested,
+    StartRequested,
+    Stopped,
+    Succeeded,
+    Failed,
+    DeleteRequested,
+    Deleted,
+    Unknown,
+    Recovered,
+}
+
+impl EventKind {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::PullStarted => "pull_started",
+            Self::PullRetrying => "pull_retrying",
+            Self::Pulled => "pulled",
+            Self::ContainerStarted => "container_started",
+            Self::ContainerExited => "container_exited",
+            Self::StopRequested => "stop_requested",
+            Self::StartRequested => "start_requested",
+            Self::Stopped => "stopped",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::DeleteRequested => "delete_requested",
+            Self::Deleted => "deleted",
+            Self::Unknown => "unknown",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// One event, before the store numbers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The state afterwards.
+    pub state: InstanceState,
+    /// The generation it belongs to.
+    pub generation: Generation,
+    /// A sentence for a person; never names a node.
+    pub message: String,
+    /// Who asked for it, for events that somebody asked for.
+    pub actor: Option<String>,
+}

@@ -1,0 +1,35 @@
+//! The pure core of Wherry: what an instance is and how it may change.
+//!
+//! Nothing here reads a clock, draws a random number, waits or does I/O. Time comes in through [`Clock`], randomness
+//! through [`Entropy`]; both are passed to the code that needs them, so a test can replay any run.
+//!
+//! The two functions that move an instance are [`lifecycle::intend`] (what a user asked) and [`lifecycle::observe`]
+//! (what an agent saw). Everything else in the workspace carries their results from one place to another.
+
+mod fact;
+mod fleet;
+mod id;
+mod instance;
+pub mod lifecycle;
+mod money;
+mod name;
+mod principal;
+mod quantity;
+mod reference;
+mod spec;
+mod time;
+
+pub use fact::{ContainerExit, Fact, Observation};
+pub use fleet::{Architecture, Capacity, Demand, NodeRecord, NodeState};
+pub use id::{ApiKeyId, BootId, Entropy, InstanceId, IntervalId, NodeId, ProjectId, TenantId};
+pub use instance::{
+    Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, Generation, Instance, InstanceState, Intent,
+    Meter, Revision,
+};
+pub use money::{PicoAmount, PriceBook};
+pub use name::{ContainerName, InstanceName, NameError, ProjectName, TenantName};
+pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
+pub use quantity::{CpuMillis, MemoryMib, QuantityError};
+pub use reference::{Digest, ImageReference, ReferenceError};
+pub use spec::{ContainerSpec, EnvVar, InstanceSpec, Limits, Port, Protocol, RestartPolicy, SpecError};
+pub use time::{Clock, Timestamp};

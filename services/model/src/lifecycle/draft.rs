@@ -1,0 +1,112 @@
+//! The record while a change is being made: collects what has to be written with it.
+
+use crate::fact::ContainerExit;
+use crate::instance::{EndReason, Event, EventKind, Instance, InstanceState, Revision};
+use crate::time::Timestamp;
+
+use super::{Change, MeterEdge, MeterKind};
+
+pub(super) struct Draft {
+    from: Revision,
+    pub(super) instance: Instance,
+    now: Timestamp,
+    meter: Vec<MeterEdge>,
+    events: Vec<Event>,
+    held: bool,
+}
+
+impl Draft {
+    pub(super) fn of(instance: &Instance, now: Timestamp) -> Self {
+        Self {
+            from: instance.revision,
+            instance: instance.clone(),
+            now,
+            meter: Vec::new(),
+            events: Vec::new(),
+            held: instance.holds_resources,
+        }
+    }
+
+    pub(super) fn event(&mut self, kind: EventKind, at: Timestamp, message: impl Into<String>) {
+        self.event_by(kind, at, message, None);
+    }
+
+    pub(super) fn event_by(&mut self, kind: EventKind, at: Timestamp, message: impl Into<String>, actor: Option<&str>) {
+        self.events.push(Event {
+            kind,
+            at,
+            state: self.instance.state,
+            generation: self.instance.generation,
+            message: message.into(),
+            actor: actor.map(str::to_owned),
+        });
+    }
+
+    /// Opens a meter at `at`, or where its last interval ended if a clock says that this was later. No-op when open.
+    pub(super) fn open(&mut self, kind: MeterKind, at: Timestamp, late: bool) {
+        let meter = self.meter_of(kind);
+        if meter.open_since.is_some() {
+            return;
+        }
+        let at = meter.until.map_or(at, |until| until.max(at));
+        meter.open_since = Some(at);
+        self.meter.push(MeterEdge::Open { kind, at, late });
+    }
+
+    /// Closes a meter at `at`, never before it was opened. No-op when closed.
+    pub(super) fn close(&mut self, kind: MeterKind, at: Timestamp) {
+        let meter = self.meter_of(kind);
+        let Some(since) = meter.open_since.take() else { return };
+        let at = at.max(since);
+        meter.until = Some(at);
+        self.meter.push(MeterEdge::Close { kind, at });
+    }
+
+    fn meter_of(&mut self, kind: MeterKind) -> &mut crate::instance::Meter {
+        match kind {
+            MeterKind::Run => &mut self.instance.run_meter,
+            MeterKind::Pull => &mut self.instance.pull_meter,
+        }
+    }
+
+    /// Ends every run that is still open in the record: its sandbox is gone, how it ended was not seen.
+    pub(super) fn end_open_runs(&mut self, at: Timestamp, reason: EndReason) {
+        for run in self.instance.containers.iter_mut().flat_map(|c| &mut c.runs).filter(|run| run.end.is_none()) {
+            run.end = Some(ContainerExit {
+                finished_at: at.max(run.started_at),
+                exit_code: 255,
+                signal: None,
+                reason,
+                message: Some("its end was not seen".to_owned()),
+            });
+        }
+        self.close(MeterKind::Run, at);
+    }
+
+    pub(super) fn settle(&mut self, state: InstanceState, reason: EndReason, message: Option<String>, at: Timestamp) {
+        self.close(MeterKind::Pull, at);
+        self.instance.state = state;
+        self.instance.reason = Some(reason);
+        self.instance.message = message;
+        self.instance.finished_at = Some(at);
+        self.instance.unknown_since = None;
+        for container in &mut self.instance.containers {
+            container.restart_at = None;
+        }
+    }
+
+    /// The change; resources are given back when the record no longer holds them, taken when it newly does.
+    pub(super) fn finish(mut self) -> Change {
+        self.instance.revision = Revision(self.from.0 + 1);
+        self.instance.updated_at = self.now.max(self.instance.updated_at);
+        let holds = self.instance.holds_resources;
+        Change {
+            from: self.from,
+            releases: if self.held && !holds { self.instance.node } else { None },
+            takes: if !self.held && holds { self.instance.node } else { None },
+            after: self.instance,
+            meter: self.meter,
+            events: self.events,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a user asks of an instance that exists.
+
+use thiserror::Error;
+
+use crate::id::NodeId;
+use crate::instance::{EventKind, Instance, InstanceState, Intent};
+use crate::time::Timestamp;
+
+use super::draft::Draft;
+use super::{Change, MeterKind};
+
+/// What a user asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Stop it, keep name and logs.
+    Stop,
+    /// Run it again, on this node.
+    Start(NodeId),
+    /// Remove it.
+    Delete,
+}
+
+/// Why the ask cannot be met now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// It is deleted, or a delete is under way.
+    #[error("the instance is deleted")]
+    Gone,
+    /// A stop is under way; it can be asked again once that is done.
+    #[error("the instance is still being stopped")]
+    StillStopping,
+}
+
+/// The change that `ask` makes, or none when what is asked is so already.
+pub fn intend(instance: &Instance, ask: Ask, actor: &str, now: Timestamp) -> Result<Option<Change>, Refusal> {
+    match ask {
+        Ask::Stop => stop(instance, actor, now),
+        Ask::Start(node) => start(instance, node, actor, now),
+        Ask::Delete => Ok(delete(instance, actor, now)),
+    }
+}
+
+fn stop(instance: &Instance, actor: &str, now: Timestamp) -> Result<Option<Change>, Refusal> {
+    use InstanceState as S;
+    match instance.state {
+        S::Deleting | S::Deleted => Err(Refusal::Gone),
+        S::Stopping | S::Stopped | S::Succeeded | S::Failed => Ok(None),
+        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => {
+            let mut draft = Draft::of(instance, now);
+            draft.instance.intent = Intent::Stop;
+            draft.instance.state = S::Stopping;
+            draft.instance.message = None;
+            draft.close(MeterKind::Pull, now);
+            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
+            Ok(Some(draft.finish()))
+        }
+    }
+}
+
+fn start(instance: &Instance, node: NodeId, actor: &str, now: Timestamp) -> Result<Option<Change>, Refusal> {
+    use InstanceState as S;
+    match instance.state {
+        S::Deleting | S::Deleted => Err(Refusal::Gone),
+        S::Stopping => Err(Refusal::StillStopping),
+        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => Ok(None),
+        S::Stopped | S::Succeeded | S::Failed if instance.holds_resources => Err(Refusal::StillStopping),
+        S::Stopped | S::Succeeded | S::Failed => {
+            let mut draft = Draft::of(instance, now);
+            let after = &mut draft.instance;
+            after.intent = Intent::Run;
+            after.generation = after.generation.next();
+            after.node = Some(node);
+            after.holds_resources = true;
+            after.state = S::Scheduled;
+            after.reason = None;
+            after.message = None;
+            after.started_at = None;
+            after.finished_at = None;
+            let latest = after.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
+            after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
+            draft.event_by(EventKind::StartRequested, now, "start requested", Some(actor));
+            Ok(Some(draft.finish()))
+        }
+    }
+}
+
+fn delete(instance: &Instance, actor: &str, now: Timestamp) -> Option<Change> {
+    use InstanceState as S;
+    if matches!(instance.state, S::Deleting | S::Deleted) {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    draft.instance.intent = Intent::Delete;
+    draft.instance.state = S::Deleting;
+    draft.close(MeterKind::Pull, now);
+    draft.event_by(EventKind::DeleteRequested, now, "delete requested", Some(actor));
+    Some(draft.finish())
+}

@@ -1,0 +1,264 @@
+//! What an agent saw of an instance.
+
+use std::net::Ipv4Addr;
+
+use thiserror::Error;
+
+use crate::fact::{ContainerExit, Fact, Observation};
+use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent};
+use crate::name::ContainerName;
+use crate::reference::Digest;
+use crate::time::Timestamp;
+
+use super::draft::Draft;
+use super::{Change, MeterKind};
+
+/// Why a fact changes nothing. It is acknowledged all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Ignored {
+    /// It is about another generation than the present one.
+    #[error("the fact is about another generation")]
+    OtherGeneration,
+    /// The instance is deleted.
+    #[error("the instance is deleted")]
+    Gone,
+    /// It says what is known already, or what the present state has no use for.
+    #[error("the fact changes nothing")]
+    Nothing,
+}
+
+/// The change that the observation makes. `now` is the control plane's clock.
+pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -> Result<Change, Ignored> {
+    if instance.state == InstanceState::Deleted {
+        return Err(Ignored::Gone);
+    }
+    if observation.generation != instance.generation {
+        return Err(Ignored::OtherGeneration);
+    }
+    // Once an instance is settled, or its sandbox is gone, nothing of this generation can start or end any more.
+    let about_a_run = matches!(observation.fact, Fact::ContainerStarted { .. } | Fact::ContainerExited { .. });
+    if about_a_run && (!instance.holds_resources || instance.state.is_settled()) {
+        return Err(Ignored::Nothing);
+    }
+    let at = observation.at.min(now);
+    let mut draft = Draft::of(instance, now);
+    let changed = match &observation.fact {
+        Fact::PullStarted { container } => pull_started(&mut draft, container, at),
+        Fact::PullRetrying { container, message, retry_at } => {
+            pull_retrying(&mut draft, container, message, *retry_at, at)
+        }
+        Fact::Pulled { container, digest, cached } => pulled(&mut draft, container, digest, *cached, at),
+        Fact::SandboxReady { address } => sandbox_ready(&mut draft, *address),
+        Fact::ContainerStarted { container, run, started_at } => {
+            container_started(&mut draft, container, *run, (*started_at).min(now))
+        }
+        Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
+            let exit = ContainerExit { finished_at: exit.finished_at.min(now), ..exit.clone() };
+            container_exited(&mut draft, container, *run, (*started_at).min(now), exit, *restart_at)
+        }
+        Fact::Failed { reason, message } => failed(&mut draft, *reason, message, at),
+        Fact::SandboxStopped => sandbox_stopped(&mut draft, at),
+        Fact::Removed => removed(&mut draft, at),
+    };
+    if changed { Ok(draft.finish()) } else { Err(Ignored::Nothing) }
+}
+
+/// Whether the instance is on its way to running, or does.
+const fn is_under_way(state: InstanceState) -> bool {
+    use InstanceState as S;
+    matches!(state, S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown)
+}
+
+fn pull_started(draft: &mut Draft, container: &ContainerName, at: Timestamp) -> bool {
+    if !is_under_way(draft.instance.state) {
+        return false;
+    }
+    draft.instance.state = InstanceState::Pulling;
+    draft.instance.message = None;
+    draft.open(MeterKind::Pull, at, false);
+    draft.event(EventKind::PullStarted, at, format!("pulling the image of {container}"));
+    true
+}
+
+fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, retry: Timestamp, at: Timestamp) -> bool {
+    if !is_under_way(draft.instance.state) {
+        return false;
+    }
+    draft.instance.state = InstanceState::Pulling;
+    draft.close(MeterKind::Pull, at);
+    let message = format!("the image of {container} could not be pulled: {message}; next try at {retry}");
+    draft.instance.message = Some(message.clone());
+    draft.event(EventKind::PullRetrying, at, message);
+    true
+}
+
+fn pulled(draft: &mut Draft, container: &ContainerName, digest: &Digest, cached: bool, at: Timestamp) -> bool {
+    draft.close(MeterKind::Pull, at);
+    let Some(status) = status_of(&mut draft.instance, container) else { return false };
+    let first = status.image_digest.is_none();
+    status.image_digest.get_or_insert_with(|| digest.clone());
+    if is_under_way(draft.instance.state) {
+        draft.instance.state = InstanceState::Starting;
+        draft.instance.message = None;
+    }
+    if first || !cached {
+        let how = if cached { "present" } else { "pulled" };
+        draft.event(EventKind::Pulled, at, format!("the image of {container} is {how}: {digest}"));
+    }
+    true
+}
+
+fn sandbox_ready(draft: &mut Draft, address: Ipv4Addr) -> bool {
+    let changed = draft.instance.address != Some(address);
+    draft.instance.address = Some(address);
+    changed
+}
+
+fn container_started(draft: &mut Draft, name: &ContainerName, run: u32, started_at: Timestamp) -> bool {
+    let first_run = draft.instance.first_run;
+    let others_run = others_run(&draft.instance, name);
+    let Some(status) = status_of(&mut draft.instance, name) else { return false };
+    if !record_start(status, run, first_run, started_at) {
+        return false;
+    }
+    if is_under_way(draft.instance.state) {
+        draft.instance.state = InstanceState::Running;
+        draft.instance.message = None;
+        draft.instance.unknown_since = None;
+    }
+    draft.instance.started_at.get_or_insert(started_at);
+    if !others_run {
+        draft.open(MeterKind::Run, started_at, false);
+    }
+    draft.event(EventKind::ContainerStarted, started_at, format!("{name} started (run {run})"));
+    true
+}
+
+fn container_exited(
+    draft: &mut Draft,
+    name: &ContainerName,
+    run: u32,
+    started_at: Timestamp,
+    exit: ContainerExit,
+    restart_at: Option<Timestamp>,
+) -> bool {
+    let first_run = draft.instance.first_run;
+    let others_run = others_run(&draft.instance, name);
+    let Some(status) = status_of(&mut draft.instance, name) else { return false };
+    let newly_learnt = record_start(status, run, first_run, started_at);
+    let Some(record) = status.runs.iter_mut().find(|known| known.number == run && known.end.is_none()) else {
+        return false;
+    };
+    let exit = ContainerExit { finished_at: exit.finished_at.max(record.started_at), ..exit };
+    record.end = Some(exit.clone());
+    status.restart_at = restart_at;
+    draft.instance.started_at.get_or_insert(started_at);
+    if !others_run {
+        // Opened here when the start was never reported, or when silence closed the meter although it still ran.
+        let silent = draft.instance.unknown_since.take().is_some();
+        draft.open(MeterKind::Run, started_at, silent && !newly_learnt);
+        draft.close(MeterKind::Run, exit.finished_at);
+    }
+    let sentence = exit_sentence(name, &exit);
+    if draft.instance.intent == Intent::Run && is_under_way(draft.instance.state) {
+        match restart_at {
+            Some(at) => {
+                draft.instance.state = if others_run { InstanceState::Running } else { InstanceState::Starting };
+                draft.instance.message = Some(format!("{sentence}; it is restarted at {at}"));
+            }
+            None if !others_run => {
+                let state = if exit.exit_code == 0 { InstanceState::Succeeded } else { InstanceState::Failed };
+                draft.settle(state, exit.reason, Some(sentence.clone()), exit.finished_at);
+            }
+            None => {}
+        }
+    }
+    draft.event(EventKind::ContainerExited, exit.finished_at, sentence.clone());
+    match draft.instance.state {
+        InstanceState::Succeeded => draft.event(EventKind::Succeeded, exit.finished_at, sentence),
+        InstanceState::Failed => draft.event(EventKind::Failed, exit.finished_at, sentence),
+        _ => {}
+    }
+    true
+}
+
+fn failed(draft: &mut Draft, reason: EndReason, message: &str, at: Timestamp) -> bool {
+    draft.close(MeterKind::Pull, at);
+    if !is_under_way(draft.instance.state) {
+        return false;
+    }
+    draft.end_open_runs(at, reason);
+    draft.settle(InstanceState::Failed, reason, Some(message.to_owned()), at);
+    draft.event(EventKind::Failed, at, message);
+    true
+}
+
+fn sandbox_stopped(draft: &mut Draft, at: Timestamp) -> bool {
+    use InstanceState as S;
+    match draft.instance.state {
+        S::Stopping => {
+            draft.end_open_runs(at, EndReason::StoppedByUser);
+            draft.settle(S::Stopped, EndReason::StoppedByUser, None, at);
+            draft.event(EventKind::Stopped, at, "stopped");
+        }
+        S::Deleting => draft.end_open_runs(at, EndReason::StoppedByUser),
+        S::Stopped | S::Succeeded | S::Failed => {}
+        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown | S::Deleted => return false,
+    }
+    draft.instance.address = None;
+    draft.instance.holds_resources = false;
+    true
+}
+
+fn removed(draft: &mut Draft, at: Timestamp) -> bool {
+    if draft.instance.intent != Intent::Delete {
+        return false;
+    }
+    draft.end_open_runs(at, EndReason::StoppedByUser);
+    draft.close(MeterKind::Pull, at);
+    draft.instance.state = InstanceState::Deleted;
+    draft.instance.address = None;
+    draft.instance.holds_resources = false;
+    draft.instance.unknown_since = None;
+    draft.instance.message = None;
+    draft.instance.finished_at.get_or_insert(at);
+    draft.instance.deleted_at = Some(at);
+    draft.event(EventKind::Deleted, at, "deleted");
+    true
+}
+
+fn status_of<'a>(instance: &'a mut Instance, name: &ContainerName) -> Option<&'a mut ContainerStatus> {
+    instance.containers.iter_mut().find(|container| &container.name == name)
+}
+
+fn others_run(instance: &Instance, name: &ContainerName) -> bool {
+    instance.containers.iter().any(|other| &other.name != name && other.is_running())
+}
+
+/// Adds the run unless it, or a later one, is known. Says whether it was added.
+fn record_start(status: &mut ContainerStatus, run: u32, first_run: u32, started_at: Timestamp) -> bool {
+    if run < first_run || status.latest_run().is_some_and(|latest| latest.number >= run) {
+        return false;
+    }
+    if run > first_run {
+        status.restart_count = status.restart_count.saturating_add(1);
+    }
+    status.restart_at = None;
+    if status.runs.len() >= ContainerStatus::MAX_RUNS_KEPT {
+        status.runs.remove(0);
+    }
+    status.runs.push(ContainerRun { number: run, started_at, end: None });
+    true
+}
+
+fn exit_sentence(name: &ContainerName, exit: &ContainerExit) -> String {
+    let how = match (exit.reason, exit.signal) {
+        (EndReason::OomKilled, _) => "was killed because it wanted more memory than it asked for".to_owned(),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (_, None) => format!("exited with code {}", exit.exit_code),
+    };
+    match &exit.message {
+        Some(message) => format!("{name} {how}: {message}"),
+        None => format!("{name} {how}"),
+    }
+}

@@ -1,0 +1,50 @@
+//! A node that says nothing, and its return. Unproved time is never billed: the meter is closed at the last proof.
+
+use crate::instance::{EventKind, Instance, InstanceState};
+use crate::name::ContainerName;
+use crate::time::Timestamp;
+
+use super::draft::Draft;
+use super::{Change, MeterKind};
+
+/// The node of the instance has been silent since `proof_at`, for longer than the detection time.
+pub fn silence(instance: &Instance, proof_at: Timestamp, now: Timestamp) -> Option<Change> {
+    use InstanceState as S;
+    if instance.unknown_since.is_some() || instance.state.is_settled() {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    draft.instance.unknown_since = Some(proof_at);
+    draft.close(MeterKind::Run, proof_at);
+    draft.close(MeterKind::Pull, proof_at);
+    if !matches!(instance.state, S::Stopping | S::Deleting) {
+        draft.instance.state = S::Unknown;
+        draft.instance.message = Some(format!("nothing has been heard of it since {proof_at}; it may still run"));
+    }
+    draft.event(EventKind::Unknown, now, format!("nothing has been heard of it since {proof_at}"));
+    Some(draft.finish())
+}
+
+/// The node is back and proves that `running` (container, run number) run at `now`.
+///
+/// What it proves to have run through the silence is metered from where silence closed the meter, flagged as late.
+pub fn recover(instance: &Instance, running: &[(ContainerName, u32)], now: Timestamp) -> Option<Change> {
+    instance.unknown_since?;
+    let mut draft = Draft::of(instance, now);
+    draft.instance.unknown_since = None;
+    let ran_on = instance.containers.iter().any(|container| {
+        container.latest_run().is_some_and(|run| {
+            run.end.is_none() && running.iter().any(|(name, number)| name == &container.name && *number == run.number)
+        })
+    });
+    if ran_on {
+        let from = instance.run_meter.until.unwrap_or(now);
+        draft.open(MeterKind::Run, from, true);
+    }
+    if instance.state == InstanceState::Unknown {
+        draft.instance.state = if ran_on { InstanceState::Running } else { InstanceState::Starting };
+        draft.instance.message = None;
+    }
+    draft.event(EventKind::Recovered, now, "heard of again");
+    Some(draft.finish())
+}
