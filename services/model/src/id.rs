@@ -79,6 +79,10 @@ typed_id!(
     IntervalId
 );
 typed_id!(
+    /// An agent's journal; a node whose journal was lost begins another with a new id.
+    JournalId
+);
+typed_id!(
     /// One boot of one machine, as the kernel names it.
     BootId
 );
