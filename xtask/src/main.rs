@@ -1,0 +1,51 @@
+//! `cargo xtask …`: everything one does to this repository besides editing it.
+//!
+//! One module per subcommand. Rejected: Makefiles and shell scripts (a third language, untested, with other tools to
+//! install first); `.ci/run` is the one exception, because something has to call cargo.
+
+mod check_deps;
+mod command;
+mod gen_cri;
+mod repository;
+mod setup;
+mod stages;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set-up, tests, checks and the demo of Wherry")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing for the demo, the tests or the whole CI run
+    Setup(setup::Arguments),
+    /// Install what the tests need and run them all, real containerd included
+    Test(test::Arguments),
+    /// Compare the arrows between our crates with the layers and with xtask/internal-deps.txt
+    CheckDeps(check_deps::Arguments),
+    /// Generate the CRI client again from its .proto files
+    GenCri(gen_cri::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup(arguments) => setup::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::CheckDeps(arguments) => check_deps::run(&arguments),
+        Task::GenCri(arguments) => gen_cri::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

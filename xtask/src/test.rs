@@ -1,0 +1,35 @@
+//! `cargo xtask test`: set-up, then every check and test, the quick ones first.
+//!
+//! Everything is built in the dev profile with the features of the whole workspace, so nothing is compiled twice.
+
+use anyhow::Result;
+
+use crate::command::{cargo, run as run_command};
+use crate::stages::Stages;
+use crate::{check_deps, gen_cri, setup};
+
+/// Which tests.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Do not look for missing packages and tools
+    #[arg(long)]
+    skip_setup: bool,
+    /// Passed on to `cargo nextest run`, such as `-E 'package(wherry-model)'`
+    #[arg(last = true)]
+    nextest: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut stages = Stages::default();
+    if !arguments.skip_setup {
+        stages.run("set-up", || setup::install(setup::Purpose::Test))?;
+    }
+    stages.run("arrows between crates", || check_deps::check(false))?;
+    // The end-to-end tests start the real binary; cargo does not build it for the tests of another package.
+    stages.run("build", || run_command(cargo().args(["build", "--workspace", "--bins", "--locked"])))?;
+    stages.run("tests", || {
+        run_command(cargo().args(["nextest", "run", "--workspace", "--locked"]).args(&arguments.nextest))
+    })?;
+    stages.run("tests in documentation", || run_command(cargo().args(["test", "--doc", "--workspace", "--locked"])))?;
+    stages.run("generated CRI client", || gen_cri::generate(true))
+}
