@@ -75,10 +75,6 @@ typed_id!(
     ApiKeyId
 );
 typed_id!(
-    /// One metered interval.
-    IntervalId
-);
-typed_id!(
     /// An agent's journal; a node whose journal was lost begins another with a new id.
     JournalId
 );

@@ -21,7 +21,7 @@ mod time;
 
 pub use fact::{ContainerExit, Fact, Observation};
 pub use fleet::{Architecture, Capacity, Demand, NodeRecord, NodeState};
-pub use id::{ApiKeyId, BootId, Entropy, InstanceId, IntervalId, JournalId, NodeId, ProjectId, TenantId};
+pub use id::{ApiKeyId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, TenantId};
 pub use instance::{
     Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, Generation, Instance, InstanceState, Intent,
     Meter, Revision,

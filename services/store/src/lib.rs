@@ -1,0 +1,36 @@
+//! The contract of the store: what the application asks of whatever keeps the facts.
+//!
+//! The traits speak in the domain's units of work (place-and-create, apply a change, apply a report), not in rows, and
+//! every write is one transaction: all of it or nothing. Both implementations pass the suite in `store-contract`.
+//!
+//! To add an operation: 1. say here what it promises, including what a crash in the middle leaves; 2. add its case to
+//! the contract suite; 3. implement it in each store; 4. use it from `control`.
+//!
+//! Rules that hold for all of them:
+//! - a query that serves a tenant takes the [`TenantId`](wherry_model::TenantId) and finds nothing of another one;
+//! - a lookup that finds nothing is `None`, not an error;
+//! - a guarded write that comes too late is a typed outcome, not an error;
+//! - names, resources, meter edges, events and the node's desired revision change in the transaction of the record.
+
+mod error;
+mod event;
+mod feed;
+mod instance;
+mod meter;
+mod node;
+mod tenant;
+
+pub use error::StoreError;
+pub use event::{EventQuery, EventStore, StoredEvent};
+pub use feed::{ChangeFeed, Counters};
+pub use instance::{
+    Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome,
+};
+pub use meter::{MeterStore, UsageQuery};
+pub use node::{NodeRegistration, NodeStore};
+pub use tenant::{ApiKeyRecord, NameOutcome, ProjectRecord, TenantRecord, TenantStore};
+
+/// Everything that a store does.
+pub trait Store: TenantStore + NodeStore + InstanceStore + EventStore + MeterStore + ChangeFeed + Counters {}
+
+impl<T: TenantStore + NodeStore + InstanceStore + EventStore + MeterStore + ChangeFeed + Counters> Store for T {}
