@@ -2,10 +2,12 @@
 //!
 //! UDP answers that need no waiting are written by the loop itself: no task, no queue. Those that wait get a task each, as many
 //! as the responder hands out permits for. A TCP connection has one request in work at a time; reading, answering and writing
-//! each have a time limit, so a slow client costs one connection and nothing else.
+//! each have a time limit, so a slow client costs one connection and nothing else. A panic while a packet is answered (a fault
+//! of ours or of a library) costs that packet, not the loop: otherwise one packet could end DNS for everybody.
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +98,7 @@ impl<R: Responder> Service<R> {
                 count(&self.counters.ignored);
                 continue;
             }
-            match self.responder.respond(&buffer[..length], client, Transport::Udp) {
+            match self.respond(&buffer[..length], client, Transport::Udp) {
                 Response::Ignore => count(&self.counters.ignored),
                 Response::Now(reply) => self.send(socket, &reply, client),
                 Response::Later(waiting) => {
@@ -111,6 +113,15 @@ impl<R: Responder> Service<R> {
             }
         }
         Ok(())
+    }
+
+    /// The responder owns nothing that a panic could leave half changed: it reads snapshots and takes permits.
+    fn respond(&self, request: &[u8], client: SocketAddr, transport: Transport) -> Response<R::Waiting> {
+        let respond = AssertUnwindSafe(|| self.responder.respond(request, client, transport));
+        catch_unwind(respond).unwrap_or_else(|_| {
+            tracing::error!(%client, ?request, "answering a DNS packet panicked; please report this line");
+            Response::Ignore
+        })
     }
 
     /// Sends or drops: the client asks again, as it does for any lost packet.
@@ -167,7 +178,7 @@ impl<R: Responder> Service<R> {
                 Ok(Ok(false)) | Err(_) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
             }
-            let reply = match self.responder.respond(&buffer, client, Transport::Tcp) {
+            let reply = match self.respond(&buffer, client, Transport::Tcp) {
                 Response::Ignore => {
                     // Whoever sends that does not speak DNS.
                     count(&self.counters.ignored);
@@ -217,4 +228,57 @@ async fn write_reply(stream: &mut TcpStream, reply: &[u8]) -> io::Result<()> {
     framed.extend_from_slice(&length.to_be_bytes());
     framed.extend_from_slice(reply);
     stream.write_all(&framed).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::op::ResponseCode;
+
+    use super::*;
+    use crate::listen::Presence;
+
+    /// Sends back what it got; panics at `!`.
+    struct Echo;
+
+    impl Responder for Echo {
+        type Waiting = Infallible;
+
+        fn respond(&self, request: &[u8], _client: SocketAddr, _transport: Transport) -> Response<Infallible> {
+            assert_ne!(request, b"!", "the panic that this test wants");
+            Response::Now(Reply { bytes: request.to_vec(), code: ResponseCode::NoError, truncated: false })
+        }
+
+        async fn finish(&self, waiting: Infallible) -> Reply {
+            match waiting {}
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_costs_one_packet() {
+        let sockets = Sockets::bind((Ipv4Addr::LOCALHOST, 0).into(), Presence::Required).unwrap();
+        let address = sockets.address;
+        let counters = Arc::<QueryCounters>::default();
+        let service = Service {
+            responder: Echo,
+            counters: Arc::clone(&counters),
+            limits: Limits::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        service.start(vec![sockets]);
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        client.connect(address).await.unwrap();
+        for packet in [b"!", b"a", b"!", b"b"] {
+            client.send(packet).await.unwrap();
+        }
+        let mut buffer = [0; 8];
+        for expected in [b"a", b"b"] {
+            let received = timeout(Duration::from_secs(5), client.recv(&mut buffer)).await.expect("the loop lives");
+            assert_eq!(&buffer[..received.unwrap()], expected);
+        }
+        assert_eq!(counters.read().ignored, 2);
+    }
 }
