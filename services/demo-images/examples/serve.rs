@@ -1,4 +1,4 @@
-//! Serves the demo images from a registry until Enter is pressed: `cargo run -p wherry-demo-images --example serve`.
+//! Serves the demo images from a registry until Ctrl-C: `cargo run -p wherry-demo-images --example serve`.
 
 use anyhow::Result;
 use wherry_demo_images::{Registry, recipes};
@@ -11,8 +11,8 @@ async fn main() -> Result<()> {
         let reference = image.push(&registry.address(), &format!("demo/{name}"), "1").await?;
         println!("{reference}  {} bytes  {}", image.size_bytes(), image.digest());
     }
-    println!("press Enter to end");
-    std::io::stdin().read_line(&mut String::new())?;
+    println!("Ctrl-C ends it");
+    tokio::signal::ctrl_c().await?;
     drop(registry);
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
