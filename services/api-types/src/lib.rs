@@ -1,0 +1,36 @@
+//! The public API `/v1` on the wire: requests, answers, errors, each with its OpenAPI schema.
+//!
+//! These types are a promise to clients, so they stand apart from the model: the server converts between the two in one
+//! place, and a change of the model cannot change the API by accident. Requests refuse unknown fields; answers may grow
+//! fields, so clients ignore what they do not know. Quantities are texts in the Kubernetes syntax, amounts of money
+//! decimal texts, times RFC 3339.
+
+mod event;
+mod instance;
+mod problem;
+mod spec;
+mod state;
+mod tenant;
+pub mod text;
+mod token;
+mod usage;
+
+pub use event::Event;
+pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
+pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use spec::{
+    ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY, DEFAULT_STOP_GRACE_SECONDS, EnvVar,
+    InstanceCreate, InstanceSpec, Port,
+};
+pub use state::{
+    Architecture, ContainerState, EndReason, EventKind, InstanceState, MeterKind, NodeState, Protocol, RestartPolicy,
+    Scope,
+};
+pub use tenant::{
+    Key, KeyCreate, KeyCreated, KeyList, Node, NodeCapacity, NodeList, Project, ProjectCreate, ProjectList, Tenant,
+    TenantCreate, TenantList,
+};
+pub use token::{
+    AuthorizationServer, GrantType, JsonWebKey, JsonWebKeySet, TokenError, TokenErrorCode, TokenRequest, TokenResponse,
+};
+pub use usage::{Resource, Usage, UsageLine, UsageUnit};

@@ -1,0 +1,256 @@
+//! The closed sets of the API.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Accepted and placed; nothing of it has begun yet.
+    Scheduled,
+    /// Its image is being fetched.
+    Pulling,
+    /// It is being started, or waits for its next restart.
+    Starting,
+    /// At least one container runs.
+    Running,
+    /// A stop is under way.
+    Stopping,
+    /// Stopped; name and logs are kept, nothing is metered.
+    Stopped,
+    /// All containers ended with exit code 0 and are not restarted.
+    Succeeded,
+    /// It ended otherwise, or could not be started.
+    Failed,
+    /// A delete is under way.
+    Deleting,
+    /// Gone; readable by its id for some days.
+    Deleted,
+    /// Its machine is silent. Nothing is metered meanwhile.
+    Unknown,
+}
+
+impl InstanceState {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 11] = [
+        Self::Scheduled,
+        Self::Pulling,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Unknown,
+    ];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Pulling => "pulling",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it stays so until somebody asks for something else.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Stopped | Self::Succeeded | Self::Failed | Self::Deleted)
+    }
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether a container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// It has not run in this generation, or waits for its next restart.
+    Waiting,
+    /// Its process runs.
+    Running,
+    /// It has ended.
+    Ended,
+}
+
+/// Why an instance or a run of a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The program ended by itself.
+    Exited,
+    /// It wanted more memory than it had asked for.
+    OomKilled,
+    /// Somebody asked for a stop.
+    StoppedByUser,
+    /// The image could not be fetched.
+    ImagePullFailed,
+    /// The image may not run here.
+    ImageRefused,
+    /// The container could not be started, for example because its program does not exist.
+    StartFailed,
+    /// Its machine restarted or lost it; when exactly it ended is not known.
+    NodeLost,
+}
+
+impl EndReason {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::OomKilled => "oom_killed",
+            Self::StoppedByUser => "stopped_by_user",
+            Self::ImagePullFailed => "image_pull_failed",
+            Self::ImageRefused => "image_refused",
+            Self::StartFailed => "start_failed",
+            Self::NodeLost => "node_lost",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happens when a container ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// It is started again, whatever its exit code.
+    Always,
+    /// It is started again unless it exited with 0.
+    #[default]
+    OnFailure,
+    /// It stays ended.
+    Never,
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP
+    #[default]
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// Instruction set of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64
+    Amd64,
+    /// AArch64
+    Arm64,
+}
+
+/// What happened to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each name says it; the message of an event tells the rest")]
+pub enum EventKind {
+    Created,
+    PullStarted,
+    PullRetrying,
+    Pulled,
+    ContainerStarted,
+    ContainerExited,
+    StopRequested,
+    StartRequested,
+    Stopped,
+    Succeeded,
+    Failed,
+    DeleteRequested,
+    Deleted,
+    Unknown,
+    Recovered,
+}
+
+impl EventKind {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::PullStarted => "pull_started",
+            Self::PullRetrying => "pull_retrying",
+            Self::Pulled => "pulled",
+            Self::ContainerStarted => "container_started",
+            Self::ContainerExited => "container_exited",
+            Self::StopRequested => "stop_requested",
+            Self::StartRequested => "start_requested",
+            Self::Stopped => "stopped",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::DeleteRequested => "delete_requested",
+            Self::Deleted => "deleted",
+            Self::Unknown => "unknown",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// One permission of a key or token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+pub enum Scope {
+    /// Read instances, events and projects.
+    #[serde(rename = "instances:read")]
+    InstancesRead,
+    /// Create, stop, start and delete instances and projects.
+    #[serde(rename = "instances:write")]
+    InstancesWrite,
+    /// Read what containers print.
+    #[serde(rename = "logs:read")]
+    LogsRead,
+    /// Read usage and cost.
+    #[serde(rename = "usage:read")]
+    UsageRead,
+    /// Make, list and revoke API keys of the own tenant.
+    #[serde(rename = "keys:write")]
+    KeysWrite,
+    /// Operate the service: tenants, keys of any tenant, machines. Implied by no other scope.
+    #[serde(rename = "admin")]
+    Admin,
+}
+
+/// Which meter an interval belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MeterKind {
+    /// Containers ran.
+    Run,
+    /// An image was pulled; free unless the operator says otherwise.
+    Pull,
+}
+
+/// Whether a machine takes new instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Takes new instances.
+    Ready,
+    /// Keeps what it has, takes nothing new.
+    Cordoned,
+    /// Not heard of for longer than the detection time.
+    Silent,
+}

@@ -1,0 +1,202 @@
+//! The texts that recur in requests and answers, each with the rule that the server holds it to.
+//!
+//! Rust code carries them as plain `String`: the server parses them into its own types, a client only passes them on.
+//! The types here exist for the OpenAPI document, where each is one named schema with its pattern. A pattern never
+//! refuses what the server accepts, so a client may check with it before it asks.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
+use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! text_schema {
+    ($(#[doc = $doc:literal])+ $name:ident { pattern: $pattern:expr, length: $min:literal..=$max:literal, example: $example:literal }) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::Type(Type::String))
+                    .description(Some([$($doc.trim()),+].join(" ")))
+                    .pattern(Some($pattern))
+                    .min_length(Some($min))
+                    .max_length(Some($max))
+                    .examples([$example])
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+    };
+}
+
+text_schema!(
+    /// A name of 1 to 63 lower-case letters, digits and hyphens: a DNS label. It becomes the first label of the
+    /// instance's DNS name, so the names of the service itself are reserved.
+    InstanceName {
+        pattern: "^(?!(?:ns|api|www|localhost|wherry|resolver)$)(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        length: 1..=63,
+        example: "web"
+    }
+);
+text_schema!(
+    /// The name of an instance, or its id. An id also finds an instance that is already deleted, as long as the
+    /// service remembers it.
+    InstanceNameOrId {
+        pattern: "^(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        length: 1..=63,
+        example: "web"
+    }
+);
+text_schema!(
+    /// A name of 1 to 63 lower-case letters, digits and hyphens: a DNS label.
+    LabelName {
+        pattern: "^(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        length: 1..=63,
+        example: "default"
+    }
+);
+text_schema!(
+    /// What to run: REGISTRY/REPOSITORY, then :TAG, @DIGEST or both. The registry is always named; without tag and
+    /// digest the tag is `latest`. The digest that it means at the first pull is what every later start runs.
+    ImageReference {
+        pattern: concat!(
+            r"^(?:localhost|(?=[^/]*[.:])(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::[1-9][0-9]{0,3})?|localhost:[1-9][0-9]{0,3})",
+            r"(?:/[a-z0-9]+(?:[._-][a-z0-9]+)*)+",
+            r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
+        ),
+        length: 3..=512,
+        example: "registry.example/team/web:1"
+    }
+);
+text_schema!(
+    /// CPU in cores (`0.5`) or thousandths of a core (`500m`): 10m to 1024, in whole thousandths. It is reserved, is
+    /// the limit, and is metered as asked.
+    CpuQuantity {
+        pattern: r"^(?:[1-9][0-9]{1,5}m|[1-9][0-9]{0,2}(?:\.[0-9]{1,3})?|0\.(?:0[1-9][0-9]?|[1-9][0-9]{0,2}))$",
+        length: 1..=20,
+        example: "250m"
+    }
+);
+text_schema!(
+    /// Memory in `Mi` (2^20 bytes) or `Gi` (2^30 bytes): 4Mi to 16Ti, in whole Mi. It is reserved, is the limit, and
+    /// is metered as asked.
+    MemoryQuantity {
+        pattern: r"^(?:[4-9]Mi|[1-9][0-9]{1,6}Mi|[1-9][0-9]{0,3}Gi|(?:[1-9]|1[0-6])Ti|[0-9]{1,3}\.(?:25|5|75)Gi)$",
+        length: 3..=20,
+        example: "128Mi"
+    }
+);
+text_schema!(
+    /// An exact amount of money in units of the currency. Nothing is rounded; it is text because a JSON number would
+    /// lose digits.
+    DecimalAmount {
+        pattern: r"^-?[0-9]{1,27}\.[0-9]{2,12}$",
+        length: 4..=42,
+        example: "0.000175"
+    }
+);
+text_schema!(
+    /// An ISO 4217 currency code.
+    CurrencyCode { pattern: "^[A-Z]{3}$", length: 3..=3, example: "USD" }
+);
+text_schema!(
+    /// The content address of an image manifest.
+    ImageDigest {
+        pattern: "^sha256:[0-9a-f]{64}$",
+        length: 71..=71,
+        example: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    }
+);
+text_schema!(
+    /// Text without the character NUL.
+    PlainText { pattern: r"^[^\u0000]*$", length: 0..=32768, example: "--verbose" }
+);
+text_schema!(
+    /// The name of an environment variable: not empty, no `=`, no NUL.
+    EnvName { pattern: r"^[^=\u0000]+$", length: 1..=1024, example: "GREETING" }
+);
+text_schema!(
+    /// An absolute path inside the container.
+    AbsolutePath { pattern: r"^/[^\u0000]*$", length: 1..=4096, example: "/srv" }
+);
+text_schema!(
+    /// The key of a label: 1 to 255 letters, digits, '.', '_', '-' or '/'.
+    LabelKey { pattern: "^[A-Za-z0-9._/-]{1,255}$", length: 1..=255, example: "app" }
+);
+text_schema!(
+    /// The value of a label: at most 255 bytes of UTF-8, no control characters.
+    LabelValue { pattern: r"^[^\u0000-\u001f\u007f-\u009f]*$", length: 0..=255, example: "shop" }
+);
+text_schema!(
+    /// What a person calls something: not empty, no control characters.
+    DisplayName { pattern: r"^[^\u0000-\u001f\u007f-\u009f]+$", length: 1..=100, example: "laptop" }
+);
+text_schema!(
+    /// Where the next page begins. Opaque; valid for the same filters only.
+    PageCursor { pattern: "^[A-Za-z0-9_-]+$", length: 1..=200, example: "MTczMjM0NTY3ODkwMTIzNC8wMTkz" }
+);
+
+/// A UUID.
+#[derive(Debug, Clone, Copy)]
+pub struct Id;
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        formatted(KnownFormat::Uuid, "A UUID, for ever its own.", "0193573e-7a00-7000-8000-0000000000a1")
+    }
+}
+
+impl ToSchema for Id {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Id")
+    }
+}
+
+/// A moment as RFC 3339 text.
+#[derive(Debug, Clone, Copy)]
+pub struct Time;
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        formatted(KnownFormat::DateTime, "A moment in UTC, as RFC 3339 has it.", "2026-11-23T06:30:00.000000Z")
+    }
+}
+
+impl ToSchema for Time {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Time")
+    }
+}
+
+fn formatted(format: KnownFormat, description: &str, example: &str) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(format)))
+        .description(Some(description))
+        .examples([example])
+        .into()
+}
+
+/// The labels of an instance: at most 64, keys and values as [`LabelKey`] and [`LabelValue`].
+pub(crate) fn labels_schema() -> RefOr<Schema> {
+    let key = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some("^[A-Za-z0-9._/-]{1,255}$"))
+        .build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Object))
+        .description(Some("The tenant's own marks; lists can be filtered by them."))
+        .property_names(Some(Schema::Object(key)))
+        .additional_properties(Some(RefOr::Ref(utoipa::openapi::Ref::from_schema_name("LabelValue"))))
+        .max_properties(Some(64))
+        .examples([serde_json::json!({"app": "shop"})])
+        .into()
+}
