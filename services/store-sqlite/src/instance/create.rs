@@ -1,0 +1,95 @@
+//! Place and create: everything that makes an instance exist, or nothing of it.
+
+use std::net::Ipv4Addr;
+
+use sqlx::sqlite::SqliteConnection;
+use wherry_model::{Instance, Timestamp};
+use wherry_store::{CreateOutcome, Placed, StoreError};
+
+use super::{change, read};
+use crate::columns::{Blob, integer, json};
+use crate::error::{Context, violation};
+use crate::event;
+use crate::meter;
+use crate::node;
+use crate::writer::Verdict;
+
+pub(super) async fn place_and_create(
+    connection: &mut SqliteConnection,
+    placed: Placed,
+) -> Result<Verdict<CreateOutcome>, StoreError> {
+    let Placed { change, idempotency } = placed;
+    let instance = &change.after;
+    if let Some((key, fingerprint)) = &idempotency
+        && let Some(known) = read::idempotency(connection, instance.tenant, key).await?
+    {
+        if known.fingerprint != *fingerprint {
+            return Ok(Verdict::Undo(CreateOutcome::KeyReused));
+        }
+        let made = read::of_tenant(connection, instance.tenant, known.instance).await?;
+        let made = made.ok_or_else(|| violation(format!("idempotency key {key:?} made an instance that is gone")))?;
+        return Ok(Verdict::Undo(CreateOutcome::Replayed(Box::new(made))));
+    }
+    let place = change.takes.ok_or_else(|| violation("a create takes from no node"))?;
+    if !node::take(connection, place, instance.spec.demand()).await? {
+        // A name in use will stay so, a full node may not: the lasting reason is the one to tell.
+        let taken = read::by_name(connection, instance.tenant, instance.project, &instance.name).await?.is_some();
+        return Ok(Verdict::Undo(if taken { CreateOutcome::NameTaken } else { CreateOutcome::NodeRefused }));
+    }
+    if !insert(connection, instance).await? {
+        return Ok(Verdict::Undo(CreateOutcome::NameTaken));
+    }
+    change::insert_labels(connection, instance).await?;
+    if let Some((key, fingerprint)) = idempotency {
+        insert_idempotency(connection, instance, key, fingerprint).await?;
+    }
+    meter::apply_edges(connection, instance, &change.meter).await?;
+    event::append(connection, instance, &change.events).await?;
+    node::bump_desired(connection, place).await?;
+    Ok(Verdict::Keep(CreateOutcome::Created(Box::new(change.after))))
+}
+
+/// Inserts the record; false when its name is in use.
+async fn insert(connection: &mut SqliteConnection, instance: &Instance) -> Result<bool, StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO instances (id, tenant, project, name, state, node, generation, revision, holds_resources, address,
+             created_at, deleted_at, record)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (tenant, project, name) WHERE deleted_at IS NULL DO NOTHING",
+    )
+    .bind(instance.id.blob())
+    .bind(instance.tenant.blob())
+    .bind(instance.project.blob())
+    .bind(instance.name.as_str())
+    .bind(instance.state.as_str())
+    .bind(instance.node.map(|node| node.blob()))
+    .bind(integer(instance.generation.0)?)
+    .bind(integer(instance.revision.0)?)
+    .bind(instance.holds_resources)
+    .bind(instance.address.map(Ipv4Addr::to_bits))
+    .bind(instance.created_at.as_micros())
+    .bind(instance.deleted_at.map(Timestamp::as_micros))
+    .bind(json(instance)?)
+    .execute(connection)
+    .await
+    .context("creating an instance")?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn insert_idempotency(
+    connection: &mut SqliteConnection,
+    instance: &Instance,
+    key: String,
+    fingerprint: [u8; 32],
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO idempotency (tenant, key, fingerprint, instance, created_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(instance.tenant.blob())
+        .bind(key)
+        .bind(fingerprint.to_vec())
+        .bind(instance.id.blob())
+        .bind(instance.created_at.as_micros())
+        .execute(connection)
+        .await
+        .context("storing an idempotency record")
+        .map(drop)
+}

@@ -1,0 +1,118 @@
+//! Look-ups of single instances and of the sets that agents and the zone are made of.
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Row, SqlitePool};
+use wherry_model::{Instance, InstanceId, InstanceName, NodeId, ProjectId, TenantId};
+use wherry_store::{IdempotencyRecord, StoreError};
+
+use crate::columns::{Blob, Fields};
+use crate::error::Context;
+
+pub(super) fn record(row: &SqliteRow) -> Result<Instance, StoreError> {
+    Fields { table: "instances", row }.json("record")
+}
+
+fn one(row: Option<SqliteRow>) -> Result<Option<Instance>, StoreError> {
+    row.as_ref().map(record).transpose()
+}
+
+pub(super) async fn by_name(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    project: ProjectId,
+    name: &InstanceName,
+) -> Result<Option<Instance>, StoreError> {
+    let row = sqlx::query(
+        "SELECT id, record FROM instances WHERE tenant = ? AND project = ? AND name = ? AND deleted_at IS NULL",
+    )
+    .bind(tenant.blob())
+    .bind(project.blob())
+    .bind(name.as_str())
+    .fetch_optional(connection)
+    .await
+    .context("reading an instance")?;
+    one(row)
+}
+
+pub(super) async fn of_tenant(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    id: InstanceId,
+) -> Result<Option<Instance>, StoreError> {
+    let row = sqlx::query("SELECT id, record FROM instances WHERE tenant = ? AND id = ?")
+        .bind(tenant.blob())
+        .bind(id.blob())
+        .fetch_optional(connection)
+        .await
+        .context("reading an instance")?;
+    one(row)
+}
+
+pub(super) async fn of_any_tenant(
+    connection: &mut SqliteConnection,
+    id: InstanceId,
+) -> Result<Option<Instance>, StoreError> {
+    let row = sqlx::query("SELECT id, record FROM instances WHERE id = ?")
+        .bind(id.blob())
+        .fetch_optional(connection)
+        .await
+        .context("reading an instance")?;
+    one(row)
+}
+
+/// Revision and instances from one snapshot.
+pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+    const CONTEXT: &str = "reading a node's instances";
+    let mut snapshot = readers.begin().await.context(CONTEXT)?;
+    let row = sqlx::query("SELECT id, desired_revision FROM nodes WHERE id = ?")
+        .bind(node.blob())
+        .fetch_optional(&mut *snapshot)
+        .await
+        .context(CONTEXT)?;
+    let Some(row) = row else { return Ok(None) };
+    let revision = Fields { table: "nodes", row: &row }.count("desired_revision")?;
+    let rows = sqlx::query("SELECT id, record FROM instances WHERE node = ? AND deleted_at IS NULL ORDER BY id")
+        .bind(node.blob())
+        .fetch_all(&mut *snapshot)
+        .await
+        .context(CONTEXT)?;
+    snapshot.rollback().await.context(CONTEXT)?;
+    Ok(Some((revision, rows.iter().map(record).collect::<Result<_, _>>()?)))
+}
+
+pub(super) async fn addressed(
+    connection: &mut SqliteConnection,
+    after: Option<InstanceId>,
+    limit: u32,
+) -> Result<Vec<Instance>, StoreError> {
+    // The empty blob sorts before every id.
+    let rows = sqlx::query("SELECT id, record FROM instances WHERE address IS NOT NULL AND id > ? ORDER BY id LIMIT ?")
+        .bind(after.map_or_else(Vec::new, |id| id.blob()))
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .context("reading instances with an address")?;
+    rows.iter().map(record).collect()
+}
+
+pub(super) async fn idempotency(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    key: &str,
+) -> Result<Option<IdempotencyRecord>, StoreError> {
+    let row =
+        sqlx::query("SELECT key, fingerprint, instance, created_at FROM idempotency WHERE tenant = ? AND key = ?")
+            .bind(tenant.blob())
+            .bind(key)
+            .fetch_optional(connection)
+            .await
+            .context("reading an idempotency record")?;
+    let Some(row) = row else { return Ok(None) };
+    let fields = Fields { table: "idempotency", row: &row };
+    Ok(Some(IdempotencyRecord {
+        key: row.try_get("key").context("reading an idempotency record")?,
+        fingerprint: fields.hash("fingerprint")?,
+        instance: fields.id("instance")?,
+        created_at: fields.time("created_at")?,
+    }))
+}

@@ -1,0 +1,175 @@
+//! Intervals and price books. Both ends of an interval are floored to the grid second; the schema forbids overlaps.
+
+use async_trait::async_trait;
+use sqlx::QueryBuilder;
+use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
+use wherry_metering::Interval;
+use wherry_model::lifecycle::{MeterEdge, MeterKind};
+use wherry_model::{CpuMillis, Generation, Instance, MemoryMib, PriceBook, Timestamp};
+use wherry_store::{MeterStore, StoreError, UsageQuery};
+
+use crate::SqliteStore;
+use crate::columns::{Blob, Fields, integer, json};
+use crate::error::{Context, violation};
+use crate::writer::Verdict;
+
+#[async_trait]
+impl MeterStore for SqliteStore {
+    async fn intervals(&self, query: &UsageQuery) -> Result<Vec<Interval>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT intervals.*, nodes.proof_at FROM intervals JOIN nodes ON nodes.id = intervals.node
+             WHERE tenant = ",
+        );
+        sql.push_bind(query.tenant.blob());
+        if let Some(project) = query.project {
+            sql.push(" AND project = ").push_bind(project.blob());
+        }
+        if let Some(instance) = query.instance {
+            sql.push(" AND instance = ").push_bind(instance.blob());
+        }
+        if let Some((instance, kind, number)) = query.after {
+            sql.push(" AND (instance, kind, number) > (").push_bind(instance.blob());
+            sql.push(", ").push_bind(kind.as_str()).push(", ").push_bind(number).push(")");
+        }
+        // One that covers no second of the window, for example because it covers none at all, is not of the window.
+        sql.push(" AND start_second < ").push_bind(query.to_second);
+        sql.push(" AND (end_second IS NULL OR end_second > max(start_second, ").push_bind(query.from_second);
+        sql.push(")) ORDER BY instance, kind, number LIMIT ").push_bind(query.limit);
+        let rows = sql.build().fetch_all(&self.readers).await.context("reading metered intervals")?;
+        rows.iter().map(interval).collect()
+    }
+
+    async fn price_book(&self, id: &str) -> Result<Option<PriceBook>, StoreError> {
+        let row = sqlx::query("SELECT id, record FROM price_books WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await
+            .context("reading a price book")?;
+        row.as_ref().map(|row| Fields { table: "price_books", row }.json("record")).transpose()
+    }
+
+    async fn put_price_book(&self, book: &PriceBook) -> Result<(), StoreError> {
+        let (id, record) = (book.id.clone(), json(book)?);
+        self.writer
+            .run("storing a price book", move |connection| {
+                Box::pin(async move {
+                    let stored =
+                        sqlx::query("INSERT INTO price_books (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
+                            .bind(id)
+                            .bind(record)
+                            .execute(connection)
+                            .await
+                            .context("storing a price book")?;
+                    Ok(if stored.rows_affected() == 1 { Verdict::Keep(()) } else { Verdict::Undo(()) })
+                })
+            })
+            .await
+    }
+}
+
+/// Turns the edges of a change into rows.
+pub(crate) async fn apply_edges(
+    connection: &mut SqliteConnection,
+    instance: &Instance,
+    edges: &[MeterEdge],
+) -> Result<(), StoreError> {
+    for edge in edges {
+        match *edge {
+            MeterEdge::Open { kind, at, late } => open(connection, instance, kind, at, late).await?,
+            MeterEdge::Close { kind, at } => close(connection, instance, kind, at).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Opens the next interval, at the end of the one before if a clock says that this was later.
+async fn open(
+    connection: &mut SqliteConnection,
+    instance: &Instance,
+    kind: MeterKind,
+    at: Timestamp,
+    late: bool,
+) -> Result<(), StoreError> {
+    let node = instance.node.ok_or_else(|| violation(format!("instance {} is metered on no node", instance.id)))?;
+    let book: Option<String> = sqlx::query_scalar("SELECT id FROM price_books ORDER BY position DESC LIMIT 1")
+        .fetch_optional(&mut *connection)
+        .await
+        .context("reading the price book")?;
+    let book = book.ok_or_else(|| violation("nothing can be metered before a price book is stored"))?;
+    let demand = instance.spec.demand();
+    sqlx::query(
+        "INSERT INTO intervals (instance, kind, number, tenant, project, name, node, generation, cpu_millis, memory_mib,
+             price_book, start_second, end_second, late)
+         SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+             max(?11, coalesce(max(end_second), ?11)), NULL, ?12
+         FROM intervals WHERE instance = ?1 AND kind = ?2",
+    )
+    .bind(instance.id.blob())
+    .bind(kind.as_str())
+    .bind(instance.tenant.blob())
+    .bind(instance.project.blob())
+    .bind(instance.name.as_str())
+    .bind(node.blob())
+    .bind(integer(instance.generation.0)?)
+    .bind(demand.cpu.get())
+    .bind(demand.memory.get())
+    .bind(book)
+    .bind(at.grid_second())
+    .bind(late)
+    .execute(connection)
+    .await
+    .context("opening a metered interval")
+    .map(drop)
+}
+
+async fn close(
+    connection: &mut SqliteConnection,
+    instance: &Instance,
+    kind: MeterKind,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let closed = sqlx::query(
+        "UPDATE intervals SET end_second = max(start_second, ?3)
+         WHERE instance = ?1 AND kind = ?2 AND end_second IS NULL",
+    )
+    .bind(instance.id.blob())
+    .bind(kind.as_str())
+    .bind(at.grid_second())
+    .execute(connection)
+    .await
+    .context("closing a metered interval")?;
+    if closed.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(violation(format!("instance {} has no open {} interval to close", instance.id, kind.as_str())))
+    }
+}
+
+fn interval(row: &SqliteRow) -> Result<Interval, StoreError> {
+    let fields = Fields { table: "intervals", row };
+    let kind = match fields.get::<&str>("kind")? {
+        "run" => MeterKind::Run,
+        "pull" => MeterKind::Pull,
+        other => return Err(fields.corrupt(format!("kind {other:?} is not known"))),
+    };
+    let end_second = fields.get::<Option<i64>>("end_second")?;
+    Ok(Interval {
+        instance: fields.id("instance")?,
+        name: fields.parse("name")?,
+        tenant: fields.id("tenant")?,
+        project: fields.id("project")?,
+        kind,
+        number: fields.count("number")?,
+        generation: Generation(fields.count("generation")?),
+        cpu: CpuMillis::new(fields.count("cpu_millis")?),
+        memory: MemoryMib::new(fields.count("memory_mib")?),
+        price_book: fields.get("price_book")?,
+        start_second: fields.get("start_second")?,
+        end_second,
+        proved_until: match end_second {
+            Some(end) => Timestamp::from_seconds(end),
+            None => fields.time("proof_at")?,
+        },
+        late: fields.get("late")?,
+    })
+}
