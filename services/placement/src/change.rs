@@ -1,0 +1,77 @@
+//! What the fleet learns.
+
+use thiserror::Error;
+use wherry_model::{Architecture, Capacity, Demand, NodeId, NodeRecord, NodeState};
+
+/// One node as placement sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeSnapshot {
+    /// Which node.
+    pub id: NodeId,
+    /// Its kind.
+    pub architecture: Architecture,
+    /// Whether it takes new instances.
+    pub state: NodeState,
+    /// What it can hand out.
+    pub capacity: Capacity,
+    /// What it has handed out. More than its capacity when the node came back smaller.
+    pub used: Capacity,
+}
+
+impl NodeSnapshot {
+    /// What it has left.
+    pub const fn free(&self) -> Capacity {
+        self.capacity.minus(self.used)
+    }
+
+    /// Whether nothing is placed on it.
+    pub const fn is_empty(&self) -> bool {
+        self.used.instances == 0 && self.used.cpu_millis == 0 && self.used.memory_mib == 0
+    }
+}
+
+impl From<&NodeRecord> for NodeSnapshot {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            id: record.id,
+            architecture: record.architecture,
+            state: record.state,
+            capacity: record.capacity,
+            used: record.used,
+        }
+    }
+}
+
+/// A change of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FleetChange {
+    /// The node is new or is now like this; replaces all that was known of it.
+    Node(NodeSnapshot),
+    /// There is no such node any more.
+    Gone(NodeId),
+    /// An instance was placed on the node. Taken even if it does not fit: the row has decided.
+    Reserve {
+        /// Which node.
+        node: NodeId,
+        /// What it takes.
+        demand: Demand,
+    },
+    /// An instance left the node.
+    Release {
+        /// Which node.
+        node: NodeId,
+        /// What it gives back.
+        demand: Demand,
+    },
+}
+
+/// A change that does not match what is known: the fleet's picture is older than the change. Read the node again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unapplied {
+    /// Nothing was changed.
+    #[error("node {0} is not known, read it from the store again")]
+    NoSuchNode(NodeId),
+    /// The node was given back as much as it had in use, which is less than was released.
+    #[error("more was released on node {0} than was in use, read it from the store again")]
+    MoreThanUsed(NodeId),
+}

@@ -1,0 +1,84 @@
+//! What a decision prefers.
+//!
+//! Best fit that keeps CPU and memory in balance: of what would be left on the node the *larger* part counts, with CPU
+//! expressed as memory. A node whose CPU runs out while its memory idles is a bad fit, however little CPU is left.
+//!
+//! Tried on 259,159 arrivals of the Azure Public Dataset V1 (VM sizes, nodes of 96 cores and 256 GiB, fleet at first
+//! empty); node-hours over the volume lower bound, less is better: first fit 1.114, sum of both residues 1.105, this
+//! score 1.104. Rejected: balance as a field before the fit. In steps of 16 GiB it gave 1.117 with nodes in use first and
+//! 4.9 without, because it opens empty nodes to please itself.
+
+use std::fmt;
+
+use wherry_model::{Demand, NodeId};
+
+use crate::change::NodeSnapshot;
+use crate::index::size_class;
+
+/// How good a node is for a demand. Compared field by field from the top; the least wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// Nothing is placed on it yet. An empty machine stays empty while another fits: it can be taken away.
+    pub wakes_empty_node: bool,
+    /// The larger of the memory and the CPU (as memory) left afterwards, in MiB.
+    pub residue_mib: u64,
+    /// How far these two are apart, in MiB.
+    pub imbalance_mib: u64,
+    /// Equals are told apart by id, so a decision can be replayed.
+    pub node: NodeId,
+}
+
+impl Score {
+    /// The score of `node` for a `demand` that it can hold. CPU counts in size classes: what is left of less than one
+    /// 16th decides nothing.
+    pub fn of(node: &NodeSnapshot, demand: &Demand, rate: ExchangeRate) -> Self {
+        let free = node.free();
+        let cpu_mib = rate.as_mib(size_class(free.cpu_millis).saturating_sub(u64::from(demand.cpu.get())));
+        let memory_mib = free.memory_mib.saturating_sub(u64::from(demand.memory.get()));
+        Self {
+            wakes_empty_node: node.is_empty(),
+            residue_mib: cpu_mib.max(memory_mib),
+            imbalance_mib: cpu_mib.abs_diff(memory_mib),
+            node: node.id,
+        }
+    }
+}
+
+impl fmt::Display for Score {
+    /// In words, without the node's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind =
+            if self.wakes_empty_node { "no node in use fits, the best empty one" } else { "the best fit in use" };
+        write!(
+            f,
+            "{kind}: {} MiB (or CPU worth as much) left, CPU and memory {} MiB apart",
+            self.residue_mib, self.imbalance_mib
+        )
+    }
+}
+
+/// How much memory one core is worth: what the machines of the fleet have on average. It moves when machines come and
+/// go, not when instances do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExchangeRate {
+    mib_per_core: u64,
+}
+
+impl ExchangeRate {
+    /// The rate of a fleet with these totals.
+    pub(crate) fn of(cpu_millis: u128, memory_mib: u128) -> Self {
+        let mib_per_core = memory_mib.saturating_mul(1_000).checked_div(cpu_millis).unwrap_or(0);
+        Self { mib_per_core: u64::try_from(mib_per_core).unwrap_or(u64::MAX) }
+    }
+
+    /// MiB that are worth one core.
+    pub const fn mib_per_core(self) -> u64 {
+        self.mib_per_core
+    }
+
+    /// `cpu_millis` as memory, in MiB, rounded down.
+    pub fn as_mib(self, cpu_millis: u64) -> u64 {
+        let mib = u128::from(cpu_millis) * u128::from(self.mib_per_core) / 1_000;
+        u64::try_from(mib).unwrap_or(u64::MAX)
+    }
+}
