@@ -78,6 +78,14 @@ impl FileTree {
         self
     }
 
+    /// Writes the tree below `folder`, as a root file system for engines that take no image.
+    pub fn unpack(&self, folder: &Path) -> Result<()> {
+        let tar = self.to_tar()?;
+        tar::Archive::new(tar.as_slice())
+            .unpack(folder)
+            .with_context(|| format!("cannot unpack into {}", folder.display()))
+    }
+
     /// The tree as an uncompressed tar, byte for byte the same for the same tree.
     pub(crate) fn to_tar(&self) -> Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());

@@ -4,8 +4,9 @@
 //! SETUID, NET_BIND_SERVICE, KILL) and `no_new_privs`, and ends at once when asked to: a shell as process 1 ignores
 //! SIGTERM unless it traps it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -70,6 +71,36 @@ pub fn nginx() -> Result<OciImage> {
         .stop_signal("SIGQUIT")
         .label("org.opencontainers.image.title", "wherry demo nginx")
         .build()
+}
+
+/// One static program that writes the monotonic clock in nanoseconds as its first act, for benchmarks.
+pub fn first_byte() -> Result<OciImage> {
+    OciImage::builder().layer(first_byte_tree()?).entrypoint(&["/first-byte"]).build()
+}
+
+/// The content of [`first_byte`], for engines that take a folder in place of an image.
+pub fn first_byte_tree() -> Result<FileTree> {
+    // The compiler takes the source from its input and must write to a file; /dev/stdout would be no ELF file to seek in.
+    let output = std::env::temp_dir().join(format!("wherry-first-byte-{}", std::process::id()));
+    let compiled = compile(include_str!("../../../images/first-byte/first-byte.c"), &output);
+    let program = compiled.and_then(|()| std::fs::read(&output).context("the compiled program cannot be read"));
+    let _ = std::fs::remove_file(&output);
+    Ok(FileTree::new().file("/first-byte", 0o755, program?))
+}
+
+fn compile(source: &str, output: &Path) -> Result<()> {
+    let mut compiler = Command::new("cc")
+        .args(["-static", "-O2", "-x", "c", "-", "-o"])
+        .arg(output)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot start cc: run `cargo xtask setup`, which installs gcc")?;
+    let mut input = compiler.stdin.take().context("cc has no input")?;
+    input.write_all(source.as_bytes()).context("cc does not read its input")?;
+    drop(input);
+    let status = compiler.wait().context("cannot wait for cc")?;
+    ensure!(status.success(), "cc failed ({status}): run `cargo xtask setup`, which installs libc6-dev");
+    Ok(())
 }
 
 /// Busybox with a link for each of its applets, and the few files a shell session expects.

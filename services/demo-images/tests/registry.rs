@@ -1,6 +1,6 @@
 //! Against Debian's real `docker-registry` (`cargo xtask setup --for test` installs it).
 
-use wherry_demo_images::{FileTree, OciImage, Registry, recipes};
+use wherry_demo_images::{FileTree, OciImage, Registry, SlowPath, recipes};
 
 #[tokio::test]
 async fn pushed_images_are_served_by_their_digest_and_survive_a_restart() {
@@ -52,4 +52,24 @@ async fn served_digest(registry: &Registry, name: &str, tag: &str) -> Option<Str
     let accept = "application/vnd.oci.image.manifest.v1+json";
     let answer = client.head(url).header("Accept", accept).send().await.ok()?;
     answer.headers().get("Docker-Content-Digest")?.to_str().ok().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_slow_path_is_slow_and_changes_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let registry = Registry::start(scratch.path()).await.unwrap();
+    let content = "wherry".repeat(20_000);
+    let tree = FileTree::new().file("/noise", 0o644, content.clone().into_bytes());
+    let image = OciImage::builder().layer(tree).build().unwrap();
+    image.push(&registry.address(), "demo/noise", "1").await.unwrap();
+
+    let path = SlowPath::start(&registry.address(), 20_000).await.unwrap();
+    let started = std::time::Instant::now();
+    let url = format!("http://{}/v2/demo/noise/manifests/1", path.address());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let accept = "application/vnd.oci.image.manifest.v1+json";
+    let text = client.get(&url).header("Accept", accept).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("diff") || text.contains("layers"), "{text}");
+    // About 1 KB of head and manifest at 20 KB/s.
+    assert!(started.elapsed() > std::time::Duration::from_millis(30), "{:?}", started.elapsed());
 }
