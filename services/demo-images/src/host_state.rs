@@ -63,7 +63,6 @@ impl HostState {
 /// A process is ours if its command line names the scratch folder, or if its root lies on a mount that does.
 fn add_processes(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
     let own = std::process::id().to_string();
-    let own_mounts = fs::read_link("/proc/self/ns/mnt").context("cannot read /proc")?;
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
         let name = entry.file_name();
         let pid = name.to_string_lossy();
@@ -73,14 +72,17 @@ fn add_processes(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
         // A process that ends while we look is no leftover.
         let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        let Ok(mounts) = fs::read_link(entry.path().join("ns/mnt")) else { continue };
-        let inside = mounts != own_mounts
-            && fs::read_to_string(entry.path().join("mountinfo")).is_ok_and(|text| text.contains(scratch));
-        if command.contains(scratch) || inside {
+        if command.contains(scratch) || has_root_in(&entry.path(), scratch) {
             lines.insert(format!("process {pid} {}", command.trim_end()));
         }
     }
     Ok(())
+}
+
+/// A container's root is an overlay whose options name the folders of its layers.
+fn has_root_in(process: &Path, scratch: &str) -> bool {
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(scratch))
 }
 
 fn add_mounts(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
