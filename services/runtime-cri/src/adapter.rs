@@ -1,0 +1,361 @@
+//! [`ContainerRuntime`] over CRI.
+//!
+//! Stateless but for the connection and a memory of images whose labels were looked at: what a pinned reference means
+//! never changes, so that is no cache that can be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{RwLock, RwLockWriteGuard, broadcast};
+use tokio::task::AbortHandle;
+use wherry_runtime::{
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Image, Labels, PullProgress,
+    PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
+    SandboxId, SandboxStatus, refusal_by_labels,
+};
+
+use crate::cgroup::Cgroups;
+use crate::connection::{Connection, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
+use crate::failure::About;
+use crate::generated::containerd::services::content::v1::ListStatusesRequest;
+use crate::generated::runtime::v1;
+use crate::{container, image, sandbox};
+
+/// Wake-ups kept for a slow listener; it reads everything when it lost some.
+const EVENT_BUFFER: usize = 1024;
+
+/// Most images remembered as looked at.
+const VETTED_MOST: usize = 4096;
+
+/// Which engine, and how its instances are set up.
+#[derive(Debug, Clone)]
+pub struct CriOptions {
+    /// The engine's Unix socket.
+    pub socket: PathBuf,
+    /// Cgroup below which the instances' cgroups are made: `/` and one name.
+    pub cgroup_root: String,
+    /// Name of the runtime handler in the engine's configuration, empty for its default.
+    pub runtime_handler: String,
+    /// The engine's own sandbox image, which is not listed and not removed.
+    pub sandbox_image: String,
+}
+
+/// A CRI engine.
+#[derive(Debug)]
+pub struct CriRuntime {
+    options: CriOptions,
+    connection: Connection,
+    cgroups: Cgroups,
+    events: broadcast::Sender<RuntimeEvent>,
+    listener: AbortHandle,
+    vetted: Mutex<BTreeSet<String>>,
+    /// Read while a sandbox is being started, written while leftovers are swept.
+    gate: RwLock<()>,
+}
+
+/// What the engine's sandboxes own on the machine.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) sandboxes: BTreeSet<String>,
+    pub(crate) network_namespaces: BTreeSet<String>,
+    pub(crate) cgroups: BTreeSet<String>,
+}
+
+impl Drop for CriRuntime {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl CriRuntime {
+    /// Connects when first needed, and again whenever the line broke; must be called in a tokio runtime.
+    pub fn connect(options: CriOptions) -> Result<Self> {
+        let connection = Connection::lazy(&options.socket)?;
+        let cgroups = Cgroups::detect(&options.cgroup_root)?;
+        let (events, _) = broadcast::channel(EVENT_BUFFER);
+        let listener = tokio::spawn(crate::events::listen(connection.clone(), events.clone())).abort_handle();
+        Ok(Self { options, connection, cgroups, events, listener, vetted: Mutex::default(), gate: RwLock::default() })
+    }
+
+    /// Keeps sandboxes from being started until the guard is dropped, after those on their way have ended: one on its
+    /// way has a cgroup, a shim and an address, and is not listed yet.
+    pub(crate) async fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
+    }
+
+    /// What belongs to the sandboxes that the engine knows.
+    pub(crate) async fn known(&self) -> Result<Known> {
+        let mut known = Known::default();
+        for mut item in self.cri_sandboxes(v1::PodSandboxFilter::default()).await? {
+            let message = v1::PodSandboxStatusRequest { pod_sandbox_id: item.id.clone(), verbose: true };
+            let mut client = self.connection.runtime();
+            let answer = client.pod_sandbox_status(request(message, READ_LIMIT));
+            let about = About::Sandbox(&item.id);
+            let status = answered("PodSandboxStatus", about, READ_LIMIT, answer).await?;
+            known.network_namespaces.extend(sandbox::network_namespace(&status.info));
+            known.cgroups.extend(item.annotations.remove(sandbox::CGROUP_ANNOTATION));
+            known.sandboxes.insert(item.id);
+        }
+        Ok(known)
+    }
+
+    async fn cri_sandboxes(&self, filter: v1::PodSandboxFilter) -> Result<Vec<v1::PodSandbox>> {
+        let message = v1::ListPodSandboxRequest { filter: Some(filter) };
+        let mut client = self.connection.runtime();
+        let answer = client.list_pod_sandbox(request(message, READ_LIMIT));
+        Ok(answered("ListPodSandbox", About::Engine, READ_LIMIT, answer).await?.items)
+    }
+
+    /// Looks the image up and refuses what must not run.
+    async fn vetted_image(&self, reference: &str) -> Result<Option<Image>> {
+        let Some(found) = self.image(reference).await? else { return Ok(None) };
+        if let Some(reason) = refusal_by_labels(&found.labels) {
+            return Err(RuntimeError::ImageRefused { reference: reference.to_owned(), reason });
+        }
+        let mut vetted = self.vetted.lock().unwrap_or_else(PoisonError::into_inner);
+        if vetted.len() >= VETTED_MOST {
+            vetted.clear();
+        }
+        vetted.extend(found.digests.iter().cloned());
+        drop(vetted);
+        Ok(Some(found))
+    }
+
+    fn is_vetted(&self, reference: &str) -> bool {
+        self.vetted.lock().unwrap_or_else(PoisonError::into_inner).contains(reference)
+    }
+}
+
+fn image_spec(reference: &str) -> v1::ImageSpec {
+    v1::ImageSpec { image: reference.to_owned(), ..v1::ImageSpec::default() }
+}
+
+/// Makes "it is not there" a success.
+fn gone_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(RuntimeError::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for CriRuntime {
+    async fn version(&self) -> Result<RuntimeVersion> {
+        let mut client = self.connection.runtime();
+        let answer = client.version(request(v1::VersionRequest { version: "v1".into() }, READ_LIMIT));
+        let version = answered("Version", About::Engine, READ_LIMIT, answer).await?;
+        Ok(RuntimeVersion { name: version.runtime_name, version: version.runtime_version })
+    }
+
+    async fn status(&self) -> Result<Readiness> {
+        let mut client = self.connection.runtime();
+        let answer = client.status(request(v1::StatusRequest { verbose: false }, READ_LIMIT));
+        let status = answered("Status", About::Engine, READ_LIMIT, answer).await?.status.unwrap_or_default();
+        let failed = status.conditions.into_iter().find(|condition| !condition.status);
+        Ok(match failed {
+            None => Readiness::Ready,
+            Some(condition) => {
+                let reason = format!("{}: {} {}", condition.r#type, condition.reason, condition.message);
+                Readiness::NotReady { reason: reason.trim_end().to_owned() }
+            }
+        })
+    }
+
+    async fn pull_image(&self, pull: &PullRequest) -> Result<PulledImage> {
+        let auth = pull.auth.as_ref().map(|auth| v1::AuthConfig {
+            username: auth.username.clone(),
+            password: auth.password.clone(),
+            ..v1::AuthConfig::default()
+        });
+        let reference = pull.reference.as_str();
+        let message = v1::PullImageRequest { image: Some(image_spec(reference)), auth, sandbox_config: None };
+        let mut client = self.connection.images();
+        let answer = client.pull_image(request(message, pull.timeout));
+        let pulled = answered("PullImage", About::Image(reference), pull.timeout, answer).await?;
+        let found = match self.vetted_image(&pulled.image_ref).await {
+            Err(RuntimeError::ImageRefused { reason, .. }) => {
+                // It must not stay either: it takes disk that nobody's quota shows.
+                self.remove_image(&pulled.image_ref).await?;
+                return Err(RuntimeError::ImageRefused { reference: reference.to_owned(), reason });
+            }
+            other => other?,
+        };
+        let vanished = || RuntimeError::Internal {
+            message: format!("image \"{reference}\" was removed while it was pulled; pull it again"),
+        };
+        let image = found.ok_or_else(vanished)?;
+        let pinned_reference = image::pinned_reference(reference, &image).ok_or_else(vanished)?;
+        let digest = pinned_reference.split_once('@').map(|(_, digest)| digest.to_owned()).ok_or_else(vanished)?;
+        Ok(PulledImage { digest, pinned_reference, image })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        let message = v1::ImageStatusRequest { image: Some(image_spec(reference)), verbose: true };
+        let mut client = self.connection.images();
+        let answer = client.image_status(request(message, READ_LIMIT));
+        let status = answered("ImageStatus", About::Image(reference), READ_LIMIT, answer).await?;
+        Ok(status.image.map(|found| image::image(found, &status.info)))
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>> {
+        let mut client = self.connection.images();
+        let answer = client.list_images(request(v1::ListImagesRequest::default(), READ_LIMIT));
+        let listed = answered("ListImages", About::Engine, READ_LIMIT, answer).await?.images;
+        let foreign = |found: &v1::Image| !found.repo_tags.contains(&self.options.sandbox_image);
+        Ok(listed.into_iter().filter(foreign).map(|found| image::image(found, &BTreeMap::new())).collect())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        let message = v1::RemoveImageRequest { image: Some(image_spec(reference)) };
+        let mut client = self.connection.images();
+        let answer = client.remove_image(request(message, WRITE_LIMIT));
+        answered("RemoveImage", About::Image(reference), WRITE_LIMIT, answer).await.map(drop)
+    }
+
+    async fn pull_progress(&self) -> Result<Vec<PullProgress>> {
+        let mut client = self.connection.content();
+        let answer = client.list_statuses(namespaced(ListStatusesRequest::default()));
+        let statuses = answered("ListStatuses", About::Engine, READ_LIMIT, answer).await?.statuses;
+        let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(statuses
+            .into_iter()
+            .map(|status| PullProgress {
+                reference: status.r#ref,
+                done_bytes: bytes(status.offset),
+                total_bytes: bytes(status.total),
+            })
+            .collect())
+    }
+
+    async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
+        let _gate = self.gate.read().await;
+        self.cgroups.prepare(&config.cgroup_name, config.pids_max)?;
+        let message = v1::RunPodSandboxRequest {
+            config: Some(sandbox::cri_config(config, self.cgroups.parent(&config.cgroup_name))),
+            runtime_handler: self.options.runtime_handler.clone(),
+        };
+        let mut client = self.connection.runtime();
+        let answer = client.run_pod_sandbox(request(message, WRITE_LIMIT));
+        let started = answered("RunPodSandbox", About::Engine, WRITE_LIMIT, answer).await?;
+        Ok(SandboxId::new(started.pod_sandbox_id))
+    }
+
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxStatus>> {
+        let message = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
+        let mut client = self.connection.runtime();
+        let answer = client.pod_sandbox_status(request(message, READ_LIMIT));
+        match answered("PodSandboxStatus", About::Sandbox(id.as_str()), READ_LIMIT, answer).await {
+            Ok(response) => Ok(response.status.map(sandbox::status)),
+            Err(RuntimeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_sandboxes(&self, selector: &Labels) -> Result<Vec<Sandbox>> {
+        let filter = v1::PodSandboxFilter { label_selector: selector.clone(), ..v1::PodSandboxFilter::default() };
+        Ok(self.cri_sandboxes(filter).await?.into_iter().map(sandbox::listed).collect())
+    }
+
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let message = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.stop_pod_sandbox(request(message, WRITE_LIMIT));
+        gone_is_fine(answered("StopPodSandbox", About::Sandbox(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+    }
+
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let filter = v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() };
+        let mut known = self.cri_sandboxes(filter).await?;
+        let cgroup = known.pop().and_then(|mut item| item.annotations.remove(sandbox::CGROUP_ANNOTATION));
+        self.stop_sandbox(id).await?;
+        let message = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.remove_pod_sandbox(request(message, WRITE_LIMIT));
+        let removed = answered("RemovePodSandbox", About::Sandbox(id.as_str()), WRITE_LIMIT, answer).await.map(drop);
+        gone_is_fine(removed)?;
+        match cgroup {
+            Some(name) => self.cgroups.remove(&name).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        sandbox_config: &SandboxConfig,
+        config: &ContainerConfig,
+    ) -> Result<ContainerId> {
+        // An unknown image is left to the engine, which looks for the sandbox first.
+        if !self.is_vetted(&config.image) {
+            self.vetted_image(&config.image).await?;
+        }
+        let parent = self.cgroups.parent(&sandbox_config.cgroup_name);
+        let message = v1::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_string(),
+            config: Some(container::cri_config(config)),
+            sandbox_config: Some(sandbox::cri_config(sandbox_config, parent)),
+        };
+        let about = About::Create { sandbox: sandbox.as_str(), image: &config.image };
+        let mut client = self.connection.runtime();
+        let answer = client.create_container(request(message, WRITE_LIMIT));
+        let created = answered("CreateContainer", about, WRITE_LIMIT, answer).await?;
+        Ok(ContainerId::new(created.container_id))
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        let message = v1::StartContainerRequest { container_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.start_container(request(message, WRITE_LIMIT));
+        answered("StartContainer", About::Container(id.as_str()), WRITE_LIMIT, answer).await.map(drop)
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let whole_seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let timeout = i64::try_from(whole_seconds).unwrap_or(i64::MAX);
+        let message = v1::StopContainerRequest { container_id: id.to_string(), timeout };
+        let limit = WRITE_LIMIT.saturating_add(grace);
+        let mut client = self.connection.runtime();
+        let answer = client.stop_container(request(message, limit));
+        gone_is_fine(answered("StopContainer", About::Container(id.as_str()), limit, answer).await.map(drop))
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let message = v1::RemoveContainerRequest { container_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.remove_container(request(message, WRITE_LIMIT));
+        gone_is_fine(answered("RemoveContainer", About::Container(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+    }
+
+    async fn container(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {
+        let message = v1::ContainerStatusRequest { container_id: id.to_string(), verbose: true };
+        let mut client = self.connection.runtime();
+        let answer = client.container_status(request(message, READ_LIMIT));
+        match answered("ContainerStatus", About::Container(id.as_str()), READ_LIMIT, answer).await {
+            Ok(response) => Ok(response.status.map(|status| container::status(status, &response.info))),
+            Err(RuntimeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_containers(&self, selector: &Labels) -> Result<Vec<Container>> {
+        let filter = v1::ContainerFilter { label_selector: selector.clone(), ..v1::ContainerFilter::default() };
+        let mut client = self.connection.runtime();
+        let answer = client.list_containers(request(v1::ListContainersRequest { filter: Some(filter) }, READ_LIMIT));
+        let listed = answered("ListContainers", About::Engine, READ_LIMIT, answer).await?.containers;
+        Ok(listed.into_iter().map(container::listed).collect())
+    }
+
+    async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
+        let message = v1::ReopenContainerLogRequest { container_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.reopen_container_log(request(message, READ_LIMIT));
+        answered("ReopenContainerLog", About::Container(id.as_str()), READ_LIMIT, answer).await.map(drop)
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+}

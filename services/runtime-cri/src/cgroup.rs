@@ -1,0 +1,236 @@
+//! The cgroup of each instance: parent of its sandbox and containers, made here because CRI of containerd 1.6 has no field
+//! for the process limit of a pod.
+//!
+//! Works on cgroup v2, v1, and v1 with a v2 tree beside it (hybrid). OCI runtimes remove only the leaf that they made, so
+//! the parent is removed here, in every hierarchy.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use wherry_runtime::{Result, RuntimeError};
+
+/// A just killed process keeps its cgroup busy for a moment.
+const REMOVE_TRIES: u32 = 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(25);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchies {
+    /// Mount points of all hierarchies.
+    mounts: Vec<PathBuf>,
+    /// The one with the `pids` controller.
+    pids: Option<PathBuf>,
+    /// Whether that one is v2, where controllers are handed down level by level.
+    unified: bool,
+}
+
+/// The cgroups below one root of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroups {
+    /// Absolute in the hierarchy, for example `/wherry-1f2e`.
+    root: String,
+    hierarchies: Hierarchies,
+}
+
+impl Cgroups {
+    pub(crate) fn detect(root: &str) -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts")
+            .map_err(|error| RuntimeError::Internal { message: format!("the mount table cannot be read: {error}") })?;
+        if !root.starts_with('/') || root.len() < 2 || root[1..].contains('/') {
+            return Err(RuntimeError::InvalidArgument { message: format!("cgroup root {root:?} is not /NAME") });
+        }
+        Ok(Self { root: root.to_owned(), hierarchies: parse_mounts(&mounts) })
+    }
+
+    /// What the engine is told as the parent.
+    pub(crate) fn parent(&self, name: &str) -> String {
+        format!("{}/{name}", self.root)
+    }
+
+    fn folder(&self, mount: &Path) -> PathBuf {
+        mount.join(&self.root[1..])
+    }
+
+    /// Makes the instance's cgroup with its process limit. Idempotent.
+    pub(crate) fn prepare(&self, name: &str, pids_max: u32) -> Result<()> {
+        check_name(name)?;
+        let Some(mount) = &self.hierarchies.pids else {
+            return Err(RuntimeError::Internal {
+                message: "this machine has no \"pids\" cgroup controller; mount it or boot with cgroup v2".into(),
+            });
+        };
+        let root = self.folder(mount);
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
+        if self.hierarchies.unified {
+            for level in [mount, &root] {
+                write(&level.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+            }
+        }
+        write(&folder.join("pids.max"), &pids_max.to_string())
+    }
+
+    /// Removes the instance's cgroup everywhere. Idempotent.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        for mount in &self.hierarchies.mounts {
+            remove_tree(&self.folder(mount).join(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that has no process in it and whose name is not in `keep`; returns what was removed.
+    pub(crate) async fn sweep(&self, keep: &BTreeSet<String>) -> Vec<String> {
+        let mut swept = BTreeSet::new();
+        for mount in &self.hierarchies.mounts {
+            for name in child_names(&self.folder(mount)) {
+                if !keep.contains(&name) && remove_tree(&self.folder(mount).join(&name)).await.is_ok() {
+                    swept.insert(name);
+                }
+            }
+        }
+        swept.into_iter().collect()
+    }
+
+    /// All folders below and including the root, in all hierarchies.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open: Vec<PathBuf> = self.hierarchies.mounts.iter().map(|mount| self.folder(mount)).collect();
+        while let Some(folder) = open.pop() {
+            if folder.is_dir() {
+                open.extend(child_names(&folder).into_iter().map(|name| folder.join(name)));
+                found.push(folder);
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// All processes below the root.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = Vec::new();
+        for folder in self.folders() {
+            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Removes the root itself, once nothing is below it.
+    pub(crate) async fn remove_root(&self) -> Result<()> {
+        for mount in &self.hierarchies.mounts {
+            remove_tree(&self.folder(mount)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.starts_with('.') || name.contains('/') {
+        return Err(RuntimeError::InvalidArgument {
+            message: format!("cgroup name {name:?} is not one path component"),
+        });
+    }
+    Ok(())
+}
+
+fn parse_mounts(mounts: &str) -> Hierarchies {
+    let mut found = Hierarchies { mounts: Vec::new(), pids: None, unified: false };
+    for line in mounts.lines() {
+        let mut words = line.split(' ');
+        let (Some(_), Some(target), Some(kind), Some(options)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let target = PathBuf::from(target);
+        if !target.starts_with("/sys/fs/cgroup") || found.mounts.contains(&target) {
+            continue;
+        }
+        if kind == "cgroup" && options.split(',').any(|option| option == "pids") {
+            found.pids = Some(target.clone());
+        }
+        if kind == "cgroup2" && target == Path::new("/sys/fs/cgroup") {
+            found.pids = Some(target.clone());
+            found.unified = true;
+        }
+        if kind == "cgroup" || kind == "cgroup2" {
+            found.mounts.push(target);
+        }
+    }
+    found
+}
+
+fn child_names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Deepest first; cgroup folders hold files that rmdir takes along.
+fn remove_now(folder: &Path) -> io::Result<()> {
+    for name in child_names(folder) {
+        remove_now(&folder.join(name))?;
+    }
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+async fn remove_tree(folder: &Path) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match remove_now(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if tries >= REMOVE_TRIES => return Err(failed(folder, &error)),
+            Err(_) => {
+                tries += 1;
+                tokio::time::sleep(REMOVE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| failed(path, &error))
+}
+
+fn failed(path: &Path, error: &io::Error) -> RuntimeError {
+    RuntimeError::Internal { message: format!("cgroup {}: {error}", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hybrid_keeps_pids_in_v1() {
+        let found = parse_mounts(
+            "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
+             cgroup /sys/fs/cgroup/pids cgroup rw,relatime,pids 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+        );
+        assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup/pids")));
+        assert!(!found.unified);
+        assert_eq!(found.mounts.len(), 3);
+    }
+
+    #[test]
+    fn v2_is_one_tree() {
+        let found = parse_mounts("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n");
+        assert!(found.unified);
+        assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn names_cannot_leave_the_root() {
+        for name in ["", "..", "a/b", "."] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Containers between CRI and the contract.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use wherry_model::Timestamp;
+use wherry_runtime::{Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, SandboxId};
+
+use crate::generated::runtime::v1;
+use crate::profile;
+
+/// CFS period in microseconds: the kernel's default.
+const CPU_PERIOD_US: i64 = 100_000;
+
+/// Smallest CFS quota that the kernel takes, in microseconds: 1 % of a core.
+const CPU_QUOTA_MIN_US: i64 = 1_000;
+
+/// Smallest weight that the kernel takes.
+const CPU_SHARES_MIN: i64 = 2;
+
+pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
+    let mut security = profile::container_security();
+    if let Some(user) = &config.user {
+        match numeric_user(user) {
+            Some((uid, gid)) => {
+                security.run_as_user = Some(v1::Int64Value { value: uid });
+                security.run_as_group = gid.map(|value| v1::Int64Value { value });
+            }
+            None => security.run_as_username.clone_from(user),
+        }
+    }
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata { name: config.name.clone(), attempt: config.attempt }),
+        image: Some(v1::ImageSpec { image: config.image.clone(), ..v1::ImageSpec::default() }),
+        command: config.command.clone(),
+        args: config.args.clone(),
+        working_dir: config.working_dir.clone().unwrap_or_default(),
+        envs: config.env.iter().map(|(key, value)| v1::KeyValue { key: key.clone(), value: value.clone() }).collect(),
+        mounts: config
+            .mounts
+            .iter()
+            .map(|mount| v1::Mount {
+                container_path: mount.container_path.to_string_lossy().into_owned(),
+                host_path: mount.host_path.to_string_lossy().into_owned(),
+                readonly: mount.read_only,
+                ..v1::Mount::default()
+            })
+            .collect(),
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        log_path: config.log_path.to_string_lossy().into_owned(),
+        linux: Some(v1::LinuxContainerConfig {
+            resources: Some(resources(config.cpu_millis, config.memory_bytes)),
+            security_context: Some(security),
+        }),
+        ..v1::ContainerConfig::default()
+    }
+}
+
+/// Limits; memory plus swap is memory, so there is no swap.
+fn resources(cpu_millis: u64, memory_bytes: u64) -> v1::LinuxContainerResources {
+    let cpu_millis = i64::try_from(cpu_millis).unwrap_or(i64::MAX / CPU_PERIOD_US);
+    let memory = i64::try_from(memory_bytes).unwrap_or(i64::MAX);
+    let mut limits = v1::LinuxContainerResources {
+        oom_score_adj: profile::OOM_SCORE_ADJ,
+        memory_limit_in_bytes: memory,
+        memory_swap_limit_in_bytes: memory,
+        ..v1::LinuxContainerResources::default()
+    };
+    if cpu_millis > 0 {
+        limits.cpu_period = CPU_PERIOD_US;
+        limits.cpu_quota = cpu_millis.saturating_mul(CPU_PERIOD_US / 1000).max(CPU_QUOTA_MIN_US);
+        limits.cpu_shares = (cpu_millis.saturating_mul(1024) / 1000).max(CPU_SHARES_MIN);
+    }
+    limits
+}
+
+fn numeric_user(user: &str) -> Option<(i64, Option<i64>)> {
+    let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
+    let number = |text: &str| text.parse::<u32>().ok().map(i64::from);
+    match gid {
+        None => Some((number(uid)?, None)),
+        Some(gid) => Some((number(uid)?, Some(number(gid)?))),
+    }
+}
+
+fn state(number: i32) -> ContainerState {
+    match v1::ContainerState::try_from(number) {
+        Ok(v1::ContainerState::ContainerCreated) => ContainerState::Created,
+        Ok(v1::ContainerState::ContainerRunning) => ContainerState::Running,
+        Ok(v1::ContainerState::ContainerExited) => ContainerState::Exited,
+        Ok(v1::ContainerState::ContainerUnknown) | Err(_) => ContainerState::Unknown,
+    }
+}
+
+pub(crate) fn listed(item: v1::Container) -> Container {
+    let metadata = item.metadata.unwrap_or_default();
+    Container {
+        id: ContainerId::new(item.id),
+        sandbox: SandboxId::new(item.pod_sandbox_id),
+        name: metadata.name,
+        attempt: metadata.attempt,
+        state: state(item.state),
+        created_at: Timestamp::from_nanos(item.created_at),
+        labels: item.labels,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Info {
+    #[serde(default)]
+    pid: u32,
+}
+
+pub(crate) fn status(status: v1::ContainerStatus, info: &BTreeMap<String, String>) -> ContainerStatus {
+    let metadata = status.metadata.unwrap_or_default();
+    let state = state(status.state);
+    let moment = |nanos: i64| (nanos > 0).then(|| Timestamp::from_nanos(nanos));
+    let parsed: Option<Info> = info.get("info").and_then(|text| serde_json::from_str(text).ok());
+    let pid = parsed.map(|info| info.pid).filter(|&pid| pid > 0 && state == ContainerState::Running);
+    ContainerStatus {
+        id: ContainerId::new(status.id),
+        name: metadata.name,
+        attempt: metadata.attempt,
+        state,
+        created_at: Timestamp::from_nanos(status.created_at),
+        started_at: moment(status.started_at),
+        finished_at: moment(status.finished_at),
+        exit_code: (state == ContainerState::Exited).then_some(status.exit_code),
+        reason: status.reason,
+        message: status.message,
+        pid,
+        log_path: PathBuf::from(status.log_path),
+        image: status.image.map(|image| image.image).unwrap_or_default(),
+        labels: status.labels,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_stay_in_what_the_kernel_takes() {
+        let tiny = resources(1, 4 << 20);
+        assert_eq!((tiny.cpu_quota, tiny.cpu_shares), (1_000, 2));
+        assert_eq!(tiny.memory_limit_in_bytes, tiny.memory_swap_limit_in_bytes);
+        let two_cores = resources(2_000, 0);
+        assert_eq!((two_cores.cpu_quota, two_cores.cpu_period, two_cores.cpu_shares), (200_000, 100_000, 2048));
+        assert_eq!(resources(0, 0).cpu_quota, 0);
+    }
+
+    #[test]
+    fn users_are_numbers_or_names() {
+        assert_eq!(numeric_user("1000"), Some((1000, None)));
+        assert_eq!(numeric_user("0:33"), Some((0, Some(33))));
+        assert_eq!(numeric_user("www-data"), None);
+        assert_eq!(numeric_user("-1"), None);
+    }
+}
