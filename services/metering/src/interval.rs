@@ -3,6 +3,9 @@
 use wherry_model::lifecycle::MeterKind;
 use wherry_model::{CpuMillis, Generation, InstanceId, InstanceName, MemoryMib, ProjectId, TenantId, Timestamp};
 
+use crate::error::RatingError;
+use crate::window::Window;
+
 /// An interval as the store keeps it. `(instance, kind, number)` is its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interval {
@@ -34,4 +37,35 @@ pub struct Interval {
     pub proved_until: Timestamp,
     /// Whether it was booked after its node had been silent.
     pub late: bool,
+}
+
+/// What an interval amounts to within a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quantity {
+    /// Grid seconds.
+    pub seconds: i64,
+    /// Thousandths of a core, times seconds.
+    pub cpu_milli_seconds: i64,
+    /// MiB, times seconds.
+    pub memory_mib_seconds: i64,
+}
+
+impl Interval {
+    /// The seconds that it covers as far as is known at `now`. While it is open they end with the last proof of life, and
+    /// never in the future. A run that began and ended within one second covers none.
+    pub fn covered(&self, now: Timestamp) -> Window {
+        let end = self.end_second.unwrap_or_else(|| now.min(self.proved_until).grid_second());
+        Window::new(self.start_second, end.max(self.start_second))
+    }
+
+    /// What it amounts to within `window`, as far as is known at `now`; never negative.
+    pub fn quantity(&self, window: Window, now: Timestamp) -> Result<Quantity, RatingError> {
+        let too_large = || RatingError::QuantityTooLarge(self.instance);
+        let seconds = i64::try_from(self.covered(now).overlap(window).seconds()).map_err(|_| too_large())?;
+        Ok(Quantity {
+            seconds,
+            cpu_milli_seconds: seconds.checked_mul(i64::from(self.cpu.get())).ok_or_else(too_large)?,
+            memory_mib_seconds: seconds.checked_mul(i64::from(self.memory.get())).ok_or_else(too_large)?,
+        })
+    }
 }
