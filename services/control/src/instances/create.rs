@@ -1,0 +1,137 @@
+//! Creating an instance: decide a place, then let the node's row be the referee, in one transaction with everything else.
+
+use sha2::{Digest, Sha256};
+use wherry_model::lifecycle::{self, Birth};
+use wherry_model::{Instance, InstanceId, InstanceName, InstanceSpec, Principal, ProjectName, Scope, SpecError};
+use wherry_store::{CreateOutcome, Placed, ProjectRecord};
+
+use crate::{Control, Error, InstanceView};
+
+/// Proposals that may be refused by a node's row before the create is given up. Each refusal teaches the index.
+const MAX_PROPOSALS: u32 = 5;
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+/// A create as a tenant asks for it.
+#[derive(Debug, Clone)]
+pub struct CreateInstance {
+    /// In which project.
+    pub project: ProjectName,
+    /// Its name; a generated one when absent.
+    pub name: Option<InstanceName>,
+    /// What to run.
+    pub spec: InstanceSpec,
+    /// Makes it safe to ask again: the same key and request get the same instance.
+    pub idempotency_key: Option<String>,
+}
+
+/// What a create gives.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The instance.
+    pub view: InstanceView,
+    /// Whether the idempotency key had made it before.
+    pub replayed: bool,
+}
+
+impl Control {
+    /// Creates an instance. When it returns, the instance is stored and its resources are reserved.
+    pub async fn create_instance(&self, principal: &Principal, request: CreateInstance) -> Result<Created, Error> {
+        Self::require(principal, Scope::InstancesWrite)?;
+        request.spec.check()?;
+        let project = self.project_of(principal, &request.project).await?;
+        let idempotency = match &request.idempotency_key {
+            Some(key) => Some((check_key(key)?, fingerprint(&project, request.name.as_ref(), &request.spec)?)),
+            None => None,
+        };
+        if let Some((key, fingerprint)) = &idempotency
+            && let Some(record) = self.store().idempotency(principal.tenant, key).await?
+        {
+            if record.fingerprint != *fingerprint {
+                return Err(Error::IdempotencyMismatch);
+            }
+            let instance = self.store().instance(principal.tenant, record.instance).await?;
+            let instance = instance.ok_or_else(|| Error::NotFound("the instance that this key made".to_owned()))?;
+            return Ok(Created { view: self.view(instance).await?, replayed: true });
+        }
+        let (instance, replayed) =
+            self.place_and_create(principal, &project, request.name, request.spec, idempotency).await?;
+        Ok(Created { view: self.view(instance).await?, replayed })
+    }
+
+    pub(super) async fn place_and_create(
+        &self,
+        principal: &Principal,
+        project: &ProjectRecord,
+        name: Option<InstanceName>,
+        spec: InstanceSpec,
+        idempotency: Option<(String, [u8; 32])>,
+    ) -> Result<(Instance, bool), Error> {
+        let id = InstanceId::generate(self.inner.clock.as_ref(), self.inner.entropy.as_ref());
+        let name = match name {
+            Some(name) => name,
+            None => self.generated_name()?,
+        };
+        let demand = spec.demand();
+        for _ in 0..MAX_PROPOSALS {
+            let reservation = self.propose(&demand)?;
+            let birth = Birth {
+                id,
+                tenant: principal.tenant,
+                project: project.id,
+                project_name: project.name.clone(),
+                name: name.clone(),
+                spec: spec.clone(),
+                node: reservation.node(),
+                actor: principal.subject.to_string(),
+            };
+            let change = lifecycle::create(birth, self.now());
+            let placed = Placed { change, idempotency: idempotency.clone() };
+            match self.store().place_and_create(&placed).await? {
+                CreateOutcome::Created(instance) => {
+                    reservation.keep();
+                    self.after_commit(&placed.change);
+                    return Ok((*instance, false));
+                }
+                CreateOutcome::Replayed(instance) => return Ok((*instance, true)),
+                CreateOutcome::KeyReused => return Err(Error::IdempotencyMismatch),
+                CreateOutcome::NameTaken => return Err(Error::NameTaken(name.to_string())),
+                CreateOutcome::NodeRefused => {
+                    let node = reservation.node();
+                    drop(reservation);
+                    self.learn_node(node).await?;
+                }
+            }
+        }
+        Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))
+    }
+
+    /// A name for who gave none: short, and free unless 40 random bits say otherwise.
+    fn generated_name(&self) -> Result<InstanceName, Error> {
+        let mut random = [0_u8; 5];
+        self.inner.entropy.fill(&mut random);
+        let text = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
+        InstanceName::new(format!("i-{text}")).map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+pub(super) fn check_key(key: &str) -> Result<String, SpecError> {
+    let right = (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    if right {
+        Ok(key.to_owned())
+    } else {
+        Err(SpecError::new("Idempotency-Key", "give 1 to 255 printable ASCII characters, for example a UUID"))
+    }
+}
+
+/// What makes two requests the same: project, name and spec, not the way they were written down.
+pub(super) fn fingerprint(
+    project: &ProjectRecord,
+    name: Option<&InstanceName>,
+    spec: &InstanceSpec,
+) -> Result<[u8; 32], Error> {
+    let asked = serde_json::to_vec(&(project.id, name, spec))
+        .map_err(|error| Error::internal(format!("a spec cannot be written as JSON: {error}")))?;
+    Ok(Sha256::digest(asked).into())
+}

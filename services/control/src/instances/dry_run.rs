@@ -1,0 +1,48 @@
+//! What a create would cost and whether it would fit, without creating.
+
+use wherry_model::{InstanceName, InstanceSpec, PicoAmount, Principal, ProjectName, Scope};
+
+use crate::{Control, Error, lock};
+
+/// The answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// What an hour of running costs.
+    pub price_per_hour: PicoAmount,
+    /// ISO 4217.
+    pub currency: String,
+    /// Whether it would be accepted now.
+    pub fits: bool,
+    /// Why not.
+    pub why_not: Option<String>,
+}
+
+impl Control {
+    /// Says what would happen; stores nothing, reserves nothing.
+    pub async fn dry_run(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name: Option<&InstanceName>,
+        spec: &InstanceSpec,
+    ) -> Result<DryRun, Error> {
+        Self::require(principal, Scope::InstancesWrite)?;
+        spec.check()?;
+        let project = self.project_of(principal, project).await?;
+        let taken = match name {
+            Some(name) => self.store().instance_by_name(principal.tenant, project.id, name).await?.is_some(),
+            None => false,
+        };
+        let why_not = match name {
+            Some(name) if taken => Some(Error::NameTaken(name.to_string()).to_string()),
+            _ => lock(&self.inner.fleet).why_not(&spec.demand()),
+        };
+        let book = &self.inner.config.price_book;
+        Ok(DryRun {
+            price_per_hour: wherry_metering::per_hour(&spec.demand(), book),
+            currency: book.currency.clone(),
+            fits: why_not.is_none(),
+            why_not,
+        })
+    }
+}

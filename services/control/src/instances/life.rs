@@ -1,0 +1,116 @@
+//! Stop, start, delete.
+
+use wherry_model::lifecycle::{self, Ask, Refusal};
+use wherry_model::{Instance, InstanceState, Principal, ProjectName, Scope};
+use wherry_store::Applied;
+
+use crate::{Control, Error, InstanceView};
+
+/// Proposals and lost races that a start survives before it is given up.
+const MAX_STARTS: u32 = 8;
+
+impl Control {
+    /// Asks for a stop. Returns at once; the instance is `stopping` until its node has ended it.
+    pub async fn stop_instance(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+    ) -> Result<InstanceView, Error> {
+        self.ask(principal, project, name_or_id, Ask::Stop).await
+    }
+
+    /// Asks for the end of the instance. Asking again for one that is on its way out is right; the name is free once
+    /// the instance is gone.
+    pub async fn delete_instance(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+    ) -> Result<InstanceView, Error> {
+        self.ask(principal, project, name_or_id, Ask::Delete).await
+    }
+
+    async fn ask(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+        ask: Ask,
+    ) -> Result<InstanceView, Error> {
+        Self::require(principal, Scope::InstancesWrite)?;
+        let instance = self.instance_of(principal, project, name_or_id).await?;
+        let actor = principal.subject.to_string();
+        let after = self
+            .change_instance(instance, |instance| {
+                lifecycle::intend(instance, ask, &actor, self.now()).map_err(|refusal| refused(refusal, instance))
+            })
+            .await?;
+        self.view(after).await
+    }
+
+    /// Runs a stopped or ended instance again, wherever there is room now; name, DNS name and logs stay.
+    /// A stop that is under way is waited for.
+    pub async fn start_instance(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+    ) -> Result<InstanceView, Error> {
+        Self::require(principal, Scope::InstancesWrite)?;
+        let mut instance = self.instance_of(principal, project, name_or_id).await?;
+        let actor = principal.subject.to_string();
+        let deadline = tokio::time::Instant::now() + self.inner.config.settle_wait;
+        for _ in 0..MAX_STARTS {
+            instance = self.until_startable(instance, deadline).await?;
+            let reservation = match instance.state {
+                state if state.is_settled() => self.propose(&instance.spec.demand())?,
+                _ => return self.view(instance).await,
+            };
+            let ask = Ask::Start(reservation.node());
+            let change =
+                lifecycle::intend(&instance, ask, &actor, self.now()).map_err(|refusal| refused(refusal, &instance))?;
+            let Some(change) = change else { return self.view(instance).await };
+            match self.store().apply(&change).await? {
+                Applied::Yes => {
+                    reservation.keep();
+                    self.after_commit(&change);
+                    return self.view(change.after).await;
+                }
+                Applied::LostRace => instance = self.reread(instance.id).await?,
+                Applied::NodeRefused => {
+                    let node = reservation.node();
+                    drop(reservation);
+                    self.learn_node(node).await?;
+                }
+            }
+        }
+        Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))
+    }
+
+    /// Waits while an end is still under way on the node.
+    async fn until_startable(&self, mut instance: Instance, deadline: tokio::time::Instant) -> Result<Instance, Error> {
+        loop {
+            match instance.state {
+                InstanceState::Deleting | InstanceState::Deleted => return Err(refused(Refusal::Gone, &instance)),
+                state if state != InstanceState::Stopping && !(state.is_settled() && instance.holds_resources) => {
+                    return Ok(instance);
+                }
+                _ => {}
+            }
+            let seen = self.store().position();
+            instance = self.reread(instance.id).await?;
+            let still = instance.state == InstanceState::Stopping || instance.holds_resources;
+            if still && tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
+                return Err(Error::Busy(instance.state));
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal, instance: &Instance) -> Error {
+    match refusal {
+        Refusal::Gone => Error::NotFound(format!("the instance {}", instance.name)),
+        Refusal::StillStopping => Error::Busy(instance.state),
+    }
+}
