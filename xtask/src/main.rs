@@ -3,9 +3,11 @@
 //! One module per subcommand. Rejected: Makefiles and shell scripts (a third language, untested, with other tools to
 //! install first); `.ci/run` is the one exception, because something has to call cargo.
 
+mod bench;
 mod check_deps;
 mod command;
 mod gen_cri;
+mod interrupt;
 mod repository;
 mod setup;
 mod stages;
@@ -30,6 +32,8 @@ enum Task {
     Test(test::Arguments),
     /// Compare the arrows between our crates with the layers and with xtask/internal-deps.txt
     CheckDeps(check_deps::Arguments),
+    /// Measure, beside the engines that Wherry stands on
+    Bench(bench::Arguments),
     /// Generate the CRI client again from its .proto files
     GenCri(gen_cri::Arguments),
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::GenCri(arguments) => gen_cri::run(&arguments),
     };
     match outcome {

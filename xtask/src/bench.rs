@@ -1,0 +1,30 @@
+//! `cargo xtask bench …`: numbers of this machine, made in one run, beside the engines that Wherry stands on.
+
+mod containerd;
+mod first_byte;
+mod machine;
+mod runc;
+mod samples;
+mod start;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// From the order to the first byte that the container's process writes, image present
+    Start(start::Arguments),
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.benchmark {
+        Benchmark::Start(arguments) => start::run(arguments),
+    }
+}
