@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use tokio::sync::{RwLock, RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Image, Labels, PullProgress,
-    PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
-    SandboxId, SandboxStatus, refusal_by_labels,
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Image, Labels,
+    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox,
+    SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
 };
 
 use crate::cgroup::Cgroups;
-use crate::connection::{Connection, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
+use crate::connection::{Connection, PING_LIMIT, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
 use crate::failure::About;
 use crate::generated::containerd::services::content::v1::ListStatusesRequest;
 use crate::generated::runtime::v1;
@@ -60,6 +60,8 @@ pub struct CriRuntime {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(crate) sandboxes: BTreeSet<String>,
+    /// Those of them that are ready, or in which a container runs: their shims serve something.
+    pub(crate) alive: BTreeSet<String>,
     pub(crate) network_namespaces: BTreeSet<String>,
     pub(crate) cgroups: BTreeSet<String>,
 }
@@ -97,7 +99,15 @@ impl CriRuntime {
             let status = answered("PodSandboxStatus", about, READ_LIMIT, answer).await?;
             known.network_namespaces.extend(sandbox::network_namespace(&status.info));
             known.cgroups.extend(item.annotations.remove(sandbox::CGROUP_ANNOTATION));
+            if item.state() == v1::PodSandboxState::SandboxReady {
+                known.alive.insert(item.id.clone());
+            }
             known.sandboxes.insert(item.id);
+        }
+        for container in self.list_containers(&Labels::new()).await? {
+            if container.state == ContainerState::Running {
+                known.alive.insert(container.sandbox.to_string());
+            }
         }
         Ok(known)
     }
@@ -145,8 +155,8 @@ fn gone_is_fine(result: Result<()>) -> Result<()> {
 impl ContainerRuntime for CriRuntime {
     async fn version(&self) -> Result<RuntimeVersion> {
         let mut client = self.connection.runtime();
-        let answer = client.version(request(v1::VersionRequest { version: "v1".into() }, READ_LIMIT));
-        let version = answered("Version", About::Engine, READ_LIMIT, answer).await?;
+        let answer = client.version(request(v1::VersionRequest { version: "v1".into() }, PING_LIMIT));
+        let version = answered("Version", About::Engine, PING_LIMIT, answer).await?;
         Ok(RuntimeVersion { name: version.runtime_name, version: version.runtime_version })
     }
 
@@ -270,7 +280,7 @@ impl ContainerRuntime for CriRuntime {
         let filter = v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() };
         let mut known = self.cri_sandboxes(filter).await?;
         let cgroup = known.pop().and_then(|mut item| item.annotations.remove(sandbox::CGROUP_ANNOTATION));
-        self.stop_sandbox(id).await?;
+        // containerd stops it on the way; asking for that first would undo its network twice.
         let message = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_string() };
         let mut client = self.connection.runtime();
         let answer = client.remove_pod_sandbox(request(message, WRITE_LIMIT));

@@ -22,6 +22,9 @@ const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
 /// How much longer than the engine's own deadline we wait for it to say so.
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 
+/// Deadline of the call that only asks whether somebody is there.
+pub(crate) const PING_LIMIT: Duration = Duration::from_secs(5);
+
 /// Deadline of calls that only read.
 pub(crate) const READ_LIMIT: Duration = Duration::from_secs(15);
 

@@ -63,7 +63,7 @@ pub(super) struct Layout {
     pub(super) registry_hosts: PathBuf,
     pub(super) containerd: PathBuf,
     pub(super) ctr: PathBuf,
-    oci_runtime: PathBuf,
+    pub(super) oci_runtime: PathBuf,
     cni_plugins: PathBuf,
 }
 

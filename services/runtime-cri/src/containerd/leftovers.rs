@@ -1,5 +1,6 @@
 //! Removing every trace, and looking whether any is left.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ContainerdError;
@@ -10,8 +11,8 @@ use crate::cgroup::Cgroups;
 /// What a containerd of ours has on the machine outside of its data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Processes: containerd, shims, and what runs in our cgroups.
-    pub processes: Vec<u32>,
+    /// Processes: containerd, shims, and what runs in our cgroups; each with its command line.
+    pub processes: BTreeMap<u32, String>,
     /// Mounts below our folders that the machine sees.
     pub mounts: Vec<PathBuf>,
     /// Cgroup folders.
@@ -28,11 +29,10 @@ impl Leftovers {
 }
 
 pub(super) fn find(layout: &Layout, cgroups: &Cgroups) -> Leftovers {
-    let mut processes = process::with_argument(&layout.config_file);
-    processes.extend(process::shims(&layout.socket).into_iter().map(|shim| shim.pid));
-    processes.extend(cgroups.processes());
-    processes.sort_unstable();
-    processes.dedup();
+    let mut pids = process::with_argument(&layout.config_file);
+    pids.extend(process::shims(&layout.socket).into_iter().map(|shim| shim.pid));
+    pids.extend(cgroups.processes());
+    let processes = pids.into_iter().filter_map(|pid| Some((pid, process::command_line(pid)?))).collect();
     let run_dir = layout.options.run_dir.exists().then(|| layout.options.run_dir.clone());
     Leftovers { processes, mounts: mounts_below(layout), cgroups: cgroups.folders(), run_dir }
 }

@@ -149,6 +149,11 @@ impl Containerd {
         &self.layout.log
     }
 
+    /// Whether crun makes the containers, else runc.
+    pub fn uses_crun(&self) -> bool {
+        self.layout.oci_runtime.file_name().is_some_and(|name| name == "crun")
+    }
+
     /// Process id, when it runs.
     pub fn pid(&self) -> Option<u32> {
         process::containerds(&self.layout.config_file).first().copied()
@@ -177,13 +182,16 @@ impl Containerd {
             }
         }
         self.kill_containerd(&mut watch).await;
-        let surviving_shim = process::shims(&self.layout.socket).first().map(|shim| shim.pid);
-        watch.child = Some(start::spawn(&self.layout, surviving_shim, &pause::reference(&self.pause))?);
-        start::wait_until_ready(&self.layout, &self.runtime, &mut watch).await?;
+        self.start(&mut watch).await?;
         start::import_pause(&self.layout, &self.runtime, &self.pause).await?;
         watch.last_answer = Instant::now();
         let swept = sweep::sweep(&self.layout, &self.runtime, &self.cgroups).await?;
         Ok(Outcome::Started(swept))
+    }
+
+    /// Imports an OCI archive ([`OciImage::archive`]), so that its reference can run without a pull.
+    pub async fn import_image(&self, archive: &[u8]) -> Result<(), ContainerdError> {
+        start::import(&self.layout, archive).await
     }
 
     /// Stops containerd alone: containers run on, their output blocks once the pipes are full. For an upgrade of containerd.
@@ -206,6 +214,21 @@ impl Containerd {
     /// What is on the machine because of this containerd, running ones included.
     pub fn leftovers(&self) -> Leftovers {
         leftovers::find(&self.layout, &self.cgroups)
+    }
+
+    /// Starts one; again without its mount namespace when the shim to join dies just then.
+    async fn start(&self, watch: &mut Watch) -> Result<(), ContainerdError> {
+        loop {
+            let survivor = process::shims(&self.layout.socket).first().map(|shim| shim.pid);
+            watch.child = Some(start::spawn(&self.layout, survivor, &pause::reference(&self.pause))?);
+            match start::wait_until_ready(&self.layout, &self.runtime, watch).await {
+                Err(error) => match survivor {
+                    Some(shim) if !process::runs(shim) => self.kill_containerd(watch).await,
+                    _ => return Err(error),
+                },
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
     async fn kill_containerd(&self, watch: &mut Watch) {

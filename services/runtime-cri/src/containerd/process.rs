@@ -16,6 +16,13 @@ pub(super) struct Shim {
     pub(super) sandbox: String,
 }
 
+/// The arguments of a process in one line; `None` when it does not run.
+pub(super) fn command_line(pid: u32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
+    (!text.is_empty()).then_some(text)
+}
+
 fn all() -> Vec<(u32, Vec<String>)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -73,7 +80,7 @@ pub(super) fn children(parent: u32) -> Vec<u32> {
 
 /// Whether a process runs; one that ended and was not waited for does not.
 pub(super) fn runs(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|bytes| !bytes.is_empty())
+    command_line(pid).is_some()
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -3,7 +3,8 @@
 //!
 //! Every step of a sandbox's life leaves something else behind: an address lease and a network namespace before the
 //! sandbox is recorded, a shim before its task is, a cgroup after everything is gone. Whatever no sandbox of the new
-//! containerd owns is removed; the network namespace takes its virtual cable along.
+//! containerd owns is removed, and so is a shim whose task was never recorded: containerd lists its sandbox, and would forget
+//! the shim when the sandbox is removed; the network namespace takes its virtual cable along.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,7 +33,7 @@ pub(super) async fn sweep(layout: &Layout, runtime: &CriRuntime, cgroups: &Cgrou
     let known = runtime.known().await?;
     let mut swept = Swept::default();
     for shim in process::shims(&layout.socket) {
-        if !known.sandboxes.contains(&shim.sandbox) {
+        if !known.alive.contains(&shim.sandbox) {
             // Children first: they would be inherited by the machine's first process.
             let mut pids = process::children(shim.pid);
             pids.push(shim.pid);

@@ -4,4 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod conformance;
+mod faults;
+mod security;
 mod support;

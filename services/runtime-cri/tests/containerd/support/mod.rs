@@ -174,8 +174,10 @@ pub(crate) fn busybox(labels: BTreeMap<String, String>) -> OciImage {
         Entry::file("etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:33:33::/:/bin/sh\n".to_vec()),
         Entry::executable("bin/busybox", program),
     ];
-    for name in ["sh", "echo", "sleep", "cat", "true", "ping", "id", "ip", "dd", "head", "tail", "ls", "mount", "wget"]
-    {
+    for name in [
+        "sh", "echo", "sleep", "cat", "true", "ping", "id", "ip", "dd", "head", "tail", "ls", "mount", "wget", "tr",
+        "wc",
+    ] {
         entries.push(Entry::symlink(&format!("bin/{name}"), "busybox"));
     }
     let config = ImageConfig { env: vec!["PATH=/bin".into()], labels, ..ImageConfig::default() };
