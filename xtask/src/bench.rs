@@ -1,11 +1,13 @@
 //! `cargo xtask bench …`: numbers of this machine, made in one run, beside the engines that Wherry stands on.
 
 mod containerd;
+mod document;
 mod first_byte;
 mod machine;
 mod runc;
 mod samples;
 mod start;
+mod wherry;
 
 use anyhow::Result;
 use clap::Subcommand;

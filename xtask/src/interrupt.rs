@@ -30,6 +30,12 @@ impl Interrupt {
         Ok(Self { raised })
     }
 
+    /// Returns once a signal has come.
+    pub(crate) async fn raised(&self) {
+        // Fails only when the listening tasks are gone, which is when this process ends.
+        let _ = self.raised.clone().wait_for(|raised| *raised).await;
+    }
+
     /// An error once a signal has come: for work that goes step by step.
     pub(crate) fn check(&self) -> Result<()> {
         if *self.raised.borrow() {
@@ -52,8 +58,7 @@ mod tests {
         let interrupt = Interrupt::listen(&Handle::current()).unwrap();
         interrupt.check().unwrap();
         kill_process(getpid(), Signal::TERM).unwrap();
-        let mut raised = interrupt.raised.clone();
-        tokio::time::timeout(Duration::from_secs(5), raised.wait_for(|raised| *raised)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), interrupt.raised()).await.unwrap();
         assert!(interrupt.check().is_err());
     }
 }

@@ -6,8 +6,10 @@
 mod bench;
 mod check_deps;
 mod command;
+mod demo;
 mod gen_cri;
 mod interrupt;
+mod local;
 mod repository;
 mod setup;
 mod stages;
@@ -26,6 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the whole thing: install, build, run containers by name, and clean up
+    Demo(demo::Arguments),
     /// Install what is missing for the demo, the tests or the whole CI run
     Setup(setup::Arguments),
     /// Install what the tests need and run them all, real containerd included
@@ -40,6 +44,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),

@@ -78,6 +78,11 @@ impl Registry {
         ready
     }
 
+    /// Lets the process live on without us and answers its id: whoever wants its end sends it a signal.
+    pub fn leave_running(mut self) -> Option<u32> {
+        self.child.take().map(|child| child.id())
+    }
+
     /// Freezes the process: connections are accepted by the kernel and never answered. [`Registry::thaw`] undoes it.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)

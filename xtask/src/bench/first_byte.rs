@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
+/// The first starts fill caches and are not counted.
+pub(super) const WARM_UP: usize = 3;
+
 /// Something that starts the program, once, and cleans up after it.
 pub(super) trait Subject {
     /// Column in the table of results.

@@ -3,18 +3,19 @@
 //! The subjects take turns, one start each, so that what disturbs the machine disturbs them alike.
 
 use anyhow::{Context, Result, ensure};
+use tokio::runtime::Runtime;
 use wherry_demo_images::recipes;
 
 use super::containerd::{Containerd, CtrRun};
-use super::first_byte::Subject;
+use super::document;
+use super::first_byte::{Subject, WARM_UP};
 use super::machine;
 use super::runc::Runc;
 use super::samples::{Milliseconds, Samples};
+use super::wherry::Wherry;
 use crate::interrupt::Interrupt;
+use crate::local::{self, LocalService, Profile};
 use crate::setup;
-
-/// The first starts fill caches and are not counted.
-const WARM_UP: usize = 3;
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -22,33 +23,51 @@ pub(crate) struct Arguments {
     /// Starts of each subject that count
     #[arg(long, default_value_t = 50)]
     count: usize,
+    /// Keep the result in docs/benchmarks.md
+    #[arg(long)]
+    write: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "only root may start containers: run this as root (sudo)");
-    setup::install(setup::Purpose::Demo)?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let runtime = Runtime::new().context("cannot start the async runtime")?;
     let interrupt = Interrupt::listen(runtime.handle())?;
-    let scratch =
-        tempfile::Builder::new().prefix("wherry-bench-").tempdir().context("cannot create a scratch folder")?;
-    let head = machine::describe();
-    let program = recipes::first_byte_tree()?;
-    let containerd = Containerd::start(&scratch.path().join("containerd"), &recipes::first_byte()?)?;
-    let mut subjects: Vec<Box<dyn Subject + '_>> = vec![
-        Box::new(CtrRun { containerd: &containerd, runtime: "runc", name: "ctr run -d" }),
-        Box::new(CtrRun { containerd: &containerd, runtime: "crun", name: "ctr run -d, crun" }),
-        Box::new(Runc::prepare(scratch.path(), &program)?),
-    ];
-    let samples = measure(&mut subjects, arguments.count, &interrupt)?;
-    let names: Vec<String> = subjects.iter().map(|subject| subject.name().to_owned()).collect();
-    for line in head {
-        println!("- {line}");
-    }
-    println!("\n{}", table(&names, &samples).join("\n"));
-    Ok(())
+    setup::install(setup::Purpose::Demo)?;
+    println!("building wherry (release profile: these numbers are kept)");
+    let binary = local::build(Profile::Release)?;
+    interrupt.check()?;
+    let mut service = LocalService::prepare("wherry-bench-", binary)?;
+    let outcome = side_by_side(arguments.count, &runtime, &interrupt, &mut service);
+    let ended = runtime.block_on(service.end());
+    let report = outcome?;
+    ended?;
+    println!("\n{report}");
+    if arguments.write { document::replace_section("Start", &report) } else { Ok(()) }
 }
 
-fn measure(subjects: &mut [Box<dyn Subject + '_>], count: usize, interrupt: &Interrupt) -> Result<Vec<Samples>> {
+fn side_by_side(count: usize, runtime: &Runtime, interrupt: &Interrupt, service: &mut LocalService) -> Result<String> {
+    let mut lines: Vec<String> = machine::describe().into_iter().map(|line| format!("- {line}")).collect();
+    let scratch =
+        tempfile::Builder::new().prefix("wherry-bench-").tempdir().context("cannot create a scratch folder")?;
+    let image = recipes::first_byte()?;
+    let containerd = Containerd::start(&scratch.path().join("containerd"), &image)?;
+    let mut wherry = Wherry::start(runtime, service, &image)?;
+    let idle = wherry.resident_mib()?;
+    let mut runc = Runc::prepare(scratch.path(), &recipes::first_byte_tree()?)?;
+    let mut ctr = CtrRun { containerd: &containerd, runtime: "runc", name: "ctr run -d" };
+    let mut ctr_crun = CtrRun { containerd: &containerd, runtime: "crun", name: "ctr run -d, crun" };
+    let mut subjects: [&mut dyn Subject; 4] = [&mut ctr, &mut ctr_crun, &mut runc, &mut wherry];
+    let samples = measure(&mut subjects, count, interrupt)?;
+    let names: Vec<String> = subjects.iter().map(|subject| subject.name().to_owned()).collect();
+    lines.push(String::new());
+    lines.extend(table(&names, &samples));
+    lines.push(String::new());
+    lines.extend(wherry.extras());
+    lines.push(format!("- `wherry up` idle, before the first instance: {idle} MiB resident (target: below 60)"));
+    Ok(lines.join("\n"))
+}
+
+fn measure(subjects: &mut [&mut dyn Subject], count: usize, interrupt: &Interrupt) -> Result<Vec<Samples>> {
     let mut samples: Vec<Samples> = subjects.iter().map(|_| Samples::default()).collect();
     for number in 0..WARM_UP + count {
         for (subject, samples) in subjects.iter_mut().zip(&mut samples) {
