@@ -48,7 +48,7 @@ pub struct UsageLine {
     #[schema(minimum = 0)]
     pub seconds: i64,
     /// What was asked for, times the seconds, in `unit`.
-    #[schema(pattern = "^[0-9]{1,39}$", example = "250000")]
+    #[schema(pattern = "^[0-9]{1,19}$", example = "250000")]
     pub quantity: String,
     /// Unit of the quantity.
     pub unit: UsageUnit,
@@ -58,6 +58,10 @@ pub struct UsageLine {
     /// `quantity` × `unit_price`.
     #[schema(value_type = text::DecimalAmount)]
     pub amount: String,
+    /// Whether the interval is still open, so that the line grows.
+    pub open: bool,
+    /// Whether it was booked after the instance's machine had been silent.
+    pub late: bool,
 }
 
 /// What is metered.

@@ -1,0 +1,23 @@
+//! Between the wire and the application. Every foreign enum is mapped by an exhaustive `match`, so a new state is a
+//! decision and not an accident.
+
+mod account;
+mod instance;
+mod spec;
+mod usage;
+
+pub(crate) use account::{key, key_request, new_key, node, project, tenant, wire_scopes};
+pub(crate) use instance::{event, instance, state_to_model};
+pub(crate) use spec::{instance_name, project_name, spec_to_model, tenant_name};
+pub(crate) use usage::usage;
+
+use wherry_control::Error as ControlError;
+use wherry_model::{SpecError, Timestamp};
+
+use crate::error::ApiError;
+
+/// A moment from RFC 3339 text.
+pub(crate) fn time(field: &str, text: &str) -> Result<Timestamp, ApiError> {
+    let wrong = || SpecError::new(field, "write a moment as RFC 3339 has it, for example 2026-11-23T06:30:00Z");
+    text.parse().map_err(|_| ControlError::from(wrong()).into())
+}

@@ -1,0 +1,13 @@
+//! The parts of a request, read strictly: what is not in the document is refused, with the field that is at fault.
+
+mod body;
+mod headers;
+mod path;
+mod query;
+
+pub(crate) use body::JsonBody;
+pub(crate) use headers::{IdempotencyKey, IfMatch, LastEventId};
+pub(crate) use path::{ContainerPath, InstancePath, KeyPath, NamePath, ProjectPath, TenantPath};
+pub(crate) use query::{FromQuery, NoQuery, Query, QueryReader};
+
+pub(crate) use body::read_body;

@@ -1,0 +1,39 @@
+//! The operations of `/v1`: one file each, named after its verb. A file holds the route, its documentation and its tests.
+
+pub(crate) mod admin;
+pub(crate) mod events;
+pub(crate) mod instances;
+pub(crate) mod keys;
+pub(crate) mod projects;
+mod streams;
+pub(crate) mod usage;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::layers::action_route;
+use crate::state::ApiState;
+
+/// The largest sequence number that is taken from a client: what a JSON number carries exactly.
+pub(crate) const MAX_SEQUENCE: u64 = (1 << 53) - 1;
+
+/// Every operation with its documentation.
+pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState> {
+    let router = router
+        .routes(routes!(projects::list::handle, projects::create::handle))
+        .routes(routes!(instances::list::handle, instances::create::handle))
+        .routes(routes!(instances::get::handle, instances::put::handle, instances::delete::handle))
+        .routes(routes!(instances::wait::handle))
+        .routes(routes!(instances::logs::handle))
+        .routes(routes!(instances::usage::handle))
+        .routes(routes!(instances::events::handle))
+        .routes(routes!(events::handle))
+        .routes(routes!(usage::handle))
+        .routes(routes!(keys::list::handle, keys::create::handle))
+        .routes(routes!(keys::revoke::handle))
+        .routes(routes!(admin::tenants_list::handle, admin::tenants_create::handle))
+        .routes(routes!(admin::tenant_keys_create::handle))
+        .routes(routes!(admin::nodes_list::handle));
+    let router = action_route(router, routes!(instances::stop::handle));
+    action_route(router, routes!(instances::start::handle))
+}

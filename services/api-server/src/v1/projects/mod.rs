@@ -1,0 +1,4 @@
+//! Projects.
+
+pub(crate) mod create;
+pub(crate) mod list;
