@@ -47,6 +47,9 @@ pub use tenancy::{NewKey, TenantKeyRequest};
 pub use usage::Usage;
 pub use view::{Cost, InstanceView, Progress};
 pub use zone::{ZoneContents, ZonePublisher};
+// Parts of the answers above: surfaces name them without knowing the store or the meter.
+pub use wherry_metering::{Bill, Line, Resource};
+pub use wherry_store::{ApiKeyRecord, ProjectRecord, StoredEvent, TenantRecord};
 
 use fleet::FleetIndex;
 use node_link::Silence;

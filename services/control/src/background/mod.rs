@@ -75,7 +75,7 @@ impl Background {
     }
 
     /// Ends the work between two activations.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

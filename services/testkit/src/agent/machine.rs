@@ -1,0 +1,156 @@
+//! What is on the played machine, and what was said of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use wherry_agent_api::DesiredInstance;
+use wherry_model::{Action, ContainerExit, EndReason, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
+
+use crate::{digest, main_container};
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) journal: JournalId,
+    next_seq: u64,
+    pub(super) unacknowledged: VecDeque<Observation>,
+    pub(super) instances: BTreeMap<InstanceId, Local>,
+    /// By instance and run; outlives the containers, as log files do.
+    pub(super) output: BTreeMap<(InstanceId, u32), Vec<u8>>,
+    first_address: Ipv4Addr,
+    addresses_given: u32,
+}
+
+/// One generation of one instance on the machine.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) generation: Generation,
+    /// The latest run; the one before the first as long as nothing ran.
+    pub(super) run: u32,
+    pub(super) running_since: Option<Timestamp>,
+    stopped: bool,
+}
+
+impl Machine {
+    pub(super) fn new(journal: JournalId, first_address: Ipv4Addr) -> Self {
+        Self {
+            journal,
+            next_seq: 1,
+            unacknowledged: VecDeque::new(),
+            instances: BTreeMap::new(),
+            output: BTreeMap::new(),
+            first_address,
+            addresses_given: 0,
+        }
+    }
+
+    pub(super) fn begin_journal(&mut self, journal: JournalId) {
+        self.journal = journal;
+        self.next_seq = 1;
+        self.unacknowledged.clear();
+    }
+
+    pub(super) fn forget_through(&mut self, seq: u64) {
+        self.unacknowledged.retain(|observation| observation.seq > seq);
+    }
+
+    pub(super) fn say(
+        &mut self,
+        instance: InstanceId,
+        generation: Generation,
+        at: Timestamp,
+        fact: Fact,
+    ) -> Observation {
+        let observation = Observation { seq: self.next_seq, instance, generation, at, fact };
+        self.next_seq += 1;
+        self.unacknowledged.push_back(observation.clone());
+        observation
+    }
+
+    /// Does and journals all that is to be done about `desired`.
+    pub(super) fn step(&mut self, desired: &DesiredInstance, now: Timestamp) {
+        let known = self.instances.get(&desired.id).map(|local| local.generation);
+        match desired.action {
+            Action::Run if known != Some(desired.generation) => self.begin(desired, now),
+            Action::Run => {}
+            Action::Stop => self.stop(desired, now),
+            Action::Remove => {
+                self.stop(desired, now);
+                self.say(desired.id, desired.generation, now, Fact::Removed);
+                self.instances.remove(&desired.id);
+                self.output.retain(|(instance, _), _| *instance != desired.id);
+            }
+        }
+    }
+
+    fn begin(&mut self, desired: &DesiredInstance, now: Timestamp) {
+        self.adopt(desired);
+        let say = |machine: &mut Self, fact| drop(machine.say(desired.id, desired.generation, now, fact));
+        let cached = desired.containers.iter().all(|container| container.digest.is_some());
+        if !cached {
+            say(self, Fact::PullStarted { container: main_container() });
+        }
+        say(self, Fact::Pulled { container: main_container(), digest: digest(), cached });
+        let address = self.next_address();
+        say(self, Fact::SandboxReady { address });
+        self.start(desired.id, now);
+    }
+
+    fn adopt(&mut self, desired: &DesiredInstance) {
+        let local = Local {
+            generation: desired.generation,
+            run: desired.first_run.saturating_sub(1),
+            running_since: None,
+            stopped: false,
+        };
+        self.instances.insert(desired.id, local);
+    }
+
+    fn stop(&mut self, desired: &DesiredInstance, now: Timestamp) {
+        if self.instances.get(&desired.id).is_none_or(|local| local.generation != desired.generation) {
+            self.adopt(desired);
+        }
+        self.exit(desired.id, 143, Some(15), None, now);
+        let Some(local) = self.instances.get_mut(&desired.id) else { return };
+        if !std::mem::replace(&mut local.stopped, true) {
+            self.say(desired.id, desired.generation, now, Fact::SandboxStopped);
+        }
+    }
+
+    pub(super) fn start(&mut self, instance: InstanceId, now: Timestamp) {
+        let local = self.instances.get_mut(&instance).expect("the instance is on this machine");
+        assert!(local.running_since.is_none(), "a container of the instance runs already");
+        local.run += 1;
+        local.running_since = Some(now);
+        let (generation, run) = (local.generation, local.run);
+        self.say(
+            instance,
+            generation,
+            now,
+            Fact::ContainerStarted { container: main_container(), run, started_at: now },
+        );
+    }
+
+    /// Nothing to do when nothing runs.
+    pub(super) fn exit(
+        &mut self,
+        instance: InstanceId,
+        exit_code: i32,
+        signal: Option<u8>,
+        restart_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let Some(local) = self.instances.get_mut(&instance) else { return };
+        let Some(started_at) = local.running_since.take() else { return };
+        let (generation, run) = (local.generation, local.run);
+        let reason = if signal.is_some() { EndReason::StoppedByUser } else { EndReason::Exited };
+        let exit = ContainerExit { finished_at: now, exit_code, signal, reason, message: None };
+        let fact = Fact::ContainerExited { container: main_container(), run, started_at, exit, restart_at };
+        self.say(instance, generation, now, fact);
+    }
+
+    fn next_address(&mut self) -> Ipv4Addr {
+        self.addresses_given += 1;
+        // The first address of the range is the gateway's.
+        Ipv4Addr::from_bits(self.first_address.to_bits() + 1 + self.addresses_given)
+    }
+}

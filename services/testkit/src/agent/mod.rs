@@ -1,0 +1,142 @@
+//! An agent that keeps the contract of `agent-api` by hand: it journals, reports until acknowledged, proves life, and
+//! serves output, but runs nothing.
+//!
+//! Two ways to use it. [`ScriptedAgent::obey`] does all that an honest agent would do about the present desired state.
+//! [`ScriptedAgent::say`] with [`ScriptedAgent::report`] lets a test say any fact at any time, also wrong ones. All
+//! moments come from the manual clock.
+
+mod machine;
+mod obey;
+mod output;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wherry_agent_api::{
+    Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, PullProgress, Report, RunningContainer,
+};
+use wherry_model::{Clock, Fact, Generation, InstanceId, JournalId, NodeId, Observation, Timestamp};
+
+use self::machine::Machine;
+use crate::{Line, ManualClock, SeededEntropy, main_container};
+
+pub use obey::Obedience;
+
+/// A node's agent, played. Clones are the same agent.
+#[derive(Debug, Clone)]
+pub struct ScriptedAgent {
+    line: Arc<Line>,
+    clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
+    hello: NodeHello,
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl ScriptedAgent {
+    pub(crate) fn new(line: Arc<Line>, clock: Arc<ManualClock>, entropy: Arc<SeededEntropy>, hello: NodeHello) -> Self {
+        let machine = Machine::new(hello.journal, hello.range.0);
+        Self { line, clock, entropy, hello, machine: Arc::new(Mutex::new(machine)) }
+    }
+
+    /// Its node.
+    pub const fn node(&self) -> NodeId {
+        self.hello.node
+    }
+
+    /// The moment on the manual clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Introduces the node.
+    pub async fn hello(&self) -> Result<(), ControlError> {
+        let journal = self.machine().journal;
+        self.line.hello(NodeHello { journal, ..self.hello.clone() }).await
+    }
+
+    /// The whole desired state, now.
+    pub async fn desired(&self) -> Result<Desired, ControlError> {
+        let desired = self.line.desired(self.node(), None).await?;
+        Ok(desired.expect("asked without a revision, the control plane answers at once"))
+    }
+
+    /// Proves life at this moment, with what runs.
+    pub async fn heartbeat(&self) -> Result<(), ControlError> {
+        self.heartbeat_with(self.running(), Vec::new()).await
+    }
+
+    /// Proves life with a list of the test's own.
+    pub async fn heartbeat_with(
+        &self,
+        running: Vec<RunningContainer>,
+        pulls: Vec<PullProgress>,
+    ) -> Result<(), ControlError> {
+        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, at: self.now(), running, pulls };
+        self.line.heartbeat(heartbeat).await
+    }
+
+    /// Writes a fact into the journal; [`Self::report`] sends it.
+    pub fn say(&self, instance: InstanceId, generation: Generation, fact: Fact) -> Observation {
+        self.machine().say(instance, generation, self.now(), fact)
+    }
+
+    /// Sends what is not acknowledged, oldest first, until all of it is.
+    pub async fn report(&self) -> Result<(), ControlError> {
+        loop {
+            let observations = self.unacknowledged(Report::MAX_OBSERVATIONS);
+            if observations.is_empty() {
+                return Ok(());
+            }
+            let ack = self.deliver(observations).await?;
+            self.machine().forget_through(ack.through);
+        }
+    }
+
+    /// Sends exactly these, and forgets nothing.
+    pub async fn deliver(&self, observations: Vec<Observation>) -> Result<Ack, ControlError> {
+        let journal = self.machine().journal;
+        self.line.report(Report { node: self.node(), journal, observations }).await
+    }
+
+    /// The oldest facts that are not acknowledged.
+    pub fn unacknowledged(&self, limit: usize) -> Vec<Observation> {
+        self.machine().unacknowledged.iter().take(limit).cloned().collect()
+    }
+
+    /// Loses the journal with all that was not acknowledged, and begins another.
+    pub fn lose_journal(&self) {
+        let journal = JournalId::generate(self.clock.as_ref(), self.entropy.as_ref());
+        self.machine().begin_journal(journal);
+    }
+
+    /// What runs on the machine, as a heartbeat lists it.
+    pub fn running(&self) -> Vec<RunningContainer> {
+        let machine = self.machine();
+        let running = machine.instances.iter().filter_map(|(id, local)| {
+            local.running_since?;
+            let (instance, generation, run) = (*id, local.generation, local.run);
+            Some(RunningContainer { instance, generation, container: main_container(), run })
+        });
+        running.collect()
+    }
+
+    /// Whether a container of the instance runs on the machine.
+    pub fn runs(&self, instance: InstanceId) -> bool {
+        self.machine().instances.get(&instance).is_some_and(|local| local.running_since.is_some())
+    }
+
+    /// Ends the container by itself with this code, and journals it; started again at `restart_at` if that is given.
+    pub fn exit(&self, instance: InstanceId, exit_code: i32, restart_at: Option<Timestamp>) {
+        let now = self.now();
+        self.machine().exit(instance, exit_code, None, restart_at, now);
+    }
+
+    /// Starts the next run of a container that has ended, and journals it.
+    pub fn start_again(&self, instance: InstanceId) {
+        let now = self.now();
+        self.machine().start(instance, now);
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,41 @@
+//! Values that tests need and do not care about.
+
+use std::collections::BTreeMap;
+
+use wherry_model::{ContainerName, ContainerSpec, CpuMillis, Digest, InstanceSpec, MemoryMib, RestartPolicy};
+
+/// The name of the one container of [`spec`].
+pub fn main_container() -> ContainerName {
+    ContainerName::new("main").expect("\"main\" is a container name")
+}
+
+/// One container of 250m CPU and 64Mi memory, restarted on failure.
+pub fn spec() -> InstanceSpec {
+    sized(250, 64)
+}
+
+/// [`spec`] of another size.
+pub fn sized(cpu_millis: u32, memory_mib: u32) -> InstanceSpec {
+    InstanceSpec {
+        containers: vec![ContainerSpec {
+            name: main_container(),
+            image: "registry.example/demo/web:1".parse().expect("the sample image is a reference"),
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            cpu: CpuMillis::new(cpu_millis),
+            memory: MemoryMib::new(memory_mib),
+            ports: Vec::new(),
+        }],
+        restart_policy: RestartPolicy::OnFailure,
+        architecture: None,
+        stop_grace_seconds: 10,
+        labels: BTreeMap::new(),
+    }
+}
+
+/// The digest that every image of a [`ScriptedAgent`](crate::ScriptedAgent) has.
+pub fn digest() -> Digest {
+    format!("sha256:{}", "a1".repeat(32)).parse().expect("the sample digest is one")
+}
