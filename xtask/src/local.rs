@@ -147,6 +147,12 @@ impl LocalService {
         self.process.as_ref().map(Child::id)
     }
 
+    /// Whether `wherry up` runs.
+    pub(crate) fn is_alive(&mut self) -> Result<bool> {
+        let Some(child) = self.process.as_mut() else { return Ok(false) };
+        Ok(child.try_wait().context("cannot watch `wherry up`")?.is_none())
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
     }

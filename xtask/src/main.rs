@@ -7,6 +7,7 @@ mod bench;
 mod check_deps;
 mod command;
 mod demo;
+mod fuzz_api;
 mod gen_cri;
 mod interrupt;
 mod local;
@@ -38,6 +39,8 @@ enum Task {
     CheckDeps(check_deps::Arguments),
     /// Measure, beside the engines that Wherry stands on
     Bench(bench::Arguments),
+    /// Attack the API from its own OpenAPI document
+    FuzzApi(fuzz_api::Arguments),
     /// Generate the CRI client again from its .proto files
     GenCri(gen_cri::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::FuzzApi(arguments) => fuzz_api::run(&arguments),
         Task::GenCri(arguments) => gen_cri::run(&arguments),
     };
     match outcome {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::command::{cargo, run as run_command};
 use crate::stages::Stages;
-use crate::{check_deps, gen_cri, setup};
+use crate::{check_deps, fuzz_api, gen_cri, setup};
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -31,5 +31,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         run_command(cargo().args(["nextest", "run", "--workspace", "--locked"]).args(&arguments.nextest))
     })?;
     stages.run("tests in documentation", || run_command(cargo().args(["test", "--doc", "--workspace", "--locked"])))?;
-    stages.run("generated CRI client", || gen_cri::generate(true))
+    stages.run("generated CRI client", || gen_cri::generate(true))?;
+    stages.run("API against its own document", fuzz_api::attack_briefly)
 }
