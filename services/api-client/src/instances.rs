@@ -1,0 +1,136 @@
+//! Instances: one method per operation, named after it.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use wherry_api_types::{DryRun, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, Usage, Waited};
+
+use crate::error::ClientError;
+use crate::transport::{Call, Client, segment};
+
+/// Which instances to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// In one of these states; any live one when empty.
+    pub states: Vec<InstanceState>,
+    /// With all of these labels, `key=value`.
+    pub labels: Vec<String>,
+    /// After the page that gave this cursor.
+    pub cursor: Option<String>,
+    /// At most this many.
+    pub limit: Option<u32>,
+}
+
+/// Which usage to ask for.
+#[derive(Debug, Clone, Default)]
+pub struct UsageOptions {
+    /// Of this project; of all when absent.
+    pub project: Option<String>,
+    /// From here, RFC 3339.
+    pub from: Option<String>,
+    /// Up to here, RFC 3339.
+    pub to: Option<String>,
+}
+
+fn instances(project: &str) -> String {
+    format!("/v1/projects/{}/instances", segment(project))
+}
+
+pub(crate) fn instance(project: &str, name: &str) -> String {
+    format!("{}/{}", instances(project), segment(name))
+}
+
+impl Client {
+    /// Creates an instance. With an idempotency key it is sent again when there was no answer.
+    pub async fn create_instance(
+        &self,
+        project: &str,
+        create: &InstanceCreate,
+        idempotency_key: Option<&str>,
+    ) -> Result<Instance, ClientError> {
+        let mut call = Call::new(Method::POST, instances(project), idempotency_key.is_some()).json(create);
+        if let Some(key) = idempotency_key {
+            call = call.header("idempotency-key", key);
+        }
+        self.json(call).await
+    }
+
+    /// What a create would cost, and whether it would fit.
+    pub async fn dry_run(&self, project: &str, create: &InstanceCreate) -> Result<DryRun, ClientError> {
+        self.json(Call::new(Method::POST, instances(project), true).query("dry_run", true).json(create)).await
+    }
+
+    /// Makes sure that the instance exists with this spec.
+    pub async fn put_instance(&self, project: &str, name: &str, spec: &InstanceSpec) -> Result<Instance, ClientError> {
+        self.json(Call::new(Method::PUT, instance(project, name), true).json(spec)).await
+    }
+
+    /// One instance, by name or id.
+    pub async fn instance(&self, project: &str, name: &str) -> Result<Instance, ClientError> {
+        self.json(Call::get(instance(project, name))).await
+    }
+
+    /// A page of instances, newest first.
+    pub async fn instances(&self, project: &str, options: &ListOptions) -> Result<InstanceList, ClientError> {
+        let mut call = Call::get(instances(project));
+        for state in &options.states {
+            call = call.query("state", state.as_str());
+        }
+        for label in &options.labels {
+            call = call.query("label", label);
+        }
+        if let Some(cursor) = &options.cursor {
+            call = call.query("cursor", cursor);
+        }
+        if let Some(limit) = options.limit {
+            call = call.query("limit", limit);
+        }
+        self.json(call).await
+    }
+
+    /// Asks for a stop.
+    pub async fn stop_instance(&self, project: &str, name: &str) -> Result<Instance, ClientError> {
+        self.json(Call::new(Method::POST, format!("{}:stop", instance(project, name)), true)).await
+    }
+
+    /// Asks for a start.
+    pub async fn start_instance(&self, project: &str, name: &str) -> Result<Instance, ClientError> {
+        self.json(Call::new(Method::POST, format!("{}:start", instance(project, name)), true)).await
+    }
+
+    /// Asks for the end of the instance.
+    pub async fn delete_instance(&self, project: &str, name: &str) -> Result<Instance, ClientError> {
+        self.json(Call::new(Method::DELETE, instance(project, name), true)).await
+    }
+
+    /// Waits until the instance is in one of `states`, at most `timeout` (whole seconds, up to 300).
+    pub async fn wait_instance(
+        &self,
+        project: &str,
+        name: &str,
+        states: &[InstanceState],
+        timeout: Duration,
+    ) -> Result<Waited, ClientError> {
+        let mut call = Call::get(format!("{}/wait", instance(project, name)));
+        for state in states {
+            call = call.query("state", state.as_str());
+        }
+        self.json(call.query("timeout", format!("{}s", timeout.as_secs()))).await
+    }
+
+    /// What the instance used and costs, line by line.
+    pub async fn instance_usage(&self, project: &str, name: &str) -> Result<Usage, ClientError> {
+        self.json(Call::get(format!("{}/usage", instance(project, name)))).await
+    }
+
+    /// What the tenant used and what it costs, line by line.
+    pub async fn usage(&self, options: &UsageOptions) -> Result<Usage, ClientError> {
+        let mut call = Call::get("/v1/usage".to_owned());
+        for (name, value) in [("project", &options.project), ("from", &options.from), ("to", &options.to)] {
+            if let Some(value) = value {
+                call = call.query(name, value);
+            }
+        }
+        self.json(call).await
+    }
+}

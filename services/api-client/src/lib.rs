@@ -1,0 +1,18 @@
+//! Typed client of `/v1`: what the CLI, the load generator, tests and bridges talk to Wherry with.
+//!
+//! It gets access tokens for its key and renews them, sends the same `Idempotency-Key` again when a create got no answer,
+//! and turns `application/problem+json` into a typed error. It retries only what is safe to repeat, a bounded number of
+//! times.
+
+mod error;
+mod instances;
+mod streams;
+mod tenancy;
+mod token;
+mod transport;
+
+pub use error::ClientError;
+pub use instances::{ListOptions, UsageOptions};
+pub use streams::{EventOptions, EventStream, LogOptions, LogStream};
+pub use token::Credentials;
+pub use transport::Client;
