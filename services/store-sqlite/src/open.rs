@@ -109,11 +109,10 @@ impl SqliteStore {
     }
 
     /// Ends in order: waits for what was queued before, then closes the connections, which folds the WAL into the file.
-    /// Not needed for safety; a killed process loses nothing.
-    pub async fn close(self) {
-        let mut commits = self.writer.commits();
-        drop(self.writer);
-        while commits.changed().await.is_ok() {}
+    ///
+    /// Later calls are refused as unavailable. Not needed for safety: a killed process loses nothing.
+    pub async fn close(&self) {
+        self.writer.close().await;
         self.readers.close().await;
     }
 }
@@ -144,7 +143,8 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Ope
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    match MIGRATIONS.run(&mut *connection).await {
+    // Not `run`: its future is not `Send` for a bare connection ("Acquire is not general enough").
+    match MIGRATIONS.run_direct(None, connection, false).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(found)) => {
             let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);

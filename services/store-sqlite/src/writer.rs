@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use wherry_store::StoreError;
 
@@ -44,10 +44,11 @@ pub(crate) enum Verdict<T> {
 /// What a unit of work runs as.
 pub(crate) type Running<'c, T> = Pin<Box<dyn Future<Output = Result<Verdict<T>, StoreError>> + Send + 'c>>;
 
-/// The handle of the writer task. The task ends when the last handle is dropped and the queue is empty.
+/// The handle of the writer task. The task ends when it is closed or dropped, after what was queued before.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Box<dyn Unit>>,
     commits: watch::Receiver<u64>,
+    stop: Arc<Notify>,
 }
 
 impl fmt::Debug for Writer {
@@ -60,8 +61,17 @@ impl Writer {
     pub(crate) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
         let (queue, units) = mpsc::channel(QUEUE);
         let (counter, commits) = watch::channel(0);
-        tokio::spawn(serve(units, Some(connection), options, counter));
-        Self { queue, commits }
+        let stop = Arc::new(Notify::new());
+        tokio::spawn(serve(units, Some(connection), options, counter, Arc::clone(&stop)));
+        Self { queue, commits, stop }
+    }
+
+    /// Refuses new units, carries out those that wait, closes the connection.
+    pub(crate) async fn close(&self) {
+        self.stop.notify_one();
+        self.queue.closed().await;
+        let mut commits = self.commits();
+        while commits.changed().await.is_ok() {}
     }
 
     /// Counts the commits of this process.
@@ -208,8 +218,17 @@ async fn serve(
     mut connection: Option<SqliteConnection>,
     options: SqliteConnectOptions,
     commits: watch::Sender<u64>,
+    stop: Arc<Notify>,
 ) {
-    while let Some(first) = units.recv().await {
+    loop {
+        let first = tokio::select! {
+            first = units.recv() => first,
+            () = stop.notified() => {
+                units.close();
+                continue;
+            }
+        };
+        let Some(first) = first else { break };
         let mut group = vec![first];
         while group.len() < GROUP {
             let Ok(next) = units.try_recv() else { break };

@@ -1,0 +1,196 @@
+//! The suite that every store must pass: one case per promise of `wherry-store`.
+//!
+//! A store joins with one line, `wherry_store_contract::store_contract!(crate::subject);`, where `subject` is an async
+//! function that makes a [`Subject`] on an empty database. A new case is a function in one of the modules and a name in
+//! the list below; a test of this crate compares the two.
+//!
+//! [`invariants::check`] is the oracle: it recomputes from all records what the counters and meters must say. Fault tests
+//! run it on whatever a crash has left.
+
+#![expect(clippy::unwrap_used, reason = "every line of this crate is a test")]
+
+pub mod creates;
+pub mod events;
+pub mod feed;
+pub mod invariants;
+pub mod lists;
+pub mod lives;
+pub mod meters;
+pub mod nodes;
+pub mod purges;
+pub mod replays;
+pub mod reports;
+pub mod tenants;
+pub mod updates;
+pub mod world;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use wherry_store::Store;
+
+pub use world::World;
+
+/// A store under test.
+#[async_trait]
+pub trait Subject: Send {
+    /// The store as it is open now.
+    fn store(&self) -> Arc<dyn Store>;
+
+    /// Closes the store and opens the same data again.
+    async fn reopen(&mut self);
+}
+
+/// Makes a test of every case of the suite. `$make` is the full path of an async function without arguments that returns
+/// a [`Subject`] on an empty database.
+#[macro_export]
+macro_rules! store_contract {
+    ($make:path) => {
+        $crate::store_contract! { $make;
+            tenants: [
+                a_tenant_comes_with_its_first_project,
+                a_tenant_whose_name_is_taken_leaves_nothing,
+                tenants_are_listed_by_name_in_pages,
+                project_names_are_unique_in_their_tenant,
+                keys_are_kept_as_given,
+                keys_are_listed_newest_first,
+                only_the_own_tenant_ends_a_key,
+            ]
+            nodes: [
+                a_new_node_is_ready_and_empty,
+                registering_again_keeps_what_is_placed,
+                registering_wakes_a_silent_node_and_leaves_a_cordoned_one,
+                proof_of_life_never_goes_back,
+                unknown_nodes_are_said_to_be_unknown,
+                instances_of_a_node_come_with_its_revision,
+            ]
+            creates: [
+                a_create_stores_all_of_it,
+                an_acknowledged_create_survives,
+                of_racing_creates_of_a_name_one_wins,
+                names_are_apart_in_tenants_and_projects,
+                a_name_is_free_again_after_deletion,
+                a_taken_name_leaves_nothing,
+                a_refusing_node_leaves_nothing,
+                a_taken_name_is_told_even_when_the_node_is_full,
+                racing_creates_never_oversubscribe_a_node,
+            ]
+            replays: [
+                a_key_replays_what_it_made,
+                a_key_replays_after_reopening,
+                a_key_for_another_request_is_refused,
+                a_key_replays_a_deleted_instance,
+                a_key_is_looked_at_first,
+                a_key_belongs_to_its_tenant,
+                of_racing_creates_with_a_key_one_is_made,
+                a_failed_create_does_not_use_its_key,
+            ]
+            updates: [
+                a_change_stores_all_of_it,
+                a_late_change_loses,
+                of_racing_changes_one_wins,
+                changes_of_unknown_instances_lose,
+                resources_are_given_back_once,
+                a_start_takes_again_or_changes_nothing,
+                a_start_elsewhere_tells_both_nodes,
+                nodes_are_told_what_they_must_do,
+                giving_back_what_is_not_held_is_refused,
+            ]
+            reports: [
+                a_report_is_applied_once,
+                changes_of_a_report_build_on_each_other,
+                a_report_is_all_or_nothing,
+                acknowledgements_survive_reopening,
+                journals_are_apart,
+                of_racing_reports_one_is_applied,
+                a_report_that_changes_nothing_is_acknowledged,
+            ]
+            lists: [
+                pages_cover_everything_once,
+                pages_are_stable_while_instances_come_and_go,
+                filters_agree_with_a_plain_search,
+                tenants_see_only_their_own,
+                addressed_instances_come_in_pages,
+            ]
+            events: [
+                events_are_read_in_order_and_in_pages,
+                events_of_one_instance,
+                numbers_grow_over_reopening_and_purging,
+                readers_miss_no_event_while_writers_write,
+            ]
+            meters: [
+                an_interval_opens_and_closes_with_its_change,
+                an_interval_of_one_second_or_less_covers_the_grid,
+                a_window_finds_what_covers_it,
+                intervals_come_in_pages,
+                edges_out_of_turn_are_refused,
+                price_books_never_change,
+                nothing_is_metered_without_a_price_book,
+                any_edges_cover_what_a_set_of_seconds_covers,
+            ]
+            purges: [
+                deleted_instances_are_forgotten_after_their_time,
+                intervals_outlive_their_instance,
+                a_purge_keeps_its_limit,
+                keys_are_forgotten_after_their_time,
+            ]
+            feed: [
+                a_commit_wakes_a_waiter,
+                a_missed_commit_is_told_at_once,
+                a_waiter_without_news_returns,
+                counters_only_grow,
+                racing_reservations_are_apart,
+            ]
+            lives: [
+                random_lives_keep_the_invariants,
+                racing_lives_keep_the_invariants,
+            ]
+        }
+    };
+    ($make:path; $($module:ident: [$($case:ident),* $(,)?])*) => {
+        $(mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let mut subject = $make().await;
+                    $crate::$module::$case(&mut subject).await;
+                }
+            )*
+        })*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// A case that is written but not listed would never run.
+    #[test]
+    fn every_case_is_listed() {
+        let sources = [
+            include_str!("creates.rs"),
+            include_str!("events.rs"),
+            include_str!("feed.rs"),
+            include_str!("lists.rs"),
+            include_str!("lives.rs"),
+            include_str!("meters.rs"),
+            include_str!("nodes.rs"),
+            include_str!("purges.rs"),
+            include_str!("replays.rs"),
+            include_str!("reports.rs"),
+            include_str!("tenants.rs"),
+            include_str!("updates.rs"),
+        ];
+        let written: BTreeSet<&str> = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next())
+            .collect();
+        let listed: BTreeSet<&str> = include_str!("lib.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("                ")?.strip_suffix(','))
+            .filter(|line| line.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            .collect();
+        assert_eq!(written, listed);
+    }
+}

@@ -1,0 +1,11 @@
+//! The store on SQLite: the suite that every store must pass, and what is its own: opening, faults of disk and process.
+
+mod support;
+
+use support::SqliteSubject;
+
+async fn subject() -> SqliteSubject {
+    SqliteSubject::new().await
+}
+
+wherry_store_contract::store_contract!(crate::subject);
