@@ -1,0 +1,233 @@
+//! Puts the parts together and takes them apart in order.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use thiserror::Error;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wherry_agent_api::{ControlPlane, LogChunk, LogQuery, NodeError, NodeServices};
+use wherry_model::{Clock, Entropy};
+use wherry_runtime::ContainerRuntime;
+
+use crate::config::AgentConfig;
+use crate::desired::DesiredStore;
+use crate::firewall::{Firewall, Gate};
+use crate::journal::{Journal, JournalDisk};
+use crate::node::Node;
+use crate::observer::Observer;
+use crate::proof::Proofs;
+use crate::roster::Spawn;
+use crate::status::{AgentStatus, Board};
+use crate::{heartbeat, logs, reporter, roster, session};
+
+/// Why an agent could not begin.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// Its data folder cannot be used.
+    #[error("the agent's data folder {folder} cannot be used; check its owner, its free space and that no other agent runs")]
+    DataFolder {
+        /// Which folder.
+        folder: String,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+/// A running agent. Dropping it ends its tasks at once, as a crash would; containers run on either way.
+pub struct Agent {
+    node: Arc<Node>,
+    /// Ends all tasks at once.
+    kill: CancellationToken,
+    /// Ends the tasks that others lean on.
+    hush: CancellationToken,
+    /// Tasks that bring something about: session, roster, workers, heartbeat, log files.
+    actors: TaskTracker,
+    /// Tasks that others lean on: observer, gate, journal, reporter.
+    supports: TaskTracker,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}
+
+impl Agent {
+    /// Reads what the last agent left in the data folder and begins. Needs neither engine nor control plane to answer.
+    pub async fn start(
+        config: AgentConfig,
+        runtime: Arc<dyn ContainerRuntime>,
+        firewall: Arc<dyn Firewall>,
+        control: Arc<dyn ControlPlane>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, AgentError> {
+        let parts = Parts { runtime, firewall, control, clock, entropy };
+        Self::start_on_disk(config, parts, |disk| disk).await
+    }
+
+    /// Begins with a seam at the journal's disk, through which tests tear writes.
+    pub(crate) async fn start_on_disk<D: JournalDisk + 'static>(
+        config: AgentConfig,
+        parts: Parts,
+        disk: impl FnOnce(crate::journal::JournalFolder) -> D,
+    ) -> Result<Self, AgentError> {
+        let folder = config.data_folder.display().to_string();
+        let config = Arc::new(config);
+        let opening = config.clone();
+        let (clock, entropy) = (parts.clock.clone(), parts.entropy.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(opening.logs_folder())?;
+            let folder = &opening.data_folder;
+            let journal = Journal::open(folder, clock, &*entropy, opening.journal_max_bytes)?;
+            Ok::<_, io::Error>((journal, DesiredStore::open(folder)?, Proofs::open(folder, opening.machine.boot)?))
+        });
+        let ((journal, file), desired, proofs) = match opened.await {
+            Ok(opened) => opened.map_err(|source| AgentError::DataFolder { folder, source })?,
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        };
+        let agent = Self::assemble(config, parts, journal, desired, proofs);
+        agent.begin(disk(file));
+        Ok(agent)
+    }
+
+    fn assemble(
+        config: Arc<AgentConfig>,
+        parts: Parts,
+        journal: Journal,
+        desired: DesiredStore,
+        proofs: Proofs,
+    ) -> Self {
+        let Parts { runtime, firewall, control, clock, entropy: _ } = parts;
+        let (board, proofs) = (Arc::new(Board::default()), Arc::new(proofs));
+        let observer = Observer::new(
+            runtime.clone(),
+            clock.clone(),
+            config.machine.node,
+            proofs.clone(),
+            board.clone(),
+            config.poll_every,
+        );
+        let kill = CancellationToken::new();
+        let node = Arc::new(Node {
+            pulls: Semaphore::new(config.pulls.at_once.max(1)),
+            starts: Semaphore::new(config.starts_at_once.max(1)),
+            gate: Arc::new(Gate::new(firewall, board.clone())),
+            observer: Arc::new(observer),
+            journal: Arc::new(journal),
+            desired: Arc::new(desired),
+            stopping: kill.child_token(),
+            pulling: std::sync::Mutex::default(),
+            config,
+            runtime,
+            control,
+            clock,
+            proofs,
+            board,
+        });
+        let (actors, supports) = (TaskTracker::new(), TaskTracker::new());
+        Self { node, hush: kill.child_token(), kill, actors, supports }
+    }
+
+    fn begin<D: JournalDisk + 'static>(&self, disk: D) {
+        let node = &self.node;
+        self.run(&self.supports, node.journal.clone().write_out(disk, self.hush.clone()));
+        let (journal, control) = (node.journal.clone(), node.control.clone());
+        let (id, board) = (node.config.machine.node, node.board.clone());
+        self.run(&self.supports, reporter::keep(journal, control, id, board, self.hush.clone()));
+        self.run(&self.supports, until(self.hush.clone(), node.observer.clone().observe()));
+        self.run(&self.supports, until(self.hush.clone(), node.gate.clone().keep()));
+        self.act(session::keep(node.clone()));
+        self.act(heartbeat::keep(node.clone()));
+        self.act(logs::keep_bounded(node.config.clone(), node.runtime.clone(), node.observer.clone()));
+        let kill = self.kill.clone();
+        let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));
+        self.act(roster::keep(node.clone(), self.actors.clone(), spawn));
+    }
+
+    fn run(&self, tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
+        tasks.spawn(until(self.kill.clone(), work));
+    }
+
+    /// Begins a task that has nothing to finish when the agent stops.
+    fn act(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.actors.spawn(until(self.node.stopping.clone(), work));
+    }
+
+    /// Stops in order: nothing new is begun, steps under way end, what happened is reported, the journal is closed.
+    /// What has not ended after `grace` is ended. Containers run on.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.node.stopping.cancel();
+        self.actors.close();
+        self.supports.close();
+        let in_order = async {
+            self.actors.wait().await;
+            let proofs = self.node.proofs.clone();
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || proofs.store()).await {
+                tracing::warn!(%error, "the last proof of life cannot be kept on disk");
+            }
+            self.node.journal.settled().await;
+            self.hush.cancel();
+            self.supports.wait().await;
+        };
+        if tokio::time::timeout(grace, in_order).await.is_err() {
+            tracing::warn!("the agent did not stop in time and is ended; the next one goes on where it was");
+            self.kill.cancel();
+            self.actors.wait().await;
+            self.supports.wait().await;
+        }
+    }
+
+    /// What the agent shows of itself, now and at every change.
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.node.board.subscribe()
+    }
+
+    /// Ends all tasks at once, as a crash would.
+    #[cfg(test)]
+    pub(crate) fn kill_switch(&self) -> CancellationToken {
+        self.kill.clone()
+    }
+
+    /// Waits until all tasks have ended.
+    #[cfg(test)]
+    pub(crate) async fn buried(self) {
+        self.kill.cancel();
+        self.actors.close();
+        self.supports.close();
+        self.actors.wait().await;
+        self.supports.wait().await;
+    }
+}
+
+/// What an agent works with.
+pub(crate) struct Parts {
+    pub(crate) runtime: Arc<dyn ContainerRuntime>,
+    pub(crate) firewall: Arc<dyn Firewall>,
+    pub(crate) control: Arc<dyn ControlPlane>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// The work, until it is ended.
+async fn until(end: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = end.cancelled() => {}
+        () = work => {}
+    }
+}
+
+#[async_trait]
+impl NodeServices for Agent {
+    async fn logs(&self, query: LogQuery) -> Result<BoxStream<'static, LogChunk>, NodeError> {
+        let folder = self.node.config.logs_of(query.instance);
+        logs::stream(folder, query, self.node.clone(), self.node.stopping.clone()).await
+    }
+}

@@ -1,0 +1,147 @@
+//! What an agent is told at its start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use wherry_agent_api::NodeHello;
+use wherry_model::{Architecture, BootId, Capacity, InstanceId, JournalId, NodeId};
+
+/// How much output of a container is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A log file that is larger is put aside and a new one begun.
+    pub file_bytes: u64,
+    /// Files of one run, the one being written included.
+    pub files_per_run: u32,
+    /// Latest runs of a container whose files are kept.
+    pub runs: u32,
+    /// How often sizes are looked at; a container can exceed the limit by what it writes in this time.
+    pub check_every: Duration,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { file_bytes: 10 * 1024 * 1024, files_per_run: 3, runs: 3, check_every: Duration::from_secs(1) }
+    }
+}
+
+/// How hard a pull is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullLimits {
+    /// Tries before the instance fails. With waits of 1 s doubling to 60 s, ten tries bridge a registry that is away
+    /// for four minutes.
+    pub tries: u32,
+    /// After this long one try is given up.
+    pub timeout: Duration,
+    /// Pulls at the same time.
+    pub at_once: usize,
+}
+
+impl Default for PullLimits {
+    fn default() -> Self {
+        Self { tries: 10, timeout: Duration::from_secs(600), at_once: 4 }
+    }
+}
+
+/// What an agent needs to know of its machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The node's id, the same for ever.
+    pub node: NodeId,
+    /// What operators call it.
+    pub name: String,
+    /// Its kind.
+    pub architecture: Architecture,
+    /// What it can hand out.
+    pub capacity: Capacity,
+    /// First address and prefix length of the range of its instances.
+    pub range: (Ipv4Addr, u8),
+    /// This boot of the machine ([`read_boot_id`]).
+    pub boot: BootId,
+    /// The name server that instances ask.
+    pub dns_server: Ipv4Addr,
+}
+
+/// What an agent is told at its start.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Folder of the journal, the desired state and the logs; made if it is not there. Used by one agent at a time.
+    pub data_folder: PathBuf,
+    /// Where it works.
+    pub machine: Machine,
+    /// Bounds on logs.
+    pub logs: LogLimits,
+    /// Bounds on pulls.
+    pub pulls: PullLimits,
+    /// Instances that are brought up at the same time.
+    pub starts_at_once: usize,
+    /// Most processes and threads of one instance.
+    pub pids_max: u32,
+    /// Kernel settings inside instances, beside the engine's fixed profile.
+    pub sysctls: BTreeMap<String, String>,
+    /// How often life is proved.
+    pub heartbeat_every: Duration,
+    /// How often the engine is asked what runs while anything does; its events wake the agent sooner.
+    pub poll_every: Duration,
+    /// Bytes of facts that the control plane has not taken; at this bound the agent does nothing new.
+    pub journal_max_bytes: u64,
+    /// Failed starts in a row, for reasons that may pass, before the instance fails.
+    pub start_tries: u32,
+}
+
+impl AgentConfig {
+    /// The usual limits on the given machine.
+    pub fn new(data_folder: PathBuf, machine: Machine) -> Self {
+        Self {
+            data_folder,
+            machine,
+            logs: LogLimits::default(),
+            pulls: PullLimits::default(),
+            starts_at_once: 8,
+            pids_max: 1024,
+            sysctls: sysctls_without_ipv6(Path::new("/proc/sys")),
+            heartbeat_every: Duration::from_secs(2),
+            poll_every: Duration::from_secs(1),
+            journal_max_bytes: 16 * 1024 * 1024,
+            start_tries: 5,
+        }
+    }
+
+    pub(crate) fn hello(&self, journal: JournalId) -> NodeHello {
+        let machine = &self.machine;
+        NodeHello {
+            node: machine.node,
+            name: machine.name.clone(),
+            architecture: machine.architecture,
+            capacity: machine.capacity,
+            range: machine.range,
+            boot: machine.boot,
+            journal,
+        }
+    }
+
+    pub(crate) fn logs_folder(&self) -> PathBuf {
+        self.data_folder.join("logs")
+    }
+
+    pub(crate) fn logs_of(&self, instance: InstanceId) -> PathBuf {
+        self.logs_folder().join(instance.to_string())
+    }
+}
+
+/// Instances have no IPv6 address, so link-local IPv6 would only be a way around the IPv4 firewall. A kernel without IPv6
+/// has no such setting and needs none.
+fn sysctls_without_ipv6(kernel_settings: &Path) -> BTreeMap<String, String> {
+    let setting = "net.ipv6.conf.all.disable_ipv6";
+    let exists = kernel_settings.join(setting.replace('.', "/")).exists();
+    exists.then(|| (setting.to_owned(), "1".to_owned())).into_iter().collect()
+}
+
+/// The kernel's name for this boot of the machine.
+pub fn read_boot_id() -> io::Result<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the kernel's boot id is not a UUID"))
+}

@@ -1,0 +1,123 @@
+//! The desired state of this node: kept on disk whole, so that the agent converges with the control plane away.
+//!
+//! It is on disk before anybody works towards it: after a crash the agent must never go back to an older one, or it would
+//! start again what was removed. An older revision is refused. The file is small (about 1 KiB for an instance).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use wherry_agent_api::{Desired, DesiredInstance};
+use wherry_model::InstanceId;
+
+use crate::durable_file;
+
+/// What this node should keep.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Known {
+    /// None before the first.
+    pub(crate) revision: Option<u64>,
+    /// Whether the control plane has said so in this life of the agent. A file alone may be behind: what it does not list
+    /// is left alone until then.
+    pub(crate) confirmed: bool,
+    pub(crate) instances: BTreeMap<InstanceId, Arc<DesiredInstance>>,
+}
+
+/// What became of a desired state that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    Taken,
+    /// It is older than what is known.
+    Older,
+}
+
+/// Desired state in memory and on disk.
+#[derive(Debug)]
+pub(crate) struct DesiredStore {
+    path: PathBuf,
+    known: watch::Sender<Known>,
+}
+
+impl DesiredStore {
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("desired.json");
+        let stored = durable_file::read(&path)?;
+        let known = match stored.map(|bytes| serde_json::from_slice::<Desired>(&bytes)) {
+            None => Known::default(),
+            Some(Ok(desired)) => known(desired, false),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the stored desired state cannot be read; waiting for the control plane");
+                Known::default()
+            }
+        };
+        Ok(Self { path, known: watch::channel(known).0 })
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.known.borrow().revision
+    }
+
+    /// Keeps it and lets everybody know. Blocks on the disk.
+    pub(crate) fn receive(&self, desired: Desired) -> io::Result<Received> {
+        if self.revision().is_some_and(|revision| desired.revision < revision) {
+            return Ok(Received::Older);
+        }
+        let next = known(desired.clone(), true);
+        if self.known.borrow().revision != next.revision || self.known.borrow().instances != next.instances {
+            durable_file::replace(&self.path, &serde_json::to_vec(&desired)?)?;
+        }
+        self.known.send_if_modified(|known| {
+            let changed = *known != next;
+            *known = next;
+            changed
+        });
+        Ok(Received::Taken)
+    }
+}
+
+fn known(desired: Desired, confirmed: bool) -> Known {
+    let instances = desired.instances.into_iter().map(|instance| (instance.id, Arc::new(instance))).collect();
+    Known { revision: Some(desired.revision), confirmed, instances }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired(revision: u64) -> Desired {
+        Desired { revision, instances: vec![] }
+    }
+
+    #[test]
+    fn survives_a_restart_unconfirmed_and_refuses_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DesiredStore::open(folder.path()).unwrap();
+        assert_eq!(store.revision(), None);
+        assert_eq!(store.receive(desired(7)).unwrap(), Received::Taken);
+        assert_eq!(store.receive(desired(6)).unwrap(), Received::Older);
+        assert!(store.watch().borrow().confirmed);
+        let again = DesiredStore::open(folder.path()).unwrap();
+        assert_eq!((again.revision(), again.watch().borrow().confirmed), (Some(7), false));
+        assert_eq!(again.receive(desired(6)).unwrap(), Received::Older);
+        assert!(!again.watch().borrow().confirmed, "an older state confirms nothing");
+        assert_eq!(again.receive(desired(7)).unwrap(), Received::Taken);
+        assert!(again.watch().borrow().confirmed);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DesiredStore::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("desired.new")).unwrap();
+        store.receive(desired(1)).unwrap_err();
+        assert_eq!(store.revision(), None);
+        std::fs::write(folder.path().join("desired.json"), "{torn").unwrap();
+        assert_eq!(DesiredStore::open(folder.path()).unwrap().revision(), None);
+    }
+}

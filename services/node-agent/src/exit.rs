@@ -1,0 +1,163 @@
+//! How a run ended, from what the engine shows of it. Pure.
+
+use serde::{Deserialize, Serialize};
+use wherry_model::{ContainerExit, ContainerName, EndReason, RestartPolicy, Timestamp};
+use wherry_runtime::{ContainerState, ContainerStatus};
+
+use crate::backoff::{Backoff, next_in_a_row};
+use crate::journal::ContainerMemory;
+use crate::plan::SeenContainer;
+
+/// Exit code of a run whose end nobody saw.
+const UNSEEN: i32 = 255;
+
+/// The last proof that a run was alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastProof {
+    /// When it was seen running.
+    pub(crate) at: Timestamp,
+    /// Whether that was before the machine's present boot.
+    pub(crate) in_earlier_boot: bool,
+}
+
+/// What is known beside the engine's status.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    pub(crate) started_at: Timestamp,
+    pub(crate) proof: Option<LastProof>,
+    /// It ran when this agent stopped it.
+    pub(crate) stopped_by_us: bool,
+    pub(crate) memory_mib: u32,
+}
+
+/// The end of a run that is over. An end that the engine did not see counts as the last proof of life, never later.
+pub(crate) fn exit_of(status: &ContainerStatus, known: Circumstances) -> ContainerExit {
+    let finished_at = status.finished_at.unwrap_or(known.started_at).max(known.started_at);
+    let unseen = status.state == ContainerState::Unknown || status.reason == "Unknown" || status.exit_code.is_none();
+    let across_boots = known.proof.is_some_and(|proof| proof.in_earlier_boot && finished_at > proof.at);
+    if unseen || across_boots {
+        return lost(known);
+    }
+    let exit_code = status.exit_code.unwrap_or(UNSEEN);
+    let signal = exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok()).filter(|s| (1..=64).contains(s));
+    let out_of_memory = status.reason == "OOMKilled";
+    let reason = match (out_of_memory, known.stopped_by_us) {
+        (true, _) => EndReason::OomKilled,
+        (false, true) => EndReason::StoppedByUser,
+        (false, false) => EndReason::Exited,
+    };
+    let message = out_of_memory.then(|| format!("it was allowed {} MiB; ask for more memory", known.memory_mib));
+    ContainerExit { finished_at, exit_code, signal, reason, message }
+}
+
+/// The end of a run that vanished.
+pub(crate) fn lost(known: Circumstances) -> ContainerExit {
+    ContainerExit {
+        finished_at: known.proof.map_or(known.started_at, |proof| proof.at.max(known.started_at)),
+        exit_code: UNSEEN,
+        signal: None,
+        reason: EndReason::NodeLost,
+        message: Some("its end was not seen; it is dated at the last proof that it ran".to_owned()),
+    }
+}
+
+/// When a run that ended is followed by another; never when absent.
+pub(crate) fn restart_at(
+    policy: RestartPolicy,
+    exit: &ContainerExit,
+    started_at: Timestamp,
+    memory: &ContainerMemory,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let wanted = match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => exit.exit_code != 0,
+        RestartPolicy::Never => false,
+    };
+    let in_a_row = next_in_a_row(memory.restarts_in_a_row, exit.finished_at.since(started_at));
+    wanted.then(|| now.plus(Backoff::RESTART.delay(in_a_row)))
+}
+
+/// The key under which proofs of life of a run are kept.
+pub(crate) type RunKey = (ContainerName, u32);
+
+/// The key of a container that was seen.
+pub(crate) fn run_key(container: &SeenContainer) -> RunKey {
+    (container.name.clone(), container.run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wherry_runtime::{ContainerId, Labels};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn status(exit_code: i32, reason: &str) -> ContainerStatus {
+        ContainerStatus {
+            id: ContainerId::new("c"),
+            name: "main".into(),
+            attempt: 1,
+            state: ContainerState::Exited,
+            created_at: at(9),
+            started_at: Some(at(10)),
+            finished_at: Some(at(50)),
+            exit_code: Some(exit_code),
+            reason: reason.into(),
+            message: String::new(),
+            pid: None,
+            log_path: "x".into(),
+            image: String::new(),
+            labels: Labels::new(),
+        }
+    }
+
+    fn known() -> Circumstances {
+        let proof = Some(LastProof { at: at(40), in_earlier_boot: false });
+        Circumstances { started_at: at(10), proof, stopped_by_us: false, memory_mib: 64 }
+    }
+
+    #[test]
+    fn codes_signals_and_reasons() {
+        let case = |code, reason, stopped_by_us| {
+            let exit = exit_of(&status(code, reason), Circumstances { stopped_by_us, ..known() });
+            (exit.exit_code, exit.signal, exit.reason)
+        };
+        assert_eq!(case(0, "Completed", false), (0, None, EndReason::Exited));
+        assert_eq!(case(128, "Error", false), (128, None, EndReason::Exited));
+        assert_eq!(case(137, "Error", false), (137, Some(9), EndReason::Exited));
+        assert_eq!(case(137, "OOMKilled", true), (137, Some(9), EndReason::OomKilled));
+        assert_eq!(case(143, "Error", true), (143, Some(15), EndReason::StoppedByUser));
+        assert_eq!(case(255, "Error", false), (255, None, EndReason::Exited));
+    }
+
+    #[test]
+    fn an_unseen_end_is_dated_at_the_last_proof() {
+        let exit = exit_of(&status(255, "Unknown"), known());
+        assert_eq!((exit.finished_at, exit.reason), (at(40), EndReason::NodeLost));
+        let unproved = Circumstances { proof: None, ..known() };
+        assert_eq!(exit_of(&status(255, "Unknown"), unproved).finished_at, at(10));
+    }
+
+    #[test]
+    fn after_a_reboot_only_an_end_before_the_last_proof_is_believed() {
+        let proof = |seconds| Some(LastProof { at: at(seconds), in_earlier_boot: true });
+        let late = exit_of(&status(0, "Completed"), Circumstances { proof: proof(40), ..known() });
+        assert_eq!((late.finished_at, late.reason), (at(40), EndReason::NodeLost));
+        let early = exit_of(&status(3, "Error"), Circumstances { proof: proof(60), ..known() });
+        assert_eq!((early.finished_at, early.exit_code), (at(50), 3));
+    }
+
+    #[test]
+    fn policies_decide_and_the_wait_grows() {
+        let exit = |code| exit_of(&status(code, "Error"), known());
+        let memory = |restarts_in_a_row| ContainerMemory { restarts_in_a_row, ..ContainerMemory::default() };
+        let decide = |policy, code, so_far| restart_at(policy, &exit(code), at(10), &memory(so_far), at(100));
+        assert_eq!(decide(RestartPolicy::Never, 1, 0), None);
+        assert_eq!(decide(RestartPolicy::OnFailure, 0, 0), None);
+        assert_eq!(decide(RestartPolicy::OnFailure, 1, 0), Some(at(101)));
+        assert_eq!(decide(RestartPolicy::Always, 0, 3), Some(at(108)));
+    }
+}

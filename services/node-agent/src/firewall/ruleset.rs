@@ -1,0 +1,186 @@
+//! The rules as text. Pure; the snapshot beside this file is what a reader of the rules should open first.
+//!
+//! Every packet costs a fixed number of look-ups, however many instances there are: one map from the sender's address to
+//! its project's chain, and in that one set of the project's addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use wherry_model::Protocol;
+
+use super::{NftConfig, Ruleset};
+
+/// Never reachable, whatever is allowed: this host, loopback, link-local with the metadata services, multicast, reserved.
+const FORBIDDEN: [&str; 5] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
+/// Reachable only where allowed: RFC 1918, carrier-grade NAT (RFC 6598), IETF and benchmark networks.
+const PRIVATE: [&str; 6] =
+    ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15"];
+
+/// The script that puts the whole table in force in one transaction.
+pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
+    let table = &config.table;
+    let range = network(config.range);
+    let resolver = config.resolver;
+    let link = &config.link_prefix;
+    let mut projects: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    // Two instances never share an address; if a stale entry says so, the one with the later id is right.
+    let mut by_address = BTreeMap::new();
+    for (_, admitted) in &rules.instances {
+        by_address.insert(admitted.address, admitted);
+    }
+    let mut public = BTreeSet::new();
+    let mut chain_of = Vec::new();
+    for (address, admitted) in &by_address {
+        let project = format!("project_{}_{}", admitted.tenant.as_uuid().simple(), admitted.project.as_uuid().simple());
+        chain_of.push(format!("{address} : jump {project}"));
+        projects.entry(project).or_default().insert(*address);
+        for port in &admitted.ports {
+            let protocol = match port.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            };
+            public.insert(format!("{address} . {protocol} . {}", port.port));
+        }
+    }
+    let mut text = render_removal(config);
+    let allowed: BTreeSet<String> = config.egress_allow.iter().map(|allowed| network(*allowed)).collect();
+    let _infallible = writeln!(text, "table ip {table} {{");
+    set(&mut text, "instances", "ipv4_addr", "", by_address.keys().map(ToString::to_string));
+    set(&mut text, "public_ports", "ipv4_addr . inet_proto . inet_service", "", public.into_iter());
+    let (forbidden, private) = (FORBIDDEN.map(str::to_owned), PRIVATE.map(str::to_owned));
+    set(&mut text, "forbidden", "ipv4_addr", "flags interval; ", forbidden.into_iter());
+    set(&mut text, "private", "ipv4_addr", "flags interval; ", private.into_iter());
+    set(&mut text, "allowed", "ipv4_addr", "flags interval; auto-merge; ", allowed.into_iter());
+    for (project, members) in &projects {
+        set(&mut text, &format!("of_{project}"), "ipv4_addr", "", members.iter().map(ToString::to_string));
+        let _infallible = writeln!(text, "  chain {project} {{ ip daddr @of_{project} accept; }}");
+    }
+    let elements = if chain_of.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chain_of.join(", ")) };
+    let _infallible = writeln!(text, "  map project_of {{ type ipv4_addr : verdict; {elements}}}");
+    let _infallible = write!(
+        text,
+        r#"
+  # A sender's address must be the one that the link leads to.
+  chain pinned {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname "{link}*" fib saddr . iif oif missing drop
+  }}
+
+  # Packets through this machine. What does not concern instances is not touched.
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    ip saddr != {range} ip daddr != {range} accept
+    ct state established,related accept
+    ct state invalid drop
+    ip saddr {range} goto from_instance
+    goto to_instance
+  }}
+
+  chain from_instance {{
+    ip saddr != @instances drop
+    ip daddr @forbidden drop
+    ip saddr vmap @project_of
+    ip daddr {range} goto to_instance
+    ip daddr @allowed accept
+    ip daddr @private drop
+    accept
+  }}
+
+  chain to_instance {{
+    ip daddr . meta l4proto . th dport @public_ports accept
+    drop
+  }}
+
+  # Packets to this machine: instances reach the resolver and nothing else.
+  chain input {{
+    type filter hook input priority filter; policy accept;
+    iifname "lo" accept
+    ip saddr != {range} accept
+    ct state established,related accept
+    ip saddr @instances ip daddr {resolver} udp dport 53 accept
+    ip saddr @instances ip daddr {resolver} tcp dport 53 accept
+    drop
+  }}
+
+  # The rest of the world sees this machine's address.
+  chain outward {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {range} ip daddr != {range} masquerade
+  }}
+}}
+"#
+    );
+    text
+}
+
+/// The script that removes the table, whether it is there or not.
+pub(super) fn render_removal(config: &NftConfig) -> String {
+    let table = &config.table;
+    format!("table ip {table}\ndelete table ip {table}\n")
+}
+
+fn set(text: &mut String, name: &str, of: &str, flags: &str, elements: impl Iterator<Item = String>) {
+    let elements: Vec<String> = elements.collect();
+    let elements = if elements.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", elements.join(", ")) };
+    let _infallible = writeln!(text, "  set {name} {{ type {of}; {flags}{elements}}}");
+}
+
+/// `address/length` with the bits behind the prefix cleared: nft refuses others in sets.
+fn network((address, length): (Ipv4Addr, u8)) -> String {
+    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(length))).unwrap_or(0);
+    format!("{}/{}", Ipv4Addr::from(u32::from(address) & mask), length.min(32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Admitted;
+    use super::*;
+    use wherry_model::Port;
+
+    fn config() -> NftConfig {
+        let mut config = NftConfig::new("wherry_test".into(), ([10, 77, 0, 0].into(), 16), [10, 77, 0, 1].into());
+        config.egress_allow = vec![([192, 168, 7, 9].into(), 24)];
+        config
+    }
+
+    fn instance(number: u8, tenant: &str, project: &str, ports: &[(u16, Protocol)]) -> (wherry_model::InstanceId, Admitted) {
+        let ports = ports.iter().map(|(port, protocol)| Port { port: *port, protocol: *protocol }).collect();
+        let address = [10, 77, 0, number].into();
+        let (tenant, project) = (tenant.repeat(16).parse().unwrap(), project.repeat(16).parse().unwrap());
+        (format!("{number:032x}").parse().unwrap(), Admitted { address, tenant, project, ports })
+    }
+
+    fn rules() -> Ruleset {
+        let instances = vec![
+            instance(2, "aa", "11", &[(80, Protocol::Tcp), (53, Protocol::Udp)]),
+            instance(3, "aa", "11", &[]),
+            instance(4, "bb", "22", &[(443, Protocol::Tcp)]),
+        ];
+        Ruleset { instances }
+    }
+
+    #[test]
+    fn the_rules_are_as_checked_in() {
+        let expected = include_str!("ruleset.snapshot.nft");
+        let rendered = render(&config(), &rules());
+        assert!(rendered == expected, "the rules changed; if that is meant, make this the snapshot:\n{rendered}");
+    }
+
+    #[test]
+    fn an_address_is_in_one_project_only() {
+        let mut rules = rules();
+        let (id, mut stale) = instance(9, "cc", "33", &[]);
+        stale.address = [10, 77, 0, 4].into();
+        rules.instances.push((id, stale));
+        let text = render(&config(), &rules);
+        assert_eq!(text.matches("10.77.0.4 : jump").count(), 1);
+        assert!(!text.contains("10.77.0.4 . tcp . 443"));
+    }
+
+    #[test]
+    fn an_empty_node_has_valid_rules() {
+        let text = render(&config(), &Ruleset::default());
+        assert!(text.contains("set instances { type ipv4_addr; }"), "{text}");
+    }
+}

@@ -1,0 +1,139 @@
+//! What the agent has said of an instance: a fold over the facts of its latest generation.
+//!
+//! This is all that the agent remembers of an instance. Folding a fact twice is the same as folding it once.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use wherry_agent_api::DesiredInstance;
+use wherry_model::{ContainerName, Digest, Fact, Generation, Timestamp};
+
+use crate::backoff::next_in_a_row;
+
+/// Where the latest run of a container stands, as far as it was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RunMemory {
+    /// No run in this generation.
+    #[default]
+    NotStarted,
+    /// It was said to have started.
+    Running {
+        started_at: Timestamp,
+    },
+    /// It was said to have ended, and to be started again.
+    Waiting {
+        restart_at: Timestamp,
+    },
+    /// It was said to have ended for good.
+    Over,
+}
+
+/// What was said of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct ContainerMemory {
+    /// What its image reference meant.
+    pub(crate) digest: Option<Digest>,
+    /// Failed pulls in a row.
+    pub(crate) pull_failures: u32,
+    /// When the next pull may begin.
+    pub(crate) pull_retry_at: Option<Timestamp>,
+    /// Number of the latest run; 0 before the first.
+    pub(crate) run: u32,
+    /// How that run stands.
+    pub(crate) state: RunMemory,
+    /// Restarts in a row that did not last.
+    pub(crate) restarts_in_a_row: u32,
+}
+
+/// What was said of one instance in its latest generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    pub(crate) generation: Generation,
+    pub(crate) containers: BTreeMap<ContainerName, ContainerMemory>,
+    /// The address of its sandbox.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// It cannot be started in this generation.
+    pub(crate) failed: bool,
+    pub(crate) sandbox_stopped: bool,
+    pub(crate) removed: bool,
+}
+
+impl Memory {
+    pub(crate) fn new(generation: Generation) -> Self {
+        Self {
+            generation,
+            containers: BTreeMap::new(),
+            address: None,
+            failed: false,
+            sandbox_stopped: false,
+            removed: false,
+        }
+    }
+
+    /// Adds what is said. A fact of an older generation changes nothing, one of a newer begins anew.
+    pub(crate) fn fold(&mut self, generation: Generation, fact: &Fact) {
+        if generation < self.generation {
+            return;
+        }
+        if generation > self.generation {
+            *self = Self::new(generation);
+        }
+        match fact {
+            Fact::PullStarted { .. } => {}
+            Fact::PullRetrying { container, retry_at, .. } => {
+                let known = self.containers.entry(container.clone()).or_default();
+                if known.pull_retry_at != Some(*retry_at) {
+                    known.pull_failures = known.pull_failures.saturating_add(1);
+                    known.pull_retry_at = Some(*retry_at);
+                }
+            }
+            Fact::Pulled { container, digest, .. } => {
+                let known = self.containers.entry(container.clone()).or_default();
+                known.digest = Some(digest.clone());
+                known.pull_failures = 0;
+                known.pull_retry_at = None;
+            }
+            Fact::SandboxReady { address } => self.address = Some(*address),
+            Fact::ContainerStarted { container, run, started_at } => {
+                let known = self.containers.entry(container.clone()).or_default();
+                if *run > known.run {
+                    known.run = *run;
+                    known.state = RunMemory::Running { started_at: *started_at };
+                }
+            }
+            Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
+                let known = self.containers.entry(container.clone()).or_default();
+                let ends_it = *run > known.run || (*run == known.run && matches!(known.state, RunMemory::Running { .. }));
+                if ends_it {
+                    known.run = *run;
+                    known.restarts_in_a_row =
+                        next_in_a_row(known.restarts_in_a_row, exit.finished_at.since(*started_at));
+                    known.state = match restart_at {
+                        Some(restart_at) => RunMemory::Waiting { restart_at: *restart_at },
+                        None => RunMemory::Over,
+                    };
+                }
+            }
+            Fact::Failed { .. } => self.failed = true,
+            Fact::SandboxStopped => {
+                self.sandbox_stopped = true;
+                self.address = None;
+            }
+            Fact::Removed => self.removed = true,
+        }
+    }
+
+    /// What was said of a container; the default when nothing was.
+    pub(crate) fn container(&self, name: &ContainerName) -> ContainerMemory {
+        self.containers.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether nothing of this generation will be started any more, whatever its desired action.
+    pub(crate) fn ended(&self, desired: &DesiredInstance) -> bool {
+        self.failed
+            || self.sandbox_stopped
+            || desired.containers.iter().all(|c| self.container(&c.spec.name).state == RunMemory::Over)
+    }
+}

@@ -1,0 +1,235 @@
+//! The journal: everything that the agent has said, until the control plane has taken it.
+//!
+//! Saying a fact numbers it, folds it into what the agent remembers ([`Memory`]) and queues it for the disk; one task
+//! writes whatever is queued with one fsync. A fact is sent only when it is on disk.
+//!
+//! Who waits for the disk: only a worker that is about to destroy the evidence of what it said (a container, a sandbox).
+//! If the agent dies before the write, its successor reads the same evidence and says the same. Pulls and starts never
+//! wait. When the disk refuses, [`Journal::check`] says why and no worker acts until the write has succeeded.
+//!
+//! On disk: `journal.log`, one checked line per fact; `said.json`, the journal's id and what was remembered up to a
+//! number. When the log has grown and most facts are taken, a new snapshot is written and the log emptied. Numbers are
+//! contiguous for ever; if the log does not continue its snapshot, the journal is lost and another begins with a new id.
+
+mod file;
+mod line;
+mod memory;
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use wherry_model::{Clock, Entropy, Fact, Generation, InstanceId, JournalId, Observation};
+
+pub(crate) use self::file::{JournalDisk, JournalFolder};
+pub(crate) use self::memory::{ContainerMemory, Memory, RunMemory};
+
+/// `said.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Snapshot {
+    journal: JournalId,
+    /// The last number that is covered.
+    through: u64,
+    /// What was said up to there and is not acknowledged.
+    facts: VecDeque<Observation>,
+    instances: BTreeMap<InstanceId, Memory>,
+}
+
+/// How the disk stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Written {
+    /// Number of the last fact on disk.
+    through: u64,
+    /// Why the last write failed, if it did.
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+struct State {
+    last_said: u64,
+    /// On disk or not, not acknowledged.
+    facts: VecDeque<Observation>,
+    memories: BTreeMap<InstanceId, Memory>,
+    file_bytes: u64,
+}
+
+/// The journal of one node.
+pub(crate) struct Journal {
+    id: JournalId,
+    clock: Arc<dyn Clock>,
+    max_bytes: u64,
+    state: Mutex<State>,
+    written: watch::Sender<Written>,
+    to_write: Notify,
+}
+
+impl Journal {
+    /// Reads the folder's journal, or begins one. What a crash tore off is cut at the first write.
+    pub(crate) fn open(
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+        max_bytes: u64,
+    ) -> io::Result<(Self, JournalFolder)> {
+        let (mut disk, found) = JournalFolder::open(folder)?;
+        let (lines, good_bytes) = line::decode_all(&found.lines);
+        if good_bytes < found.lines.len() {
+            tracing::warn!(cut_bytes = found.lines.len() - good_bytes, "the journal has a torn tail, it is cut");
+        }
+        let known = found.snapshot.and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
+        let continues = |snapshot: &Snapshot| {
+            let mut expected = lines.first().map_or(snapshot.through + 1, |first| first.seq);
+            expected <= snapshot.through + 1
+                && lines.iter().all(|line| std::mem::replace(&mut expected, line.seq + 1) == line.seq)
+        };
+        let (snapshot, lines, file_bytes) = match known.filter(continues) {
+            Some(snapshot) => (snapshot, lines, good_bytes),
+            None => {
+                if !found.lines.is_empty() {
+                    tracing::error!(facts = lines.len(), "the journal does not fit its snapshot; a new one begins");
+                }
+                let journal = JournalId::generate(&*clock, entropy);
+                let (facts, instances) = (VecDeque::new(), BTreeMap::new());
+                let snapshot = Snapshot { journal, through: 0, facts, instances };
+                disk.write_at(0, &[])?;
+                disk.replace_snapshot(&encode(&snapshot))?;
+                (snapshot, Vec::new(), 0)
+            }
+        };
+        let mut state = State {
+            last_said: snapshot.through,
+            facts: snapshot.facts,
+            memories: snapshot.instances,
+            file_bytes: u64::try_from(file_bytes).unwrap_or(u64::MAX),
+        };
+        for observation in lines.into_iter().filter(|line| line.seq > snapshot.through) {
+            state.remember(&observation);
+        }
+        let written = Written { through: state.last_said, failure: None };
+        let journal = Self {
+            id: snapshot.journal,
+            clock,
+            max_bytes,
+            state: Mutex::new(state),
+            written: watch::channel(written).0,
+            to_write: Notify::new(),
+        };
+        Ok((journal, disk))
+    }
+
+    pub(crate) const fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// Numbers a fact, remembers it and queues it for the disk. Returns its number.
+    pub(crate) fn say(&self, instance: InstanceId, generation: Generation, fact: Fact) -> u64 {
+        tracing::info!(%instance, %generation, fact = ?fact, "said");
+        let at = self.clock.now();
+        let mut state = self.state();
+        let observation = Observation { seq: state.last_said + 1, instance, generation, at, fact };
+        state.remember(&observation);
+        let seq = state.last_said;
+        drop(state);
+        self.to_write.notify_one();
+        seq
+    }
+
+    /// Waits until everything said so far is on disk; for ever while the disk refuses.
+    pub(crate) async fn settled(&self) {
+        let last_said = self.state().last_said;
+        // The sender lives in `self`, so the channel cannot close.
+        drop(self.written.subscribe().wait_for(|written| written.through >= last_said).await);
+    }
+
+    /// Why nothing may be done now, if so.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(failure) = &self.written.borrow().failure {
+            return Err(format!("the journal cannot be written: {failure}; free space on the agent's disk"));
+        }
+        let bytes = self.state().file_bytes;
+        if bytes > self.max_bytes {
+            return Err(format!("the journal has {bytes} bytes that the control plane has not taken; mend the line to it"));
+        }
+        Ok(())
+    }
+
+    /// What was said of an instance, if anything.
+    pub(crate) fn memory(&self, instance: InstanceId) -> Option<Memory> {
+        self.state().memories.get(&instance).cloned()
+    }
+
+    /// All instances of which something was said.
+    pub(crate) fn instances(&self) -> Vec<InstanceId> {
+        self.state().memories.keys().copied().collect()
+    }
+
+    /// Forgets an instance of which no trace is left. Idempotent.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        self.state().memories.remove(&instance);
+    }
+
+    /// The oldest facts that are on disk and not acknowledged, at most `most`.
+    pub(crate) fn unacknowledged(&self, most: usize) -> Vec<Observation> {
+        let written = self.written.borrow().through;
+        self.state().facts.iter().take_while(|fact| fact.seq <= written).take(most).cloned().collect()
+    }
+
+    /// Waits until there is something to send.
+    pub(crate) async fn something_to_send(&self) {
+        let mut written = self.written.subscribe();
+        while self.unacknowledged(1).is_empty() {
+            if written.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The control plane has stored everything up to `through`.
+    pub(crate) fn acknowledged(&self, through: u64) {
+        let written = self.written.borrow().through;
+        let mut state = self.state();
+        let through = through.min(written);
+        while state.facts.front().is_some_and(|fact| fact.seq <= through) {
+            state.facts.pop_front();
+        }
+        drop(state);
+        self.to_write.notify_one();
+    }
+
+    /// Facts that are not acknowledged.
+    pub(crate) fn pending(&self) -> usize {
+        self.state().facts.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn snapshot(&self, journal: JournalId) -> Snapshot {
+        let (facts, instances) = (self.facts.clone(), self.memories.clone());
+        Snapshot { journal, through: self.last_said, facts, instances }
+    }
+
+    fn remember(&mut self, observation: &Observation) {
+        self.last_said = observation.seq;
+        self.memories
+            .entry(observation.instance)
+            .or_insert_with(|| Memory::new(observation.generation))
+            .fold(observation.generation, &observation.fact);
+        self.facts.push_back(observation.clone());
+    }
+}
+
+fn encode(snapshot: &Snapshot) -> Vec<u8> {
+    // Plain data with string keys: serde_json cannot fail on it.
+    serde_json::to_vec(snapshot).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

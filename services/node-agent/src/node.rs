@@ -1,0 +1,71 @@
+//! What all parts of one agent share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wherry_agent_api::{ControlPlane, LogQuery};
+use wherry_model::{Action, Clock, InstanceId};
+use wherry_runtime::ContainerRuntime;
+
+use crate::config::AgentConfig;
+use crate::desired::DesiredStore;
+use crate::firewall::Gate;
+use crate::journal::{Journal, RunMemory};
+use crate::logs::{LogProgress, LogProgressSource};
+use crate::observer::Observer;
+use crate::proof::Proofs;
+use crate::status::Board;
+
+/// One agent's parts.
+pub(crate) struct Node {
+    pub(crate) config: Arc<AgentConfig>,
+    pub(crate) runtime: Arc<dyn ContainerRuntime>,
+    pub(crate) control: Arc<dyn ControlPlane>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) desired: Arc<DesiredStore>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) proofs: Arc<Proofs>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) board: Arc<Board>,
+    /// Bounds pulls.
+    pub(crate) pulls: Semaphore,
+    /// Bounds sandboxes that are being made.
+    pub(crate) starts: Semaphore,
+    /// Nothing new is begun once this is cancelled.
+    pub(crate) stopping: CancellationToken,
+    /// What each instance is pulling.
+    pub(crate) pulling: Mutex<BTreeMap<InstanceId, String>>,
+}
+
+impl Node {
+    /// What each instance is pulling now.
+    pub(crate) fn pulling(&self) -> MutexGuard<'_, BTreeMap<InstanceId, String>> {
+        self.pulling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogProgressSource for Node {
+    fn progress(&self, query: &LogQuery) -> Option<LogProgress> {
+        let memory = self.journal.memory(query.instance);
+        let desired = self.desired.watch().borrow().instances.get(&query.instance).cloned();
+        let is_desired = desired.as_ref().is_some_and(|d| d.containers.iter().any(|c| c.spec.name == query.container));
+        let was_there = memory.as_ref().is_some_and(|memory| memory.containers.contains_key(&query.container));
+        if !is_desired && !was_there {
+            return None;
+        }
+        // What was said of an older generation does not settle the present one.
+        let current = memory.filter(|memory| desired.as_ref().is_none_or(|d| d.generation <= memory.generation));
+        let said = current.as_ref().map(|memory| memory.container(&query.container)).unwrap_or_default();
+        let failed = current.is_some_and(|memory| memory.failed);
+        let wanted = desired.is_some_and(|desired| desired.action == Action::Run);
+        let settled = match said.state {
+            RunMemory::Running { .. } => false,
+            RunMemory::Over => true,
+            RunMemory::Waiting { .. } | RunMemory::NotStarted => !wanted || failed,
+        };
+        Some(LogProgress { run: said.run, runs: matches!(said.state, RunMemory::Running { .. }), settled })
+    }
+}

@@ -1,0 +1,191 @@
+//! The rules as tables, and that they always come to rest.
+
+use wherry_agent_api::{DesiredContainer, DesiredInstance};
+use wherry_model::{
+    ContainerExit, ContainerSpec, CpuMillis, EndReason, Fact, InstanceName, MemoryMib, RestartPolicy,
+};
+
+use super::*;
+
+fn name() -> ContainerName {
+    ContainerName::new("main").unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+fn desired(action: Action, generation: u64) -> DesiredInstance {
+    let spec = ContainerSpec {
+        name: name(),
+        image: "r.example/web:1".parse().unwrap(),
+        command: vec![],
+        args: vec![],
+        env: vec![],
+        working_dir: None,
+        cpu: CpuMillis::new(100),
+        memory: MemoryMib::new(64),
+        ports: vec![],
+    };
+    DesiredInstance {
+        id: "01".repeat(16).parse().unwrap(),
+        generation: Generation(generation),
+        action,
+        tenant: "02".repeat(16).parse().unwrap(),
+        project: "03".repeat(16).parse().unwrap(),
+        name: InstanceName::new("web").unwrap(),
+        search_domain: "x.example".to_owned(),
+        containers: vec![DesiredContainer { spec, digest: None }],
+        restart_policy: RestartPolicy::Always,
+        stop_grace_seconds: 10,
+        first_run: 1,
+    }
+}
+
+fn memory(generation: u64, facts: &[Fact]) -> Memory {
+    let mut memory = Memory::new(Generation(generation));
+    for fact in facts {
+        memory.fold(Generation(generation), fact);
+    }
+    memory
+}
+
+fn started(run: u32) -> Fact {
+    Fact::ContainerStarted { container: name(), run, started_at: at(1) }
+}
+
+fn exited(run: u32, restart_at: Option<Timestamp>) -> Fact {
+    let exit =
+        ContainerExit { finished_at: at(2), exit_code: 1, signal: None, reason: EndReason::Exited, message: None };
+    Fact::ContainerExited { container: name(), run, started_at: at(1), exit, restart_at }
+}
+
+fn sandbox(generation: u64, ready: bool) -> SeenSandbox {
+    SeenSandbox { id: SandboxId::new(format!("s{generation}")), generation: Generation(generation), ready }
+}
+
+fn container(generation: u64, run: u32, state: ContainerState) -> SeenContainer {
+    let sandbox = SandboxId::new(format!("s{generation}"));
+    SeenContainer {
+        id: ContainerId::new(format!("c{run}")),
+        sandbox,
+        generation: Generation(generation),
+        name: name(),
+        run,
+        state,
+    }
+}
+
+fn seen(sandboxes: &[SeenSandbox], containers: &[SeenContainer]) -> Seen {
+    Seen { sandboxes: sandboxes.to_vec(), containers: containers.to_vec() }
+}
+
+fn step(desired: &DesiredInstance, facts: &[Fact], seen: &Seen) -> Step {
+    next_step(Target::Listed(desired), &memory(desired.generation.0, facts), seen, at(100))
+}
+
+#[test]
+fn running_is_brought_about_said_and_kept() {
+    use ContainerState as S;
+    let run = desired(Action::Run, 1);
+    let (ready, running) = (sandbox(1, true), container(1, 1, S::Running));
+    let case = |facts: &[Fact], seen: &Seen| step(&run, facts, seen);
+    assert_eq!(case(&[], &seen(&[], &[])), Step::Bring);
+    assert_eq!(case(&[], &seen(&[ready.clone()], &[])), Step::Bring);
+    assert_eq!(case(&[], &seen(&[ready.clone()], &[container(1, 1, S::Created)])), Step::Bring);
+    assert_eq!(case(&[], &seen(&[ready.clone()], &[running.clone()])), Step::TellStart(running.clone()));
+    assert_eq!(
+        case(&[started(1)], &seen(&[ready.clone()], &[running])),
+        Step::Rest { phase: Phase::Running, until: None }
+    );
+    let over = container(1, 1, S::Exited);
+    assert_eq!(case(&[started(1)], &seen(&[ready.clone()], &[over.clone()])), Step::TellEnd(over.clone()));
+    assert_eq!(case(&[], &seen(&[ready.clone()], &[over.clone()])), Step::TellEnd(over.clone()), "never said to start");
+    let said = [started(1), exited(1, Some(at(110)))];
+    assert_eq!(case(&said, &seen(&[ready.clone()], &[over.clone()])), Step::RemoveContainer(over.id));
+    assert_eq!(
+        case(&said, &seen(&[ready.clone()], &[])),
+        Step::Rest { phase: Phase::WaitingToRestart, until: Some(at(110)) }
+    );
+    assert_eq!(case(&[started(1), exited(1, Some(at(99)))], &seen(&[ready.clone()], &[])), Step::Bring);
+    assert_eq!(
+        case(&[started(1), exited(1, Some(at(99_999)))], &seen(&[ready], &[])),
+        Step::Bring,
+        "no wait is that long: the clock was set back"
+    );
+}
+
+#[test]
+fn what_vanished_is_said_and_a_broken_sandbox_is_replaced() {
+    let run = desired(Action::Run, 1);
+    assert_eq!(
+        step(&run, &[started(1)], &seen(&[], &[])),
+        Step::TellLost { name: name(), run: 1, started_at: at(1) }
+    );
+    let broken = sandbox(1, false);
+    let waiting = [started(1), exited(1, Some(at(110)))];
+    assert_eq!(step(&run, &waiting, &seen(&[broken.clone()], &[])), Step::RemoveSandbox(broken.id.clone()));
+    let alive = container(1, 1, ContainerState::Running);
+    assert_eq!(step(&run, &[started(1)], &seen(&[broken.clone()], &[alive])), Step::StopSandbox(broken.id));
+}
+
+#[test]
+fn an_end_takes_the_sandbox_down_and_says_so_once() {
+    for (action, end) in [
+        (Action::Run, exited(1, None)),
+        (Action::Run, Fact::Failed { reason: EndReason::StartFailed, message: String::new() }),
+        (Action::Stop, exited(1, Some(at(1)))),
+        (Action::Remove, exited(1, None)),
+    ] {
+        let desired = desired(action, 1);
+        let facts = [started(1), exited(1, Some(at(1))), end.clone()];
+        // A fact about a run that is over changes nothing, so the second end needs its own order.
+        let facts = if matches!(end, Fact::Failed { .. }) { facts.to_vec() } else { vec![started(1), end] };
+        let ready = sandbox(1, true);
+        assert_eq!(step(&desired, &facts, &seen(&[ready.clone()], &[])), Step::RemoveSandbox(ready.id));
+        assert_eq!(step(&desired, &facts, &Seen::default()), Step::TellSandboxStopped);
+        let all = [facts, vec![Fact::SandboxStopped]].concat();
+        let last = step(&desired, &all, &Seen::default());
+        match action {
+            Action::Remove => assert_eq!(last, Step::RemoveTraces),
+            Action::Run | Action::Stop => assert!(matches!(last, Step::Rest { until: None, .. }), "{last:?}"),
+        }
+    }
+    assert_eq!(step(&desired(Action::Stop, 1), &[], &Seen::default()), Step::TellSandboxStopped, "never begun");
+    let gone = [Fact::SandboxStopped, Fact::Removed];
+    assert!(matches!(step(&desired(Action::Remove, 1), &gone, &Seen::default()), Step::Rest { .. }));
+}
+
+#[test]
+fn stopping_asks_containers_first() {
+    let ready = sandbox(1, true);
+    let running = container(1, 1, ContainerState::Running);
+    let shown = seen(&[ready.clone()], &[running.clone()]);
+    for action in [Action::Stop, Action::Remove] {
+        assert_eq!(
+            step(&desired(action, 1), &[], &shown),
+            Step::TellStart(running.clone()),
+            "what is metered is said, even now"
+        );
+        assert_eq!(step(&desired(action, 1), &[started(1)], &shown), Step::StopContainers(vec![running.id.clone()]));
+    }
+    let made = seen(&[ready.clone()], &[container(1, 1, ContainerState::Created)]);
+    assert_eq!(step(&desired(Action::Stop, 1), &[], &made), Step::RemoveSandbox(ready.id));
+}
+
+#[test]
+fn older_generations_go_first_and_newer_ones_are_left_alone() {
+    let old = seen(&[sandbox(1, true)], &[container(1, 1, ContainerState::Running)]);
+    let discard = Step::Discard { sandbox: SandboxId::new("s1"), running: vec![ContainerId::new("c1")] };
+    assert_eq!(step(&desired(Action::Run, 2), &[], &old), discard);
+    let newer = seen(&[sandbox(3, true)], &[]);
+    assert_eq!(
+        step(&desired(Action::Run, 2), &[], &newer),
+        Step::Rest { phase: Phase::Unconfirmed, until: None }
+    );
+    let unlisted = |confirmed| {
+        next_step(Target::Unlisted { confirmed }, &Memory::new(Generation(1)), &old, at(1))
+    };
+    assert_eq!(unlisted(false), Step::Rest { phase: Phase::Unconfirmed, until: None });
+    assert_eq!(unlisted(true), discard);
+}

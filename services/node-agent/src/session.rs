@@ -1,0 +1,73 @@
+//! The line to the control plane, downwards: introduces the node, then asks for its desired state for ever.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wherry_agent_api::ControlError;
+
+use crate::backoff::Backoff;
+use crate::desired::Received;
+use crate::node::Node;
+
+/// Without an answer in this time the control plane counts as away.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a question that it answers after about 30 s when nothing changes.
+const LONG_POLL_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs for ever. Whatever goes wrong is waited out; what is desired meanwhile is what was known last.
+pub(crate) async fn keep(node: Arc<Node>) {
+    let mut failures = 0;
+    loop {
+        let trouble = match introduce_and_listen(&node, &mut failures).await {
+            ControlError::UnknownNode => "the control plane does not know this node; it is introduced again".to_owned(),
+            error => error.to_string(),
+        };
+        if failures == 0 {
+            tracing::warn!(trouble, "the line to the control plane broke");
+        }
+        failures = failures.saturating_add(1);
+        node.board.set(|status| &mut status.control_plane_trouble, Some(trouble));
+        tokio::time::sleep(Backoff::CONTROL_PLANE.delay(failures)).await;
+    }
+}
+
+async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {
+    let hello = node.config.hello(node.journal.id());
+    if let Err(error) = within(ANSWER_WITHIN, node.control.hello(hello)).await {
+        return error;
+    }
+    // The first answer of a life is asked for in any case: it confirms what the file says.
+    let mut have = None;
+    loop {
+        match within(LONG_POLL_WITHIN, node.control.desired(node.config.machine.node, have)).await {
+            Err(error) => return error,
+            Ok(None) => {}
+            Ok(Some(desired)) => {
+                let store = node.desired.clone();
+                let revision = desired.revision;
+                let kept = tokio::task::spawn_blocking(move || store.receive(desired)).await;
+                match kept {
+                    Ok(Ok(Received::Taken)) => have = Some(revision),
+                    Ok(Ok(Received::Older)) => {
+                        return ControlError::Refused(format!(
+                            "it sent revision {revision} of the desired state, which is older than what it sent before"
+                        ));
+                    }
+                    Ok(Err(error)) => {
+                        return ControlError::Unavailable(format!("the desired state cannot be kept on disk: {error}"));
+                    }
+                    Err(_) => return ControlError::Unavailable("the agent is stopping".to_owned()),
+                }
+            }
+        }
+        *failures = 0;
+        node.board.set(|status| &mut status.control_plane_trouble, None);
+        node.board.set(|status| &mut status.desired_revision, node.desired.revision());
+    }
+}
+
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+    let answer = tokio::time::timeout(limit, call).await;
+    answer.unwrap_or_else(|_| Err(ControlError::Unavailable("it did not answer".to_owned())))
+}

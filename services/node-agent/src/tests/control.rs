@@ -1,0 +1,189 @@
+//! A control plane in memory: the real lifecycle functions over a map. It checks what the agent promises of its journal.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use wherry_agent_api::{
+    Ack, ControlError, ControlPlane, Desired, DesiredContainer, DesiredInstance, Heartbeat, NodeHello, Report,
+};
+use wherry_model::lifecycle::{Ask, Change, MeterEdge, intend, observe};
+use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp};
+
+#[derive(Default)]
+struct State {
+    instances: BTreeMap<InstanceId, Instance>,
+    journal: Option<JournalId>,
+    stored: u64,
+    facts: Vec<Observation>,
+    edges: Vec<(InstanceId, MeterEdge)>,
+    heartbeats: Vec<Heartbeat>,
+    hellos: u32,
+    away: bool,
+}
+
+/// The control plane of one node.
+pub(super) struct FakeControl {
+    state: Mutex<State>,
+    revision: watch::Sender<u64>,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl FakeControl {
+    pub(super) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { state: Mutex::default(), revision: watch::channel(1).0, now: Box::new(now) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, instance: Instance) {
+        self.state().instances.insert(instance.id, instance);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(super) fn ask(&self, id: InstanceId, ask: Ask) {
+        let change = intend(&self.get(id), ask, "test", (self.now)()).unwrap();
+        let mut state = self.state();
+        if let Some(change) = change {
+            apply(&mut state, change);
+        }
+        drop(state);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(super) fn get(&self, id: InstanceId) -> Instance {
+        self.state().instances[&id].clone()
+    }
+
+    /// Forgets an instance as if it had never been.
+    pub(super) fn forget(&self, id: InstanceId) {
+        self.state().instances.remove(&id);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.state().away = away;
+    }
+
+    /// Goes back to an older revision, as a store restored from a copy would.
+    pub(super) fn turn_back(&self, revision: u64) {
+        self.revision.send_replace(revision);
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
+    pub(super) fn facts(&self, id: InstanceId) -> Vec<Fact> {
+        self.state().facts.iter().filter(|seen| seen.instance == id).map(|seen| seen.fact.clone()).collect()
+    }
+
+    pub(super) fn edges(&self, id: InstanceId) -> Vec<MeterEdge> {
+        self.state().edges.iter().filter(|(of, _)| *of == id).map(|(_, edge)| *edge).collect()
+    }
+
+    pub(super) fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.state().heartbeats.clone()
+    }
+
+    pub(super) fn hellos(&self) -> u32 {
+        self.state().hellos
+    }
+
+    fn answers(&self) -> Result<MutexGuard<'_, State>, ControlError> {
+        let state = self.state();
+        if state.away { Err(ControlError::Unavailable("told to be away".to_owned())) } else { Ok(state) }
+    }
+}
+
+fn apply(state: &mut State, change: Change) {
+    let known = state.instances.get(&change.after.id).unwrap();
+    assert_eq!(known.revision, change.from);
+    state.edges.extend(change.meter.iter().map(|edge| (change.after.id, *edge)));
+    state.instances.insert(change.after.id, change.after);
+}
+
+fn desired_of(instance: &Instance) -> DesiredInstance {
+    let container = |(spec, status): (&wherry_model::ContainerSpec, &wherry_model::ContainerStatus)| DesiredContainer {
+        spec: spec.clone(),
+        digest: status.image_digest.clone(),
+    };
+    DesiredInstance {
+        id: instance.id,
+        generation: instance.generation,
+        action: instance.action(),
+        tenant: instance.tenant,
+        project: instance.project,
+        name: instance.name.clone(),
+        search_domain: "p.example".to_owned(),
+        containers: instance.spec.containers.iter().zip(&instance.containers).map(container).collect(),
+        restart_policy: instance.spec.restart_policy,
+        stop_grace_seconds: instance.spec.stop_grace_seconds,
+        first_run: instance.first_run,
+    }
+}
+
+#[async_trait]
+impl ControlPlane for FakeControl {
+    async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
+        let mut state = self.answers()?;
+        state.hellos += 1;
+        if state.journal != Some(hello.journal) {
+            state.journal = Some(hello.journal);
+            state.stored = 0;
+        }
+        Ok(())
+    }
+
+    async fn desired(&self, _node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
+        let mut revision = self.revision.subscribe();
+        let newer = revision.wait_for(|revision| have.is_none_or(|have| *revision > have));
+        let outcome = tokio::time::timeout(Duration::from_secs(30), newer).await;
+        let revision = match outcome {
+            Err(_) => None,
+            Ok(revision) => Some(*revision.unwrap()),
+        };
+        let state = self.answers()?;
+        let listed = state.instances.values().filter(|instance| instance.state != InstanceState::Deleted);
+        let instances = listed.map(desired_of).collect();
+        Ok(revision.map(|revision| Desired { revision, instances }))
+    }
+
+    async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        let mut state = self.answers()?;
+        if state.journal != Some(report.journal) {
+            return Err(ControlError::UnknownNode);
+        }
+        assert!(report.observations.len() <= Report::MAX_OBSERVATIONS);
+        let mut listed_changed = false;
+        for observation in report.observations {
+            if observation.seq <= state.stored {
+                continue;
+            }
+            assert_eq!(observation.seq, state.stored + 1, "numbers are contiguous");
+            state.stored = observation.seq;
+            state.facts.push(observation.clone());
+            let Some(instance) = state.instances.get(&observation.instance).cloned() else { continue };
+            if let Ok(change) = observe(&instance, &observation, (self.now)()) {
+                listed_changed |= change.after.state == InstanceState::Deleted
+                    || desired_of(&change.after) != desired_of(&instance);
+                apply(&mut state, change);
+            }
+        }
+        let through = state.stored;
+        drop(state);
+        if listed_changed {
+            self.revision.send_modify(|revision| *revision += 1);
+        }
+        Ok(Ack { through })
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
+        self.answers()?.heartbeats.push(heartbeat);
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! The agent as a whole, on the fake engine and a control plane that applies facts with the real lifecycle. Time is
+//! tokio's, paused: a test of minutes takes milliseconds, and every wait is exact.
+
+mod control;
+mod crash;
+mod disturbed;
+mod life;
+mod output;
+mod world;

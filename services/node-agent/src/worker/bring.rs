@@ -1,0 +1,212 @@
+//! Bringing up what should run: the path that a tenant waits for.
+//!
+//! Round trips in a row, image present: look up the image; make the sandbox (meanwhile ask the registry what the tag means, if it is
+//! not pinned); create the containers (meanwhile learn the address and open the firewall); start. No disk in between:
+//! what is said on the way goes to disk beside it, and if the agent dies first the engine still shows it all.
+
+use futures_util::future::{join, try_join, try_join_all};
+use wherry_agent_api::{DesiredContainer, DesiredInstance};
+use wherry_model::{EndReason, Fact};
+use wherry_runtime::{
+    ContainerConfig, ContainerId, ContainerState, DnsConfig, RuntimeError, SandboxConfig, SandboxId,
+};
+
+use super::image::Fetched;
+use super::{Next, Trouble, Worker};
+use crate::firewall::Admitted;
+use crate::journal::{Memory, RunMemory};
+use crate::plan::{Seen, SeenContainer};
+use crate::status::Phase;
+use crate::{labels, logs, message};
+
+/// A container that is to run now.
+struct Due<'a> {
+    container: &'a DesiredContainer,
+    image: String,
+    run: u32,
+    /// Made before a crash, never started.
+    made: Option<ContainerId>,
+}
+
+impl Worker {
+    pub(super) async fn bring(
+        &mut self,
+        desired: &DesiredInstance,
+        memory: &Memory,
+        seen: &Seen,
+    ) -> Result<Next, Trouble> {
+        self.node.board.set_phase(self.instance, Some(Phase::Starting));
+        match self.try_bring(desired, memory, seen).await {
+            Ok(next) => {
+                self.failed_starts = 0;
+                Ok(next)
+            }
+            Err(Trouble::Runtime(error)) => self.start_failed(desired, error),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    async fn try_bring(&mut self, desired: &DesiredInstance, memory: &Memory, seen: &Seen) -> Result<Next, Trouble> {
+        let config = self.sandbox_config(desired);
+        let wanted = self.look_up(desired, memory).await?;
+        let (fetched, sandbox) = if wanted.iter().all(super::image::Wanted::is_present) {
+            let (fetched, sandbox) =
+                join(self.fetch(desired, memory, wanted), self.sandbox(desired, seen, &config)).await;
+            (fetched?, sandbox?)
+        } else {
+            let fetched = self.fetch(desired, memory, wanted).await?;
+            if matches!(fetched, Fetched::NotNow) {
+                return Ok(Next::GoOn);
+            }
+            (fetched, self.sandbox(desired, seen, &config).await?)
+        };
+        let Fetched::All(images) = fetched else { return Ok(Next::LookAgain) };
+        let due = due(desired, memory, seen, images);
+        let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, due)));
+        let (ids, ()) = try_join(created, self.admit(desired, memory, &sandbox)).await?;
+        for (due, id) in due.iter().zip(ids) {
+            self.node.runtime.start_container(&id).await?;
+            if let Some(status) = self.node.runtime.container(&id).await? {
+                let (sandbox, generation) = (sandbox.clone(), desired.generation);
+                let name = due.container.spec.name.clone();
+                let started = SeenContainer { id, sandbox, generation, name, run: due.run, state: status.state };
+                self.say_started(desired, &started, &status);
+            }
+        }
+        Ok(Next::LookAgain)
+    }
+
+    /// The sandbox that is there, or a new one. Its attempt is the generation, so the engine itself refuses a second.
+    async fn sandbox(
+        &self,
+        desired: &DesiredInstance,
+        seen: &Seen,
+        config: &SandboxConfig,
+    ) -> Result<SandboxId, Trouble> {
+        if let Some(sandbox) = seen.sandbox_of(desired.generation).filter(|sandbox| sandbox.ready) {
+            return Ok(sandbox.id.clone());
+        }
+        tokio::fs::create_dir_all(&config.log_directory).await?;
+        // The semaphore is never closed.
+        let _permit = self.node.starts.acquire().await;
+        Ok(self.node.runtime.run_sandbox(config).await?)
+    }
+
+    /// Learns the sandbox's address and opens the firewall for it.
+    async fn admit(&self, desired: &DesiredInstance, memory: &Memory, sandbox: &SandboxId) -> Result<(), Trouble> {
+        let status = self.node.runtime.sandbox(sandbox).await?;
+        let Some(address) = status.and_then(|status| status.address) else {
+            return Err(RuntimeError::Internal { message: "the sandbox has no address".to_owned() }.into());
+        };
+        let (tenant, project) = (desired.tenant, desired.project);
+        let admitted = Admitted { address, tenant, project, ports: desired.ports().cloned().collect() };
+        self.node.gate.admit(self.instance, admitted).await?;
+        if memory.address != Some(address) {
+            self.say(desired.generation, Fact::SandboxReady { address });
+        }
+        Ok(())
+    }
+
+    async fn create(
+        &self,
+        desired: &DesiredInstance,
+        sandbox: &SandboxId,
+        sandbox_config: &SandboxConfig,
+        due: &Due<'_>,
+    ) -> Result<ContainerId, Trouble> {
+        if let Some(made) = &due.made {
+            return Ok(made.clone());
+        }
+        let spec = &due.container.spec;
+        let (folder, name, keep) = (sandbox_config.log_directory.clone(), spec.name.clone(), self.node.config.logs.runs);
+        let pruned = tokio::task::spawn_blocking(move || logs::prune_runs(&folder, &name, keep.saturating_sub(1)));
+        let config = ContainerConfig {
+            name: spec.name.to_string(),
+            attempt: due.run,
+            image: due.image.clone(),
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            working_dir: spec.working_dir.clone(),
+            env: spec.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+            labels: labels::of_container(self.node.config.machine.node, desired, &spec.name, due.run),
+            log_path: logs::file_name(&spec.name, due.run).into(),
+            cpu_millis: u64::from(spec.cpu.get()),
+            memory_bytes: spec.memory.bytes(),
+            ..ContainerConfig::default()
+        };
+        let created = self.node.runtime.create_container(sandbox, sandbox_config, &config).await?;
+        if let Ok(Err(error)) = pruned.await {
+            tracing::warn!(instance = %self.instance, %error, "old logs could not be removed");
+        }
+        Ok(created)
+    }
+
+    fn sandbox_config(&self, desired: &DesiredInstance) -> SandboxConfig {
+        let config = &self.node.config;
+        let id = desired.id.to_string();
+        SandboxConfig {
+            name: id.clone(),
+            uid: id.clone(),
+            namespace: desired.tenant.to_string(),
+            attempt: u32::try_from(desired.generation.0).unwrap_or(u32::MAX),
+            labels: labels::of_sandbox(config.machine.node, desired),
+            hostname: desired.name.to_string(),
+            dns: DnsConfig {
+                servers: vec![config.machine.dns_server.into()],
+                searches: vec![desired.search_domain.clone()],
+                options: Vec::new(),
+            },
+            log_directory: config.logs_of(desired.id),
+            cgroup_name: id,
+            pids_max: config.pids_max,
+            sysctls: config.sysctls.clone(),
+            ..SandboxConfig::default()
+        }
+    }
+
+    /// Says what will not get better by trying again; counts what may.
+    fn start_failed(&mut self, desired: &DesiredInstance, error: RuntimeError) -> Result<Next, Trouble> {
+        let reason = match &error {
+            RuntimeError::ImageRefused { .. } => EndReason::ImageRefused,
+            RuntimeError::CannotStart { .. } | RuntimeError::InvalidArgument { .. } => EndReason::StartFailed,
+            RuntimeError::Internal { .. } => {
+                self.failed_starts = self.failed_starts.saturating_add(1);
+                if self.failed_starts < self.node.config.start_tries {
+                    return Err(error.into());
+                }
+                EndReason::StartFailed
+            }
+            // What is there has to be read again, or the machine as a whole is in trouble.
+            RuntimeError::NotFound { .. }
+            | RuntimeError::AlreadyExists { .. }
+            | RuntimeError::ImageNotFound { .. }
+            | RuntimeError::RegistryUnavailable { .. }
+            | RuntimeError::Unauthorized { .. }
+            | RuntimeError::DiskFull { .. }
+            | RuntimeError::Timeout { .. }
+            | RuntimeError::Unavailable { .. } => return Err(error.into()),
+        };
+        tracing::warn!(instance = %self.instance, %error, "the instance cannot be started");
+        Ok(self.fail(desired, reason, message::for_tenant(&error)))
+    }
+}
+
+/// What does not run and should, with the number of its next run.
+fn due<'a>(desired: &'a DesiredInstance, memory: &Memory, seen: &Seen, images: Vec<String>) -> Vec<Due<'a>> {
+    let with_images = desired.containers.iter().zip(images);
+    let waiting = with_images.filter(|(container, _)| {
+        let state = memory.container(&container.spec.name).state;
+        matches!(state, RunMemory::NotStarted | RunMemory::Waiting { .. })
+    });
+    let due = waiting.map(|(container, image)| {
+        let name = &container.spec.name;
+        let run = desired.first_run.max(memory.container(name).run.saturating_add(1));
+        let is_it = |made: &&SeenContainer| {
+            let same_run = made.generation == desired.generation && &made.name == name && made.run == run;
+            same_run && made.state == ContainerState::Created
+        };
+        let made = seen.containers.iter().find(is_it).map(|made| made.id.clone());
+        Due { container, image, run, made }
+    });
+    due.collect()
+}
