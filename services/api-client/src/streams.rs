@@ -30,6 +30,8 @@ pub struct EventOptions {
     pub instance: Option<String>,
     /// Only after this number.
     pub after: u64,
+    /// End after what has happened so far, instead of going on with what happens.
+    pub past_only: bool,
 }
 
 /// Output in pieces.
@@ -49,6 +51,7 @@ impl Client {
     ) -> Result<LogStream, ClientError> {
         let path = format!("{}/containers/{}/logs", instance(project, name), segment(container));
         let mut call = Call::get(path).query("follow", options.follow).query("timestamps", options.timestamps);
+        call.may_be_silent = options.follow;
         if let Some(lines) = options.tail {
             call = call.query("tail", lines);
         }
@@ -67,7 +70,8 @@ impl Client {
             Some(name) => format!("{}/events", instance(project, name)),
             None => format!("/v1/projects/{}/events", segment(project)),
         };
-        let call = Call::get(path).query("after", options.after).header("accept", "text/event-stream");
+        let call = Call::get(path).query("after", options.after).query("follow", !options.past_only);
+        let call = call.header("accept", "text/event-stream");
         let answer = self.send(&call).await?;
         let client = self.clone();
         let pieces = answer.bytes_stream().boxed();

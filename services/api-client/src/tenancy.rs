@@ -41,11 +41,11 @@ impl Client {
         self.json(Call::new(Method::POST, "/v1/admin/tenants".to_owned(), false).json(&body)).await
     }
 
-    /// A page of tenants (scope `admin`).
-    pub async fn tenants(&self, cursor: Option<&str>) -> Result<TenantList, ClientError> {
+    /// A page of tenants by name, after the page that gave this `next` (scope `admin`).
+    pub async fn tenants(&self, after: Option<&str>) -> Result<TenantList, ClientError> {
         let mut call = Call::get("/v1/admin/tenants".to_owned());
-        if let Some(cursor) = cursor {
-            call = call.query("cursor", cursor);
+        if let Some(after) = after {
+            call = call.query("after", after);
         }
         self.json(call).await
     }

@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may go without a byte; longer than any wait that the service grants.
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
 
+/// A program may print nothing for days. That the service is still there is then asked of the connection itself.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// Bytes of a body that is not understood that an error shows.
 const EXCERPT_CHARS: usize = 200;
 
@@ -37,6 +40,8 @@ pub struct Client {
 
 pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
+    /// For output that is followed: without a limit between two bytes.
+    patient_http: reqwest::Client,
     server: String,
     pub(crate) credentials: Credentials,
     pub(crate) token: Mutex<Option<Token>>,
@@ -51,6 +56,8 @@ pub(crate) struct Call<'a> {
     pub(crate) headers: Vec<(&'static str, &'a str)>,
     /// Whether sending it twice does no more than sending it once.
     pub(crate) repeatable: bool,
+    /// Whether the answer may go without a byte for as long as it likes.
+    pub(crate) may_be_silent: bool,
 }
 
 impl<'a> Call<'a> {
@@ -59,7 +66,7 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn new(method: Method, path: String, repeatable: bool) -> Self {
-        Self { method, path, query: Vec::new(), body: None, headers: Vec::new(), repeatable }
+        Self { method, path, query: Vec::new(), body: None, headers: Vec::new(), repeatable, may_be_silent: false }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -88,15 +95,17 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(wrong());
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("wherry-api-client/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|_| wrong())?;
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_keepalive(KEEP_ALIVE)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("wherry-api-client/", env!("CARGO_PKG_VERSION")))
+        };
+        let http = builder().read_timeout(READ_TIMEOUT).build().map_err(|_| wrong())?;
+        let patient_http = builder().build().map_err(|_| wrong())?;
         let server = server.trim_end_matches('/').to_owned();
-        Ok(Self { inner: Arc::new(Inner { http, server, credentials, token: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { http, patient_http, server, credentials, token: Mutex::default() }) })
     }
 
     /// The service's address.
@@ -171,7 +180,8 @@ impl Client {
             Ok(with_query) if !call.query.is_empty() => with_query.to_string(),
             _ => url,
         };
-        let mut request = self.inner.http.request(call.method.clone(), url).bearer_auth(token);
+        let http = if call.may_be_silent { &self.inner.patient_http } else { &self.inner.http };
+        let mut request = http.request(call.method.clone(), url).bearer_auth(token);
         for (name, value) in &call.headers {
             request = request.header(*name, *value);
         }
@@ -198,7 +208,8 @@ fn retry_after(answer: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// A path segment, escaped: what a user types is never a path.
+/// A path segment, escaped: what a user types is never a path. `.` and `..` mean a path even when they are escaped; the
+/// space behind them makes them a name that nothing has.
 pub(crate) fn segment(text: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut escaped = String::with_capacity(text.len());
@@ -210,6 +221,9 @@ pub(crate) fn segment(text: &str) -> String {
             escaped.push('%');
             escaped.extend(digits.map(char::from));
         }
+    }
+    if matches!(text, "." | "..") {
+        escaped.push_str("%20");
     }
     escaped
 }
@@ -223,6 +237,10 @@ mod tests {
         assert_eq!(segment("web-1"), "web-1");
         assert_eq!(segment("../x?y#z"), "..%2Fx%3Fy%23z");
         assert_eq!(segment("é"), "%C3%A9");
+        for name in [".", "..", "a/../../b"] {
+            let url = reqwest::Url::parse(&format!("http://x/v1/{}/end", segment(name))).unwrap();
+            assert_eq!(url.path_segments().unwrap().count(), 3, "{name} leaves its place: {url}");
+        }
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! Values of arguments, checked before anything is asked of a server. An error says what would be right.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use wherry_api_types::{Architecture, EnvVar, InstanceState, Port, Protocol, RestartPolicy, Scope};
+use wherry_model::{CpuMillis, MemoryMib, Timestamp};
+
+pub(super) fn range(text: &str) -> Result<String, String> {
+    crate::settings::parse_range(text).map(|_| text.to_owned()).map_err(|error| format!("{error:#}"))
+}
+
+/// The text is sent as it was written; the server reads it the same way.
+pub(super) fn cpu(text: &str) -> Result<String, String> {
+    text.parse::<CpuMillis>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) fn memory(text: &str) -> Result<String, String> {
+    text.parse::<MemoryMib>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) fn port(text: &str) -> Result<Port, String> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return Err(format!("{protocol:?} is no protocol: write 80, 80/tcp or 53/udp")),
+    };
+    match number.parse() {
+        Ok(port) if port > 0 => Ok(Port { port, protocol }),
+        _ => Err(format!("{number:?} is no port: a port is a number from 1 to 65535")),
+    }
+}
+
+pub(super) fn environment(text: &str) -> Result<EnvVar, String> {
+    let entry = |name: &str, value: String| EnvVar { name: name.to_owned(), value };
+    match text.split_once('=') {
+        Some(("", _)) => Err("a variable is written NAME=VALUE".to_owned()),
+        Some((name, value)) => Ok(entry(name, value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok(entry(text, value)),
+            Err(_) => Err(format!("{text} is not set in this shell: write {text}=VALUE, or export it first")),
+        },
+    }
+}
+
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is written KEY=VALUE".to_owned()),
+    }
+}
+
+/// A member of one of the API's closed sets, written as on the wire; hyphens may stand for underscores.
+fn word<T: DeserializeOwned>(text: &str, what: &str, choices: &[&str]) -> Result<T, String> {
+    serde_json::from_value(text.replace('-', "_").into())
+        .map_err(|_| format!("{text:?} is no {what}: choose one of {}", choices.join(", ")))
+}
+
+pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    word(text, "restart policy", &["always", "on-failure", "never"])
+}
+
+pub(super) fn architecture(text: &str) -> Result<Architecture, String> {
+    word(text, "kind of machine", &["amd64", "arm64"])
+}
+
+pub(super) fn state(text: &str) -> Result<InstanceState, String> {
+    word(text, "state", &InstanceState::ALL.map(InstanceState::as_str))
+}
+
+pub(super) fn scope(text: &str) -> Result<Scope, String> {
+    let scopes = ["instances:read", "instances:write", "logs:read", "usage:read", "keys:write", "admin"];
+    word(text, "scope", &scopes)
+}
+
+pub(super) fn moment(text: &str) -> Result<String, String> {
+    match text.parse::<Timestamp>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a time is written as in RFC 3339, for example 2026-03-01T00:00:00Z".to_owned()),
+    }
+}
+
+/// `30s`, `5m`, `1h30m`. A bare number is refused: it would be seconds to one and minutes to another.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: write for example 30s, 5m or 1h30m");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len());
+        let part = match &rest[..letters] {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            "h" => number.checked_mul(3600).map(Duration::from_secs),
+            _ => None,
+        };
+        total = total.checked_add(part.ok_or_else(wrong)?).ok_or_else(wrong)?;
+        rest = &rest[letters..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        assert_eq!(port("80"), Ok(Port { port: 80, protocol: Protocol::Tcp }));
+        assert_eq!(port("53/udp"), Ok(Port { port: 53, protocol: Protocol::Udp }));
+        for wrong in ["", "0", "65536", "-1", "80/", "80/icmp", "80:80", "/udp"] {
+            assert!(port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn environment_variables_keep_everything_behind_the_first_sign() {
+        assert_eq!(environment("A=b=c"), Ok(EnvVar { name: "A".into(), value: "b=c".into() }));
+        assert_eq!(environment("A="), Ok(EnvVar { name: "A".into(), value: String::new() }));
+        assert!(environment("=b").is_err());
+        assert_eq!(environment("PATH").unwrap().value, std::env::var("PATH").unwrap());
+        assert!(environment("WHERRY_TEST_IS_NOT_SET").unwrap_err().contains("not set"));
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(label("team=net"), Ok(("team".into(), "net".into())));
+        assert_eq!(label("flag="), Ok(("flag".into(), String::new())));
+        assert!(label("team").is_err() && label("=net").is_err());
+    }
+
+    #[test]
+    fn words_of_the_wire() {
+        assert_eq!(restart_policy("on-failure"), Ok(RestartPolicy::OnFailure));
+        assert_eq!(restart_policy("on_failure"), Ok(RestartPolicy::OnFailure));
+        assert_eq!(scope("instances:read"), Ok(Scope::InstancesRead));
+        for state_of_a_life in InstanceState::ALL {
+            assert_eq!(state(state_of_a_life.as_str()), Ok(state_of_a_life));
+        }
+        assert!(architecture("sparc").unwrap_err().contains("arm64"));
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("30s", 30_000), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0), ("1m1s", 61_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["", "5", "s", "5 s", "5d", "-5s", "1.5h", "99999999999999999999s", "18446744073709551615h", "5s3"]
+        {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `wherry stop`, `start`, `rm` and `wait`: what is asked, and waiting until it is so.
+//!
+//! Several names are asked for at once and then waited for, so ten stops take as long as the slowest. Every name is
+//! tried, and the first failure decides the exit code.
+
+use std::time::{Duration, Instant};
+
+use wherry_api_types::{Instance, InstanceState};
+
+use super::failure::{Exit, Failure};
+use super::output;
+use super::session::Session;
+use super::text::clean;
+use crate::cli::{NamesArgs, WaitArgs};
+
+/// One request waits at most this long; longer waits are several requests.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
+
+/// What is done to instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Stop,
+    Start,
+    Delete,
+}
+
+impl Change {
+    /// The states that mean that it is done.
+    const fn goal(self) -> &'static [InstanceState] {
+        match self {
+            // A program that ends by itself at the same moment has ended too.
+            Self::Stop => &[InstanceState::Stopped, InstanceState::Succeeded, InstanceState::Failed],
+            Self::Start => &[InstanceState::Running, InstanceState::Succeeded],
+            Self::Delete => &[InstanceState::Deleted],
+        }
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Stop => "stopped",
+            Self::Start => "started",
+            Self::Delete => "deleted",
+        }
+    }
+}
+
+pub(super) async fn run(session: &Session, args: &NamesArgs, change: Change) -> Result<(), Failure> {
+    let asked = futures_util::future::join_all(args.names.iter().map(|name| ask(session, name, change))).await;
+    let mut first_failure = None;
+    for (name, answer) in args.names.iter().zip(asked) {
+        let outcome = match answer {
+            Ok(_) if args.no_wait => output::line(&format!("{name} is being {}", change.done())),
+            Ok(instance) => finish(session, name, &instance, change, args.timeout).await,
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
+            Err(failure) if first_failure.is_none() => first_failure = Some(failure),
+            Err(failure) => {
+                super::complain(&failure);
+            }
+        }
+    }
+    first_failure.map_or(Ok(()), Err)
+}
+
+async fn ask(session: &Session, name: &str, change: Change) -> Result<Instance, Failure> {
+    match change {
+        Change::Stop => session.stop(name).await,
+        Change::Start => session.start(name).await,
+        Change::Delete => session.delete(name).await,
+    }
+}
+
+async fn finish(
+    session: &Session,
+    name: &str,
+    instance: &Instance,
+    change: Change,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    // By its id: the name may belong to another instance as soon as this one is gone.
+    let waited = wait_for(session, &instance.id, change.goal(), timeout).await;
+    let now = match waited {
+        Ok(now) => now,
+        // Its record may be dropped while we wait.
+        Err(Failure::Told { exit: Exit::NotFound, .. }) if change == Change::Delete => {
+            return output::line(&format!("{name} is deleted"));
+        }
+        Err(failure) => return Err(failure),
+    };
+    if change.goal().contains(&now.state) {
+        return output::line(&format!("{name} is {}", change.done()));
+    }
+    Err(Failure::failed(unreached(name, &now, timeout)))
+}
+
+/// Waits for one of `states`, in several requests if need be. The answer may be in another state.
+async fn wait_for(
+    session: &Session,
+    id: &str,
+    states: &[InstanceState],
+    timeout: Duration,
+) -> Result<Instance, Failure> {
+    let begun = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(begun.elapsed());
+        let waited = session.wait(id, states, left.min(LONGEST_WAIT)).await?;
+        let is_stuck = !states.contains(&waited.instance.state) && waited.instance.state.is_settled();
+        if waited.reached || is_stuck || begun.elapsed() >= timeout {
+            return Ok(waited.instance);
+        }
+        // A server that answers at once although nothing was reached must not be asked in a tight loop.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn unreached(name: &str, now: &Instance, timeout: Duration) -> String {
+    let message = now.message.as_deref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+    if now.state.is_settled() {
+        format!("{name} is {} and stays so{message}", now.state)
+    } else {
+        format!("{name} is still {} after {} s{message}", now.state, timeout.as_secs())
+    }
+}
+
+/// `wherry wait`.
+pub(super) async fn wait(session: &Session, args: &WaitArgs) -> Result<(), Failure> {
+    let now = wait_for(session, &args.name, &args.states, args.timeout).await?;
+    if args.states.contains(&now.state) {
+        return output::line(&format!("{} is {}", args.name, now.state));
+    }
+    Err(Failure::failed(unreached(&args.name, &now, args.timeout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::instance;
+
+    #[test]
+    fn what_is_said_when_the_state_is_not_reached() {
+        let mut now = instance("web");
+        now.state = InstanceState::Failed;
+        now.message = Some("no such program".into());
+        assert_eq!(unreached("web", &now, Duration::from_secs(30)), "web is failed and stays so: no such program");
+        now.state = InstanceState::Pulling;
+        now.message = None;
+        assert_eq!(unreached("web", &now, Duration::from_secs(30)), "web is still pulling after 30 s");
+    }
+}

@@ -1,0 +1,76 @@
+//! The commands that talk to a running Wherry, each in its file.
+//!
+//! They know `/v1` only through `session`, print only through `output`, and end in one place, here: a sentence on
+//! standard error and an exit code that scripts can rely on.
+
+pub(crate) mod connection;
+mod cost;
+mod events;
+mod failure;
+mod life;
+mod list;
+mod logs;
+mod output;
+mod progress;
+mod run;
+mod session;
+mod tenancy;
+#[cfg(test)]
+mod testing;
+pub(crate) mod text;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use connection::Environment;
+use failure::Failure;
+use life::Change;
+use session::Session;
+
+use crate::cli::ClientCommand;
+
+/// Runs one command to its end.
+pub(crate) fn run(data: &Path, command: ClientCommand) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("wherry: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(data, command)) {
+        // A reader that has seen enough, as `head` does, is no failure.
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => complain(&failure),
+    }
+}
+
+/// Says what went wrong.
+fn complain(failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::OutputClosed => ExitCode::SUCCESS,
+        Failure::Told { exit, message } => {
+            eprintln!("wherry: {message}");
+            (*exit).into()
+        }
+    }
+}
+
+async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
+    let found = connection::resolve(command.connection(), Environment::read(), data)?;
+    let session = Session::new(found)?;
+    match command {
+        ClientCommand::Run(args) => run::run(&session, &args).await,
+        ClientCommand::Ps(args) => list::run(&session, &args).await,
+        ClientCommand::Logs(args) => logs::run(&session, &args).await,
+        ClientCommand::Cost(args) => cost::run(&session, &args).await,
+        ClientCommand::Stop(args) => life::run(&session, &args, Change::Stop).await,
+        ClientCommand::Start(args) => life::run(&session, &args, Change::Start).await,
+        ClientCommand::Rm(args) => life::run(&session, &args, Change::Delete).await,
+        ClientCommand::Inspect(args) => output::json(&session.get(&args.name).await?),
+        ClientCommand::Events(args) => events::run(&session, &args).await,
+        ClientCommand::Wait(args) => life::wait(&session, &args).await,
+        ClientCommand::Key { command } => tenancy::key(&session, &command).await,
+        ClientCommand::Admin { command } => tenancy::admin(&session, &command).await,
+    }
+}

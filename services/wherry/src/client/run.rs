@@ -1,0 +1,245 @@
+//! `wherry run`: create, show how it gets there, say what it is.
+
+use std::time::{Duration, Instant};
+
+use wherry_api_types::{ContainerSpec, DryRun, Instance, InstanceCreate, InstanceState};
+
+use super::failure::{Exit, Failure};
+use super::output;
+use super::progress::Progress;
+use super::session::Session;
+use super::text::clean;
+use crate::cli::RunArgs;
+
+/// How often the instance is looked at: often at first, a start takes a fraction of a second.
+const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(50);
+const LATER_LOOKS_EVERY: Duration = Duration::from_millis(250);
+const FIRST_LOOKS_FOR: Duration = Duration::from_secs(3);
+
+/// A server that is away for longer is given up; a restart of it takes less.
+const AWAY_MOST: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), Failure> {
+    let body = body(args)?;
+    if args.dry_run {
+        let answer = session.dry_run(&body).await?;
+        output::line(&render_dry_run(&answer))?;
+        return if answer.fits { Ok(()) } else { Err(no_room(&answer)) };
+    }
+    let made = session.create(&body, args.idempotency_key.as_deref()).await?;
+    let name = clean(&made.name);
+    if args.no_wait {
+        return output::line(&name);
+    }
+    let mut progress = Progress::start(&name);
+    let waited = tokio::select! {
+        waited = follow(session, made, args.timeout, &mut progress) => waited,
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed(format!(
+            "not waiting any more; {name} goes on: see it with `wherry ps`, delete it with `wherry rm {name}`"
+        ))),
+    };
+    progress.end();
+    conclude(&waited?, args.timeout)
+}
+
+fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
+    // Program and arguments replace the image's own, both of them.
+    let (command, rest) = args.command.split_at(args.command.len().min(1));
+    let container = ContainerSpec {
+        image: args.image.clone(),
+        command: command.to_vec(),
+        args: rest.to_vec(),
+        env: args.env.clone(),
+        working_dir: args.workdir.clone(),
+        cpu: args.cpu.clone(),
+        memory: args.memory.clone(),
+        ports: args.ports.clone(),
+        ..ContainerSpec::default()
+    };
+    let stop_grace_seconds = match args.stop_grace {
+        None => None,
+        Some(grace) if grace.subsec_nanos() == 0 => Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
+        Some(_) => return Err(Failure::new(Exit::Usage, "--stop-grace counts whole seconds")),
+    };
+    Ok(InstanceCreate {
+        name: args.name.clone(),
+        containers: vec![container],
+        restart_policy: args.restart,
+        architecture: args.arch,
+        stop_grace_seconds,
+        labels: args.labels.iter().cloned().collect(),
+    })
+}
+
+fn render_dry_run(answer: &DryRun) -> String {
+    let room = if answer.fits { "there is room for it" } else { "there is no room for it now" };
+    format!("{} {} an hour while it runs; {room}", clean(&answer.price_per_hour), clean(&answer.currency))
+}
+
+fn no_room(answer: &DryRun) -> Failure {
+    let why = answer.why_not.as_deref().map_or_else(|| "nothing is free that fits".to_owned(), clean);
+    Failure::new(Exit::NoRoom, why)
+}
+
+/// Looks until it runs or has ended, or the time is over.
+async fn follow(
+    session: &Session,
+    mut instance: Instance,
+    timeout: Duration,
+    progress: &mut Progress,
+) -> Result<Instance, Failure> {
+    let begun = Instant::now();
+    let mut heard_of = Instant::now();
+    let id = instance.id.clone();
+    loop {
+        progress.show(&instance);
+        let is_there = instance.state == InstanceState::Running || instance.state.is_settled();
+        if is_there || begun.elapsed() >= timeout {
+            return Ok(instance);
+        }
+        let is_early = begun.elapsed() < FIRST_LOOKS_FOR;
+        tokio::time::sleep(if is_early { FIRST_LOOKS_EVERY } else { LATER_LOOKS_EVERY }).await;
+        match session.get(&id).await {
+            Ok(seen) => {
+                instance = seen;
+                heard_of = Instant::now();
+            }
+            Err(failure) if failure.is_server_away() && heard_of.elapsed() < AWAY_MOST => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+fn conclude(instance: &Instance, timeout: Duration) -> Result<(), Failure> {
+    let name = clean(&instance.name);
+    match instance.state {
+        InstanceState::Running => output::line(&render_running(instance)),
+        InstanceState::Succeeded => {
+            output::line(&format!("{name} has ended well (exit code 0); what it printed: wherry logs {name}"))
+        }
+        InstanceState::Failed => Err(Failure::failed(render_failed(instance))),
+        state if state.is_settled() => Err(Failure::failed(format!("{name} is {state}: somebody else asked for it"))),
+        state => Err(Failure::failed(format!(
+            "{name} is still {state} after {} s and goes on: wait with `wherry wait {name}`, delete it with `wherry rm {name}`",
+            timeout.as_secs()
+        ))),
+    }
+}
+
+fn render_running(instance: &Instance) -> String {
+    let name = clean(&instance.name);
+    let ports = instance.spec.containers.iter().flat_map(|container| &container.ports);
+    let ports: Vec<String> = ports
+        .map(|port| match port.protocol {
+            wherry_api_types::Protocol::Tcp => port.port.to_string(),
+            wherry_api_types::Protocol::Udp => format!("{}/udp", port.port),
+        })
+        .collect();
+    let mut lines = vec![format!("{name} runs.")];
+    lines.push(format!("  name     {}", clean(&instance.fqdn)));
+    lines.push(format!("  address  {}", instance.address.as_deref().map_or_else(|| "-".to_owned(), clean)));
+    if !ports.is_empty() {
+        lines.push(format!("  ports    {}", ports.join(", ")));
+    }
+    lines.push(format!("  costs    {} {} an hour", clean(&instance.cost.per_hour), clean(&instance.cost.currency)));
+    lines.push(format!("  logs     wherry logs -f {name}"));
+    lines.join("\n")
+}
+
+fn render_failed(instance: &Instance) -> String {
+    let name = clean(&instance.name);
+    let last_run = instance.containers.iter().filter_map(|container| container.runs.last()).next_back();
+    let mut facts: Vec<String> = instance.reason.iter().map(|reason| reason.as_str().replace('_', " ")).collect();
+    if let Some(run) = last_run {
+        match (run.signal, run.exit_code) {
+            (Some(signal), _) => facts.push(format!("signal {signal}")),
+            (None, Some(code)) => facts.push(format!("exit code {code}")),
+            (None, None) => {}
+        }
+    }
+    let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+    let why = instance.message.as_deref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+    let logs = if last_run.is_some() { format!("; what it printed: wherry logs {name}") } else { String::new() };
+    format!("{name} failed{facts}{why}{logs}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use wherry_api_types::{ContainerRun, EndReason, Port, Protocol};
+
+    use super::*;
+    use crate::cli::{Cli, ClientCommand, Command};
+    use crate::client::testing::instance;
+
+    fn args(words: &str) -> RunArgs {
+        match Cli::try_parse_from(words.split(' ')).unwrap().command {
+            Command::Client(ClientCommand::Run(args)) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_left_to_the_server() {
+        let body = body(&args("wherry run r.example/a:1")).unwrap();
+        assert_eq!(serde_json::to_string(&body).unwrap(), r#"{"containers":[{"image":"r.example/a:1"}]}"#);
+    }
+
+    #[test]
+    fn a_whole_body() {
+        let words = "wherry run r.example/a:1 --name web --cpu 0.25 --memory 64Mi --port 80 -e A=b -l team=net --restart never \
+                     --stop-grace 30s -- /bin/job --all";
+        let body = body(&args(words)).unwrap();
+        let expected = r#"{"name":"web","containers":[{"image":"r.example/a:1","command":["/bin/job"],"args":["--all"],"env":[{"name":"A","value":"b"}],"cpu":"0.25","memory":"64Mi","ports":[{"port":80,"protocol":"tcp"}]}],"restart_policy":"never","stop_grace_seconds":30,"labels":{"team":"net"}}"#;
+        assert_eq!(serde_json::to_string(&body).unwrap(), expected);
+        assert!(super::body(&args("wherry run r.example/a --stop-grace 1500ms")).is_err());
+    }
+
+    #[test]
+    fn what_runs_says_all_that_is_needed_next() {
+        let mut web = instance("web");
+        web.spec.containers[0].ports =
+            vec![Port { port: 80, protocol: Protocol::Tcp }, Port { port: 53, protocol: Protocol::Udp }];
+        let expected = "\
+web runs.
+  name     web.4kq.local.wherry.internal
+  address  10.77.0.2
+  ports    80, 53/udp
+  costs    0.0092304 USD an hour
+  logs     wherry logs -f web";
+        assert_eq!(render_running(&web), expected);
+    }
+
+    #[test]
+    fn what_failed_says_why() {
+        let mut job = instance("job");
+        job.state = InstanceState::Failed;
+        job.reason = Some(EndReason::ImagePullFailed);
+        job.message = Some("the registry has no such image".into());
+        assert_eq!(render_failed(&job), "job failed (image pull failed): the registry has no such image");
+        job.reason = Some(EndReason::Exited);
+        job.message = None;
+        job.containers[0].runs.push(ContainerRun {
+            number: 1,
+            started_at: "2026-03-01T00:00:00Z".into(),
+            finished_at: None,
+            exit_code: Some(3),
+            signal: None,
+            reason: None,
+            message: None,
+        });
+        assert_eq!(render_failed(&job), "job failed (exited, exit code 3); what it printed: wherry logs job");
+    }
+
+    #[test]
+    fn a_dry_run_without_room_has_the_exit_code_of_no_capacity() {
+        let answer = DryRun {
+            fits: false,
+            why_not: Some("no machine has 64 cores".into()),
+            price_per_hour: "1.50".into(),
+            currency: "USD".into(),
+        };
+        assert_eq!(render_dry_run(&answer), "1.50 USD an hour while it runs; there is no room for it now");
+        assert_eq!(no_room(&answer), Failure::new(Exit::NoRoom, "no machine has 64 cores"));
+    }
+}

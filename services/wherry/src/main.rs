@@ -1,0 +1,45 @@
+//! The binary: composition root and subcommands.
+
+mod cli;
+mod client;
+mod data;
+mod doctor;
+mod down;
+mod settings;
+mod system;
+mod telemetry;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use data::DataFolder;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Client(command) => return client::run(&cli.data, command),
+        Command::Doctor(args) => return doctor::run(&cli.data, &args),
+        Command::Up(args) => {
+            telemetry::start(args.log_format);
+            with_runtime(async { up::run(DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Down(args) => {
+            telemetry::start(None);
+            with_runtime(async { down::run(&DataFolder::new(&cli.data)?, args.purge).await })
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wherry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,196 @@
+//! What an operator can set: `wherry.toml` in the data folder, or the file that `--config` names. Every key has a
+//! default, an unknown key is an error, and flags win over the file.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use wherry_model::PriceBook;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    pub(crate) listen: Listen,
+    pub(crate) names: Names,
+    pub(crate) node: Node,
+    pub(crate) network: Network,
+    pub(crate) containerd: Containerd,
+    pub(crate) auth: Auth,
+    pub(crate) prices: Option<PriceBook>,
+}
+
+/// `[listen]`: where Wherry answers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// The public API.
+    pub(crate) api: SocketAddr,
+    /// Metrics and health, for operators only.
+    pub(crate) operator: SocketAddr,
+    /// Instance names, over UDP and TCP.
+    pub(crate) dns: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { api: local(7070), operator: local(7071), dns: local(7053) }
+    }
+}
+
+/// `[names]`: `<name>.<project>.<region>.<zone>`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Names {
+    pub(crate) region: String,
+    pub(crate) zone: String,
+    /// Seconds that an answer may be kept, 0 to 30.
+    pub(crate) ttl_seconds: u32,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { region: "local".to_owned(), zone: "wherry.internal".to_owned(), ttl_seconds: 5 }
+    }
+}
+
+/// `[node]`: what this machine hands out. Absent values are read from the machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    pub(crate) name: Option<String>,
+    pub(crate) cpu_millis: Option<u64>,
+    pub(crate) memory_mib: Option<u64>,
+    pub(crate) instances: Option<u32>,
+}
+
+/// `[network]`: addresses of instances.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Network {
+    /// The range that instances get addresses from, for example `10.77.0.0/16`.
+    pub(crate) range: String,
+    /// Private ranges outside Wherry that instances may reach, for example `192.168.1.0/24`. None by default.
+    pub(crate) egress_allow: Vec<String>,
+    /// Resolvers for names outside the zone; the system's when empty.
+    pub(crate) upstream_dns: Vec<SocketAddr>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { range: "10.77.0.0/16".to_owned(), egress_allow: Vec::new(), upstream_dns: Vec::new() }
+    }
+}
+
+/// `[containerd]`: the container engine that Wherry starts for itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Containerd {
+    /// `crun` or `runc`; the faster one that is installed when absent.
+    pub(crate) runtime: Option<String>,
+}
+
+/// `[auth]`: who may ask.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// The base URL that tokens are issued under; `http://<listen.api>` when absent.
+    pub(crate) issuer: Option<String>,
+    /// Outside issuers whose tokens are accepted, see `docs/auth.md`.
+    pub(crate) trusted: Vec<TrustedIssuer>,
+}
+
+/// `[[auth.trusted]]`: one outside OpenID Connect issuer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrustedIssuer {
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+    /// Where its keys are: exactly one of the two.
+    pub(crate) jwks_url: Option<String>,
+    pub(crate) jwks_file: Option<PathBuf>,
+    /// What it may sign with, for example `["RS256"]`.
+    pub(crate) algorithms: Vec<String>,
+    /// The claim that says whose a token is.
+    pub(crate) tenant_claim: String,
+    /// That claim's values, each with the tenant that it stands for.
+    pub(crate) tenants: std::collections::BTreeMap<String, String>,
+    /// Space-separated scopes that its tokens get.
+    pub(crate) scopes: String,
+}
+
+impl Settings {
+    /// Reads `explicit` if given, else `<data>/wherry.toml` if it is there, else takes the defaults.
+    pub(crate) fn load(explicit: Option<&Path>, data: &Path) -> anyhow::Result<Self> {
+        let path = match explicit {
+            Some(path) => path.to_owned(),
+            None => data.join("wherry.toml"),
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit.is_none() => return Ok(Self::default()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let settings: Self = toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;
+        settings.check().with_context(|| format!("{} is not right", path.display()))?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.names.ttl_seconds <= 30, "names.ttl_seconds: the most is 30");
+        for name in self.names.region.split('.').chain(self.names.zone.split('.')) {
+            wherry_model::ProjectName::new(name).with_context(|| format!("names: {name:?} is no DNS label"))?;
+        }
+        parse_range(&self.network.range).context("network.range")?;
+        for range in &self.network.egress_allow {
+            parse_range(range).context("network.egress_allow")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads `10.77.0.0/16`.
+pub(crate) fn parse_range(text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
+    let (address, bits) = text.split_once('/').context("a range is written ADDRESS/BITS, for example 10.77.0.0/16")?;
+    let address: Ipv4Addr = address.parse().with_context(|| format!("{address:?} is no IPv4 address"))?;
+    let bits: u8 = bits.parse().with_context(|| format!("{bits:?} is no prefix length"))?;
+    anyhow::ensure!((8..=28).contains(&bits), "a range has a prefix length of 8 to 28");
+    let host_bits = u32::from(address) & (u32::MAX >> bits);
+    anyhow::ensure!(host_bits == 0, "{text} has bits set behind its prefix");
+    Ok((address, bits))
+}
+
+/// How long a started request may go on after Ctrl-C.
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(parse_range("10.77.0.0/16").unwrap(), (Ipv4Addr::new(10, 77, 0, 0), 16));
+        for wrong in ["", "10.77.0.0", "10.77.0.1/16", "10.0.0.0/33", "x/16", "10.0.0.0/30"] {
+            assert!(parse_range(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wherry.toml"), "[listen]\nap = \"127.0.0.1:1\"\n").unwrap();
+        let error = format!("{:#}", Settings::load(None, folder.path()).unwrap_err());
+        assert!(error.contains("ap") && error.contains("wherry.toml"), "{error}");
+    }
+
+    #[test]
+    fn no_file_means_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::load(None, folder.path()).unwrap();
+        assert_eq!(settings.listen.api.port(), 7070);
+        assert!(Settings::load(Some(&folder.path().join("absent.toml")), folder.path()).is_err());
+    }
+}

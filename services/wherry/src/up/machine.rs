@@ -1,0 +1,74 @@
+//! What this machine is and what it hands out.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use wherry_model::{Architecture, Capacity};
+
+use crate::settings::Node;
+
+/// Share of the memory that is left to the system and to Wherry itself, one part in so many.
+const SYSTEM_SHARE: u64 = 16;
+
+/// Instances of one machine unless the operator says otherwise: a shim and a sandbox each cost a few MiB.
+const DEFAULT_INSTANCES: u32 = 500;
+
+/// The machine's capacity as configured, or as read from the machine.
+pub(super) fn capacity(node: &Node) -> anyhow::Result<Capacity> {
+    let memory_mib = match node.memory_mib {
+        Some(mib) => mib,
+        None => {
+            let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+            let total = total_memory_mib(&text).context("/proc/meminfo has no MemTotal")?;
+            total - total / SYSTEM_SHARE
+        }
+    };
+    let cpu_millis = match node.cpu_millis {
+        Some(millis) => millis,
+        None => {
+            let cores = std::thread::available_parallelism().context("cannot count the processors")?.get();
+            u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(1_000)
+        }
+    };
+    Ok(Capacity { cpu_millis, memory_mib, instances: node.instances.unwrap_or(DEFAULT_INSTANCES) })
+}
+
+fn total_memory_mib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+/// The machine's kind.
+pub(super) fn architecture() -> anyhow::Result<Architecture> {
+    std::env::consts::ARCH.parse().map_err(|_| anyhow::anyhow!("Wherry runs on x86-64 and AArch64, not on this machine"))
+}
+
+/// The machine's name: the configured one, or its host name.
+pub(super) fn name(node: &Node) -> String {
+    node.name.clone().unwrap_or_else(|| {
+        let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+        let host = host.trim();
+        if host.is_empty() { "node".to_owned() } else { host.to_owned() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_meminfo() {
+        assert_eq!(total_memory_mib("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_000));
+        assert_eq!(total_memory_mib("nothing"), None);
+    }
+
+    #[test]
+    fn settings_win_over_the_machine() {
+        let node = Node { name: Some("n1".into()), cpu_millis: Some(1), memory_mib: Some(2), instances: Some(3) };
+        assert_eq!(capacity(&node).unwrap(), Capacity { cpu_millis: 1, memory_mib: 2, instances: 3 });
+        assert_eq!(name(&node), "n1");
+        let read = capacity(&Node::default()).unwrap();
+        assert!(read.cpu_millis >= 1_000 && read.memory_mib > 0);
+    }
+}
