@@ -17,7 +17,13 @@ const IMAGE: &str = "wherry.local/busybox:1";
 #[tokio::main]
 async fn main() {
     let rounds: u32 = std::env::args().nth(1).map_or(20, |text| text.parse().unwrap());
-    for (name, oci_runtime) in [("crun", OciRuntime::Crun), ("runc", OciRuntime::Runc)] {
+    let cases = [
+        ("crun warm", OciRuntime::Crun, 2),
+        ("crun cold", OciRuntime::Crun, 0),
+        ("runc warm", OciRuntime::Runc, 2),
+        ("runc cold", OciRuntime::Runc, 0),
+    ];
+    for (name, oci_runtime, warm) in cases {
         let scratch = std::env::temp_dir().join(format!("wherry-latency-{}", std::process::id()));
         std::fs::create_dir_all(scratch.join("logs")).unwrap();
         let containerd = Containerd::new(ContainerdOptions {
@@ -27,7 +33,8 @@ async fn main() {
             cgroup_root: format!("/wherry-latency-{}", std::process::id()),
             oci_runtime,
         })
-        .unwrap();
+        .unwrap()
+        .with_warm_sandboxes(warm);
         let started = Instant::now();
         containerd.ensure_running().await.unwrap();
         println!("{name}: containerd ready after {} ms", started.elapsed().as_millis());
@@ -58,6 +65,8 @@ async fn measure(containerd: &Containerd, scratch: &Path, rounds: u32) -> BTreeM
     }
     let mut times: BTreeMap<&'static str, Vec<Duration>> = BTreeMap::new();
     for round in 0..rounds {
+        // A warm sandbox is made between two starts, as in life.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let name = format!("l{round}");
         let sandbox_config = SandboxConfig {
             name: name.clone(),

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{RwLock, RwLockWriteGuard, broadcast};
+use tokio::sync::{RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
     Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Image, Labels,
@@ -19,9 +19,11 @@ use wherry_runtime::{
 
 use crate::cgroup::Cgroups;
 use crate::connection::{Connection, PING_LIMIT, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
+use crate::cri_sandboxes::{CriSandboxes, gone_is_fine};
 use crate::failure::About;
 use crate::generated::containerd::services::content::v1::ListStatusesRequest;
 use crate::generated::runtime::v1;
+use crate::warm::{WarmFolders, WarmPool};
 use crate::{container, image, sandbox};
 
 /// Wake-ups kept for a slow listener; it reads everything when it lost some.
@@ -41,6 +43,10 @@ pub struct CriOptions {
     pub runtime_handler: String,
     /// The engine's own sandbox image, which is not listed and not removed.
     pub sandbox_image: String,
+    /// Folder for our notes on sandboxes that were made in advance; made when needed.
+    pub claims_dir: PathBuf,
+    /// containerd's folder with the files of each sandbox.
+    pub sandbox_files_dir: PathBuf,
 }
 
 /// A CRI engine.
@@ -48,12 +54,12 @@ pub struct CriOptions {
 pub struct CriRuntime {
     options: CriOptions,
     connection: Connection,
-    cgroups: Cgroups,
+    sandboxes: Arc<CriSandboxes>,
+    warm: Arc<WarmPool>,
     events: broadcast::Sender<RuntimeEvent>,
-    listener: AbortHandle,
+    /// The listener to the engine's events and the keeper of the warm sandboxes.
+    tasks: [AbortHandle; 2],
     vetted: Mutex<BTreeSet<String>>,
-    /// Read while a sandbox is being started, written while leftovers are swept.
-    gate: RwLock<()>,
 }
 
 /// What the engine's sandboxes own on the machine.
@@ -68,7 +74,9 @@ pub(crate) struct Known {
 
 impl Drop for CriRuntime {
     fn drop(&mut self) {
-        self.listener.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -78,45 +86,46 @@ impl CriRuntime {
         let connection = Connection::lazy(&options.socket)?;
         let cgroups = Cgroups::detect(&options.cgroup_root)?;
         let (events, _) = broadcast::channel(EVENT_BUFFER);
+        let handler = options.runtime_handler.clone();
+        let sandboxes = Arc::new(CriSandboxes::new(connection.clone(), cgroups, handler));
+        let folders =
+            WarmFolders { claims: options.claims_dir.clone(), sandbox_files: options.sandbox_files_dir.clone() };
+        let warm = Arc::new(WarmPool::new(Arc::clone(&sandboxes), folders)?);
         let listener = tokio::spawn(crate::events::listen(connection.clone(), events.clone())).abort_handle();
-        Ok(Self { options, connection, cgroups, events, listener, vetted: Mutex::default(), gate: RwLock::default() })
+        let keeper = tokio::spawn(Arc::clone(&warm).tend()).abort_handle();
+        let tasks = [listener, keeper];
+        Ok(Self { options, connection, sandboxes, warm, events, tasks, vetted: Mutex::default() })
     }
 
-    /// Keeps sandboxes from being started until the guard is dropped, after those on their way have ended: one on its
-    /// way has a cgroup, a shim and an address, and is not listed yet.
+    /// Keeps this many sandboxes ready in advance; the supervisor says when.
+    pub(crate) fn warm(&self) -> &WarmPool {
+        &self.warm
+    }
+
+    /// See [`CriSandboxes::close_gate`].
     pub(crate) async fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
-        self.gate.write().await
+        self.sandboxes.close_gate().await
     }
 
     /// What belongs to the sandboxes that the engine knows.
     pub(crate) async fn known(&self) -> Result<Known> {
         let mut known = Known::default();
-        for mut item in self.cri_sandboxes(v1::PodSandboxFilter::default()).await? {
-            let message = v1::PodSandboxStatusRequest { pod_sandbox_id: item.id.clone(), verbose: true };
-            let mut client = self.connection.runtime();
-            let answer = client.pod_sandbox_status(request(message, READ_LIMIT));
-            let about = About::Sandbox(&item.id);
-            let status = answered("PodSandboxStatus", about, READ_LIMIT, answer).await?;
-            known.network_namespaces.extend(sandbox::network_namespace(&status.info));
+        for mut item in self.sandboxes.list().await? {
+            let information = self.sandboxes.information(&item.id).await?;
+            known.network_namespaces.extend(sandbox::network_namespace(&information));
             known.cgroups.extend(item.annotations.remove(sandbox::CGROUP_ANNOTATION));
             if item.state() == v1::PodSandboxState::SandboxReady {
                 known.alive.insert(item.id.clone());
             }
             known.sandboxes.insert(item.id);
         }
+        known.cgroups.extend(self.warm.claimed_cgroups());
         for container in self.list_containers(&Labels::new()).await? {
             if container.state == ContainerState::Running {
                 known.alive.insert(container.sandbox.to_string());
             }
         }
         Ok(known)
-    }
-
-    async fn cri_sandboxes(&self, filter: v1::PodSandboxFilter) -> Result<Vec<v1::PodSandbox>> {
-        let message = v1::ListPodSandboxRequest { filter: Some(filter) };
-        let mut client = self.connection.runtime();
-        let answer = client.list_pod_sandbox(request(message, READ_LIMIT));
-        Ok(answered("ListPodSandbox", About::Engine, READ_LIMIT, answer).await?.items)
     }
 
     /// Looks the image up and refuses what must not run.
@@ -141,14 +150,6 @@ impl CriRuntime {
 
 fn image_spec(reference: &str) -> v1::ImageSpec {
     v1::ImageSpec { image: reference.to_owned(), ..v1::ImageSpec::default() }
-}
-
-/// Makes "it is not there" a success.
-fn gone_is_fine(result: Result<()>) -> Result<()> {
-    match result {
-        Err(RuntimeError::NotFound { .. }) => Ok(()),
-        other => other,
-    }
 }
 
 #[async_trait]
@@ -241,55 +242,28 @@ impl ContainerRuntime for CriRuntime {
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
-        let _gate = self.gate.read().await;
-        self.cgroups.prepare(&config.cgroup_name, config.pids_max)?;
-        let message = v1::RunPodSandboxRequest {
-            config: Some(sandbox::cri_config(config, self.cgroups.parent(&config.cgroup_name))),
-            runtime_handler: self.options.runtime_handler.clone(),
-        };
-        let mut client = self.connection.runtime();
-        let answer = client.run_pod_sandbox(request(message, WRITE_LIMIT));
-        let started = answered("RunPodSandbox", About::Engine, WRITE_LIMIT, answer).await?;
-        Ok(SandboxId::new(started.pod_sandbox_id))
+        Ok(SandboxId::new(self.warm.run(config).await?))
     }
 
     async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxStatus>> {
-        let message = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false };
-        let mut client = self.connection.runtime();
-        let answer = client.pod_sandbox_status(request(message, READ_LIMIT));
-        match answered("PodSandboxStatus", About::Sandbox(id.as_str()), READ_LIMIT, answer).await {
-            Ok(response) => Ok(response.status.map(sandbox::status)),
-            Err(RuntimeError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(status) = self.sandboxes.status(id.as_str()).await? else { return Ok(None) };
+        let address = sandbox::address(&status);
+        Ok(self.warm.dressed(sandbox::item(status)).map(|item| sandbox::status(item, address)))
     }
 
     async fn list_sandboxes(&self, selector: &Labels) -> Result<Vec<Sandbox>> {
-        let filter = v1::PodSandboxFilter { label_selector: selector.clone(), ..v1::PodSandboxFilter::default() };
-        Ok(self.cri_sandboxes(filter).await?.into_iter().map(sandbox::listed).collect())
+        // The engine cannot select by labels that only the claims know.
+        let all = self.sandboxes.list().await?.into_iter().filter_map(|item| self.warm.dressed(item));
+        let selected = |item: &v1::PodSandbox| selector.iter().all(|(key, value)| item.labels.get(key) == Some(value));
+        Ok(all.filter(selected).map(sandbox::listed).collect())
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let message = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_string() };
-        let mut client = self.connection.runtime();
-        let answer = client.stop_pod_sandbox(request(message, WRITE_LIMIT));
-        gone_is_fine(answered("StopPodSandbox", About::Sandbox(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+        self.sandboxes.stop(id.as_str()).await
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let filter = v1::PodSandboxFilter { id: id.to_string(), ..v1::PodSandboxFilter::default() };
-        let mut known = self.cri_sandboxes(filter).await?;
-        let cgroup = known.pop().and_then(|mut item| item.annotations.remove(sandbox::CGROUP_ANNOTATION));
-        // containerd stops it on the way; asking for that first would undo its network twice.
-        let message = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_string() };
-        let mut client = self.connection.runtime();
-        let answer = client.remove_pod_sandbox(request(message, WRITE_LIMIT));
-        let removed = answered("RemovePodSandbox", About::Sandbox(id.as_str()), WRITE_LIMIT, answer).await.map(drop);
-        gone_is_fine(removed)?;
-        match cgroup {
-            Some(name) => self.cgroups.remove(&name).await,
-            None => Ok(()),
-        }
+        self.warm.remove(id.as_str()).await
     }
 
     async fn create_container(
@@ -302,7 +276,7 @@ impl ContainerRuntime for CriRuntime {
         if !self.is_vetted(&config.image) {
             self.vetted_image(&config.image).await?;
         }
-        let parent = self.cgroups.parent(&sandbox_config.cgroup_name);
+        let parent = self.sandboxes.cgroups.parent(&sandbox_config.cgroup_name);
         let message = v1::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_string(),
             config: Some(container::cri_config(config)),

@@ -11,6 +11,7 @@ mod cgroup;
 mod connection;
 mod container;
 pub mod containerd;
+mod cri_sandboxes;
 mod events;
 mod failure;
 mod generated;
@@ -19,5 +20,6 @@ pub mod oci;
 pub mod pause;
 mod profile;
 mod sandbox;
+mod warm;
 
 pub use adapter::{CriOptions, CriRuntime};

@@ -66,9 +66,9 @@ pub(crate) fn listed(item: v1::PodSandbox) -> Sandbox {
     }
 }
 
-pub(crate) fn status(status: v1::PodSandboxStatus) -> SandboxStatus {
-    let address = status.network.and_then(|network| network.ip.parse::<Ipv4Addr>().ok());
-    let sandbox = listed(v1::PodSandbox {
+/// What a listing would show of a sandbox.
+pub(crate) fn item(status: v1::PodSandboxStatus) -> v1::PodSandbox {
+    v1::PodSandbox {
         id: status.id,
         metadata: status.metadata,
         state: status.state,
@@ -76,7 +76,15 @@ pub(crate) fn status(status: v1::PodSandboxStatus) -> SandboxStatus {
         labels: status.labels,
         annotations: status.annotations,
         runtime_handler: status.runtime_handler,
-    });
+    }
+}
+
+pub(crate) fn address(status: &v1::PodSandboxStatus) -> Option<Ipv4Addr> {
+    status.network.as_ref().and_then(|network| network.ip.parse().ok())
+}
+
+pub(crate) fn status(item: v1::PodSandbox, address: Option<Ipv4Addr>) -> SandboxStatus {
+    let sandbox = listed(item);
     // containerd keeps showing the address of a stopped sandbox, whose address is free for others.
     let address = if sandbox.state == SandboxState::Ready { address } else { None };
     SandboxStatus { sandbox, address }
@@ -88,6 +96,12 @@ pub(crate) fn network_namespace(info: &BTreeMap<String, String>) -> Option<Strin
     let namespaces = document.pointer("/runtimeSpec/linux/namespaces")?.as_array()?;
     let network = namespaces.iter().find(|namespace| namespace["type"] == "network")?;
     Some(network["path"].as_str()?.to_owned())
+}
+
+/// Process id of the sandbox's first process, from containerd's verbose status.
+pub(crate) fn pid(info: &BTreeMap<String, String>) -> Option<u64> {
+    let document: Value = serde_json::from_str(info.get("info")?).ok()?;
+    document["pid"].as_u64().filter(|&pid| pid > 0)
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use super::config::Layout;
 use super::process;
 use crate::cgroup::Cgroups;
 
+/// Rounds of killing shims.
+const SHIM_GENERATIONS: u32 = 10;
+
 /// What a containerd of ours has on the machine outside of its data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -40,8 +43,14 @@ pub(super) fn find(layout: &Layout, cgroups: &Cgroups) -> Leftovers {
 /// Kills everything of ours, containerd last seen dead before; the order is from the outside in, so that nothing is started
 /// again behind our back.
 pub(super) async fn destroy(layout: &Layout, cgroups: &Cgroups) -> Result<(), ContainerdError> {
-    let shims: Vec<u32> = process::shims(&layout.socket).into_iter().map(|shim| shim.pid).collect();
-    process::kill(&shims).await;
+    // One that was just being started starts another before it ends.
+    for _ in 0..SHIM_GENERATIONS {
+        let shims: Vec<u32> = process::shims(&layout.socket).into_iter().map(|shim| shim.pid).collect();
+        if shims.is_empty() {
+            break;
+        }
+        process::kill(&shims).await;
+    }
     // Without its shim a container runs on; its cgroup tells where.
     process::kill(&cgroups.processes()).await;
     cgroups.sweep(&std::collections::BTreeSet::new()).await;

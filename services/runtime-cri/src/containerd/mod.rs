@@ -126,12 +126,21 @@ impl Containerd {
             cgroup_root: options.cgroup_root.clone(),
             runtime_handler: String::new(),
             sandbox_image: pause::reference(&pause),
+            claims_dir: options.data_dir.join("claims"),
+            sandbox_files_dir: options.data_dir.join("root/io.containerd.grpc.v1.cri/sandboxes"),
         };
         let cgroups = Cgroups::detect(&options.cgroup_root)?;
         let layout = config::Layout::new(options)?;
         let runtime = Arc::new(CriRuntime::connect(cri)?);
         let watch = Mutex::new(Watch { child: None, last_answer: Instant::now() });
         Ok(Self { layout, pause, runtime, cgroups, watch })
+    }
+
+    /// Keeps `count` sandboxes ready in advance, so that starting a container waits for none of them; each costs a shim, some
+    /// 3 MiB of memory, and an address. 0, the default, keeps none.
+    pub fn with_warm_sandboxes(self, count: u32) -> Self {
+        self.runtime.warm().set_target(count);
+        self
     }
 
     /// The engine behind the contract. Fails with `Unavailable` while it does not run.
@@ -174,6 +183,7 @@ impl Containerd {
             match self.runtime.version().await {
                 Ok(_) => {
                     watch.last_answer = Instant::now();
+                    self.runtime.warm().set_paused(false);
                     return Ok(Outcome::Running);
                 }
                 Err(error) if watch.last_answer.elapsed() < STUCK_AFTER && !first_look => return Err(error.into()),
@@ -186,6 +196,7 @@ impl Containerd {
         start::import_pause(&self.layout, &self.runtime, &self.pause).await?;
         watch.last_answer = Instant::now();
         let swept = sweep::sweep(&self.layout, &self.runtime, &self.cgroups).await?;
+        self.runtime.warm().set_paused(false);
         Ok(Outcome::Started(swept))
     }
 
@@ -197,6 +208,7 @@ impl Containerd {
     /// Stops containerd alone: containers run on, their output blocks once the pipes are full. For an upgrade of containerd.
     pub async fn stop_engine(&self) {
         let mut watch = self.watch.lock().await;
+        self.runtime.warm().set_paused(true);
         self.kill_containerd(&mut watch).await;
     }
 
@@ -206,6 +218,7 @@ impl Containerd {
     /// Remove the sandboxes through the runtime first when the containers deserve their grace.
     pub async fn destroy(&self) -> Result<Leftovers, ContainerdError> {
         let mut watch = self.watch.lock().await;
+        self.runtime.warm().set_paused(true);
         self.kill_containerd(&mut watch).await;
         leftovers::destroy(&self.layout, &self.cgroups).await?;
         Ok(leftovers::find(&self.layout, &self.cgroups))

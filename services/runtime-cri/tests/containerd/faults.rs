@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use wherry_runtime::{ContainerRuntime, ContainerState, Labels, PullRequest, RuntimeError, RuntimeEvent, SandboxState};
-use wherry_runtime_cri::containerd::{Containerd, Outcome, Swept};
+use wherry_runtime_cri::containerd::{Containerd, OciRuntime, Outcome, Swept};
 use wherry_runtime_cri::oci::{Entry, ImageConfig, OciImage};
 
 use crate::support::Engine;
@@ -34,10 +34,10 @@ fn traces(engine: &Engine) -> (usize, usize, usize) {
     (shims, namespaces, leases)
 }
 
-/// Waits until containerd alone is left. A process that containerd is about to start looks like it for an instant.
-async fn assert_nothing_but_containerd(engine: &Engine, when: &str) {
-    for _ in 0..100 {
-        if traces(engine) == (1, 0, 0) {
+/// Waits until containerd alone is left, and so many sandboxes that were made in advance. A process that containerd is about to start looks like it for an instant.
+async fn assert_nothing_but_containerd(engine: &Engine, warm: usize, when: &str) {
+    for _ in 0..250 {
+        if traces(engine) == (1 + 2 * warm, warm, warm) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -81,7 +81,7 @@ async fn containers_outlive_a_killed_containerd() {
     assert_eq!(second.runtime().list_sandboxes(&Labels::new()).await.unwrap().len(), 1);
 
     engine.runtime.remove_sandbox(&sandbox).await.unwrap();
-    assert_nothing_but_containerd(&engine, "after the removal").await;
+    assert_nothing_but_containerd(&engine, 0, "after the removal").await;
     engine.finish().await;
 }
 
@@ -102,15 +102,24 @@ async fn everything_killed_at_once_is_cleaned_up() {
     assert_eq!((status.sandbox.state, status.address), (SandboxState::NotReady, None));
     assert_ne!(engine.status(&id).await.state, ContainerState::Running);
     engine.runtime.remove_sandbox(&sandbox).await.unwrap();
-    assert_nothing_but_containerd(&engine, "after the removal").await;
+    assert_nothing_but_containerd(&engine, 0, "after the removal").await;
     engine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_half_way_leave_nothing() {
+    kill_half_way(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_half_way_leave_nothing_but_warm_sandboxes() {
+    kill_half_way(1).await;
 }
 
 /// Kills containerd at another moment of starting or removing a sandbox each time. The moments come from a fixed list, so a
 /// failure can be run again.
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_half_way_leave_nothing() {
-    let engine = Engine::start().await;
+async fn kill_half_way(warm: usize) {
+    let engine = Engine::start_warm(OciRuntime::Automatic, u32::try_from(warm).unwrap()).await;
     let image = engine.pull("busybox").await;
     for (round, after_ms) in [3_u64, 9, 16, 24, 33, 43, 54, 66, 80, 95, 110, 130, 150, 180].into_iter().enumerate() {
         let name = format!("half{round}");
@@ -137,7 +146,7 @@ async fn kills_half_way_leave_nothing() {
         for sandbox in engine.runtime.list_sandboxes(&Labels::new()).await.unwrap() {
             engine.runtime.remove_sandbox(&sandbox.id).await.unwrap();
         }
-        assert_nothing_but_containerd(&engine, &format!("after a kill at {after_ms} ms")).await;
+        assert_nothing_but_containerd(&engine, warm, &format!("after a kill at {after_ms} ms")).await;
         let cgroups = engine.containerd.leftovers().cgroups;
         assert!(cgroups.iter().all(|folder| !folder.to_string_lossy().contains("half")), "{cgroups:?}");
     }

@@ -7,3 +7,4 @@ mod conformance;
 mod faults;
 mod security;
 mod support;
+mod warm;

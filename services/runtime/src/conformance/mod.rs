@@ -151,6 +151,8 @@ impl<'a> Stage<'a> {
         let sandbox_config = self.sandbox_config(name);
         let sandbox = self.runtime.run_sandbox(&sandbox_config).await?;
         let config = self.container_config(&image, name, shell);
+        // Engines append to the log that an earlier run of this check left.
+        drop(std::fs::remove_file(self.fixture.log_root.join(&config.log_path)));
         let id = self.runtime.create_container(&sandbox, &sandbox_config, &config).await?;
         Ok((sandbox, id))
     }

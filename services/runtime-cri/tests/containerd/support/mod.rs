@@ -53,11 +53,16 @@ impl Engine {
     }
 
     pub(crate) async fn start_with(oci_runtime: OciRuntime) -> Self {
+        Self::start_warm(oci_runtime, 0).await
+    }
+
+    pub(crate) async fn start_warm(oci_runtime: OciRuntime, warm_sandboxes: u32) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests start containers: run them as root");
         let scratch = tempfile::tempdir().unwrap();
         let options = options(scratch.path(), oci_runtime);
         let containerd = Containerd::new(options.clone())
-            .unwrap_or_else(|error| panic!("{error}; `cargo xtask test` installs what the tests need"));
+            .unwrap_or_else(|error| panic!("{error}; `cargo xtask test` installs what the tests need"))
+            .with_warm_sandboxes(warm_sandboxes);
         let registry = Registry::serve().await;
         registry.publish("busybox", &busybox(BTreeMap::new()));
         let labels = BTreeMap::from([("containerd.io/restart.status".to_owned(), "running".to_owned())]);

@@ -1,0 +1,103 @@
+//! The engine's sandboxes as CRI gives them, with the cgroup that each gets from us.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::{RwLock, RwLockWriteGuard};
+use wherry_runtime::{Result, RuntimeError, SandboxConfig};
+
+use crate::cgroup::Cgroups;
+use crate::connection::{Connection, READ_LIMIT, WRITE_LIMIT, answered, request};
+use crate::failure::About;
+use crate::generated::runtime::v1;
+use crate::sandbox;
+
+#[derive(Debug)]
+pub(crate) struct CriSandboxes {
+    connection: Connection,
+    pub(crate) cgroups: Cgroups,
+    runtime_handler: String,
+    /// Read while a sandbox is being started, written while leftovers are swept.
+    gate: RwLock<()>,
+}
+
+impl CriSandboxes {
+    pub(crate) fn new(connection: Connection, cgroups: Cgroups, runtime_handler: String) -> Self {
+        Self { connection, cgroups, runtime_handler, gate: RwLock::default() }
+    }
+
+    /// Keeps sandboxes from being started until the guard is dropped, after those on their way have ended: one on its
+    /// way has a cgroup, a shim and an address, and is not listed yet.
+    pub(crate) async fn close_gate(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
+    }
+
+    pub(crate) async fn run(&self, config: &SandboxConfig) -> Result<String> {
+        let _gate = self.gate.read().await;
+        self.cgroups.prepare(&config.cgroup_name, config.pids_max)?;
+        let message = v1::RunPodSandboxRequest {
+            config: Some(sandbox::cri_config(config, self.cgroups.parent(&config.cgroup_name))),
+            runtime_handler: self.runtime_handler.clone(),
+        };
+        let mut client = self.connection.runtime();
+        let answer = client.run_pod_sandbox(request(message, WRITE_LIMIT));
+        Ok(answered("RunPodSandbox", About::Engine, WRITE_LIMIT, answer).await?.pod_sandbox_id)
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<v1::PodSandbox>> {
+        let mut client = self.connection.runtime();
+        let answer = client.list_pod_sandbox(request(v1::ListPodSandboxRequest::default(), READ_LIMIT));
+        Ok(answered("ListPodSandbox", About::Engine, READ_LIMIT, answer).await?.items)
+    }
+
+    pub(crate) async fn status(&self, id: &str) -> Result<Option<v1::PodSandboxStatus>> {
+        Ok(self.verbose_status(id, false).await?.and_then(|response| response.status))
+    }
+
+    /// containerd's own information about a sandbox: its process, its namespaces.
+    pub(crate) async fn information(&self, id: &str) -> Result<BTreeMap<String, String>> {
+        Ok(self.verbose_status(id, true).await?.map(|response| response.info).unwrap_or_default())
+    }
+
+    async fn verbose_status(&self, id: &str, verbose: bool) -> Result<Option<v1::PodSandboxStatusResponse>> {
+        let message = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose };
+        let mut client = self.connection.runtime();
+        let answer = client.pod_sandbox_status(request(message, READ_LIMIT));
+        match answered("PodSandboxStatus", About::Sandbox(id), READ_LIMIT, answer).await {
+            Ok(response) => Ok(Some(response)),
+            Err(RuntimeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn stop(&self, id: &str) -> Result<()> {
+        let message = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let mut client = self.connection.runtime();
+        let answer = client.stop_pod_sandbox(request(message, WRITE_LIMIT));
+        gone_is_fine(answered("StopPodSandbox", About::Sandbox(id), WRITE_LIMIT, answer).await.map(drop))
+    }
+
+    /// Removes it with the cgroup that it was made with.
+    pub(crate) async fn remove(&self, id: &str) -> Result<()> {
+        let filter = v1::PodSandboxFilter { id: id.to_owned(), ..v1::PodSandboxFilter::default() };
+        let mut client = self.connection.runtime();
+        let answer = client.list_pod_sandbox(request(v1::ListPodSandboxRequest { filter: Some(filter) }, READ_LIMIT));
+        let mut known = answered("ListPodSandbox", About::Engine, READ_LIMIT, answer).await?.items;
+        let cgroup = known.pop().and_then(|mut item| item.annotations.remove(sandbox::CGROUP_ANNOTATION));
+        // containerd stops it on the way; asking for that first would undo its network twice.
+        let message = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let answer = client.remove_pod_sandbox(request(message, WRITE_LIMIT));
+        gone_is_fine(answered("RemovePodSandbox", About::Sandbox(id), WRITE_LIMIT, answer).await.map(drop))?;
+        match cgroup {
+            Some(name) => self.cgroups.remove(&name).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes "it is not there" a success.
+pub(crate) fn gone_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(RuntimeError::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
