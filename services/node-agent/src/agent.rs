@@ -30,7 +30,9 @@ use crate::{heartbeat, logs, reporter, roster, session};
 #[derive(Debug, Error)]
 pub enum AgentError {
     /// Its data folder cannot be used.
-    #[error("the agent's data folder {folder} cannot be used; check its owner, its free space and that no other agent runs")]
+    #[error(
+        "the agent's data folder {folder} cannot be used; check its owner, its free space and that no other agent runs"
+    )]
     DataFolder {
         /// Which folder.
         folder: String,

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 /// A run that lasted so long ends the count of restarts in a row.
-pub(crate) const RESET_AFTER: Duration = Duration::from_secs(600);
+pub(crate) const RESET_AFTER: Duration = Duration::from_mins(10);
 
 /// No container waits longer than this for its next run or pull. A moment that lies further ahead says that the clock was
 /// set back.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// A doubling wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ mod tests {
         fn waits_never_shrink_and_never_exceed_the_bound(failures in 1_u32..u32::MAX) {
             let (this, next) = (Backoff::RESTART.delay(failures), Backoff::RESTART.delay(failures + 1));
             prop_assert!(this <= next);
-            prop_assert!(next <= Duration::from_secs(60));
+            prop_assert!(next <= LONGEST_WAIT);
             prop_assert!(this >= Duration::from_secs(1));
         }
 

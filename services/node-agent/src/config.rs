@@ -42,7 +42,7 @@ pub struct PullLimits {
 
 impl Default for PullLimits {
     fn default() -> Self {
-        Self { tries: 10, timeout: Duration::from_secs(600), at_once: 4 }
+        Self { tries: 10, timeout: Duration::from_mins(10), at_once: 4 }
     }
 }
 

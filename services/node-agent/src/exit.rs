@@ -39,7 +39,8 @@ pub(crate) fn exit_of(status: &ContainerStatus, known: Circumstances) -> Contain
         return lost(known);
     }
     let exit_code = status.exit_code.unwrap_or(UNSEEN);
-    let signal = exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok()).filter(|s| (1..=64).contains(s));
+    let signal =
+        exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok()).filter(|s| (1..=64).contains(s));
     let out_of_memory = status.reason == "OOMKilled";
     let reason = match (out_of_memory, known.stopped_by_us) {
         (true, _) => EndReason::OomKilled,

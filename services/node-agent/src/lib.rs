@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! - A worker takes no input: woken, it reads desired state, what the journal has said and what the engine shows, and
-//!   takes the next step of a pure function ([`plan`]). So any step may be interrupted, repeated or lost.
+//!   takes the next step of a pure function (`plan.rs`). So any step may be interrupted, repeated or lost.
 //! - What has been said is the only state that the agent keeps of an instance, and it is a fold over the journal. There
 //!   is no second file that could disagree with it.
 //! - Evidence before oblivion: a container or sandbox is removed only after the facts that it proves are on disk. This is

@@ -127,16 +127,21 @@ impl Observer {
                 () = tokio::time::sleep(if idle { IDLE_POLL } else { self.poll_every }) => {}
             }
             // One round answers all events that came before it.
-            while !matches!(events.try_recv(), Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)) {}
+            while !matches!(
+                events.try_recv(),
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)
+            ) {}
         }
     }
 
     async fn round(&self) -> Result<Snapshot, RuntimeError> {
         let at = self.clock.now();
         let selector = labels::selector(self.node);
-        let (sandboxes, containers) =
-            futures_util::future::try_join(self.runtime.list_sandboxes(&selector), self.runtime.list_containers(&selector))
-                .await?;
+        let (sandboxes, containers) = futures_util::future::try_join(
+            self.runtime.list_sandboxes(&selector),
+            self.runtime.list_containers(&selector),
+        )
+        .await?;
         let mut instances: BTreeMap<InstanceId, Seen> = BTreeMap::new();
         for sandbox in sandboxes {
             let Some((instance, generation)) = labels::owner(&sandbox.labels) else { continue };

@@ -58,9 +58,7 @@ pub(crate) enum Target<'a> {
     /// It is listed.
     Listed(&'a DesiredInstance),
     /// It is not listed. Believed only after the control plane has said so in this life of the agent.
-    Unlisted {
-        confirmed: bool,
-    },
+    Unlisted { confirmed: bool },
 }
 
 /// The next thing to do.
@@ -116,9 +114,7 @@ pub(crate) fn next_step(target: Target<'_>, memory: &Memory, seen: &Seen, now: T
         Action::Run if !memory.ended(desired) => keep_running(desired, memory, seen, now),
         Action::Run => take_down(desired, memory, seen)
             .unwrap_or(Step::Rest { phase: if memory.failed { Phase::Failed } else { Phase::Ended }, until: None }),
-        Action::Stop => {
-            take_down(desired, memory, seen).unwrap_or(Step::Rest { phase: Phase::Ended, until: None })
-        }
+        Action::Stop => take_down(desired, memory, seen).unwrap_or(Step::Rest { phase: Phase::Ended, until: None }),
         Action::Remove => take_down(desired, memory, seen).unwrap_or(if memory.removed {
             Step::Rest { phase: Phase::Ended, until: None }
         } else {
@@ -136,8 +132,8 @@ fn tell(desired: &DesiredInstance, memory: &Memory, seen: &Seen) -> Option<Step>
     for container in seen.containers.iter().filter(|container| container.generation == desired.generation) {
         let said = memory.container(&container.name);
         let start_is_said = said.run >= container.run;
-        let end_is_said = said.run > container.run
-            || (said.run == container.run && !matches!(said.state, RunMemory::Running { .. }));
+        let end_is_said =
+            said.run > container.run || (said.run == container.run && !matches!(said.state, RunMemory::Running { .. }));
         match container.state {
             ContainerState::Created => {}
             ContainerState::Running if start_is_said => {}

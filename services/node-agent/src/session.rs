@@ -13,7 +13,7 @@ use crate::node::Node;
 /// Without an answer in this time the control plane counts as away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same for a question that it answers after about 30 s when nothing changes.
-const LONG_POLL_WITHIN: Duration = Duration::from_secs(60);
+const LONG_POLL_WITHIN: Duration = Duration::from_mins(1);
 
 /// Runs for ever. Whatever goes wrong is waited out; what is desired meanwhile is what was known last.
 pub(crate) async fn keep(node: Arc<Node>) {

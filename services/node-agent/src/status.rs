@@ -105,12 +105,12 @@ impl Board {
 
     /// What is being done about an instance; no phase when it is gone.
     pub(crate) fn set_phase(&self, instance: InstanceId, phase: Option<Phase>) {
-        self.0.send_if_modified(|status| match phase {
-            Some(phase) => status.instances.insert(instance, phase) != Some(phase),
-            None => {
-                let had_trouble = status.instance_troubles.remove(&instance).is_some();
-                status.instances.remove(&instance).is_some() || had_trouble
+        self.0.send_if_modified(|status| {
+            if let Some(phase) = phase {
+                return status.instances.insert(instance, phase) != Some(phase);
             }
+            let had_trouble = status.instance_troubles.remove(&instance).is_some();
+            status.instances.remove(&instance).is_some() || had_trouble
         });
     }
 

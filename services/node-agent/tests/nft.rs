@@ -2,6 +2,8 @@
 //!
 //! Needs root, `ip` and `nft`; touches nothing outside its own namespaces.
 
+#![expect(clippy::unwrap_used, reason = "all of it is a test; clippy knows only the test functions for one")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -17,7 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 fn run(words: &str) {
     let mut words_of = words.split_whitespace();
     let output = Command::new(words_of.next().unwrap()).args(words_of).output();
-    let output = output.unwrap_or_else(|error| panic!("`{words}`: {error}; this test needs root, iproute2 and nftables"));
+    let output =
+        output.unwrap_or_else(|error| panic!("`{words}`: {error}; this test needs root, iproute2 and nftables"));
     assert!(output.status.success(), "`{words}`: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -73,7 +76,11 @@ impl Lab {
     }
 
     /// Runs on a thread that lives in the host's network.
-    fn on<T: Send + 'static>(&self, host: &str, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    fn on<T: Send + 'static>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
         let path = format!("/run/netns/{}", self.name(host));
         std::thread::spawn(move || {
             let namespace = std::fs::File::open(path).unwrap();
@@ -192,7 +199,10 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
     lab.serve("machine", 53);
     lab.serve("machine", 22);
     lab.serve("world", 80);
-    assert!(lab.tcp("i2", "10.77.0.4:9000").is_some(), "without rules everybody reaches everybody, so the rest says something");
+    assert!(
+        lab.tcp("i2", "10.77.0.4:9000").is_some(),
+        "without rules everybody reaches everybody, so the rest says something"
+    );
 
     let firewall = lab.firewall();
     firewall.apply(&rules()).await.unwrap();
@@ -240,7 +250,7 @@ async fn a_thousand_instances_are_taken_and_bad_rules_change_nothing() {
     let firewall = lab.firewall();
     firewall.apply(&rules()).await.unwrap();
     let many = |number: u32| {
-        let mut entry = admitted(1, "aa", if number % 2 == 0 { "11" } else { "22" }, &[80, 443]);
+        let mut entry = admitted(1, "aa", if number.is_multiple_of(2) { "11" } else { "22" }, &[80, 443]);
         entry.0 = format!("{number:032x}").parse().unwrap();
         entry.1.address = Ipv4Addr::from(0x0A4D_0100 + number);
         entry
@@ -251,6 +261,7 @@ async fn a_thousand_instances_are_taken_and_bad_rules_change_nothing() {
     config.program = vec!["ip".into(), "netns".into(), "exec".into(), lab.name("machine"), "nft".into()];
     let refused = NftFirewall::new(config).apply(&rules()).await.unwrap_err();
     assert!(refused.to_string().contains("refused"), "{refused}");
-    let listed = Command::new("ip").args(["netns", "exec", &lab.name("machine"), "nft", "list", "ruleset"]).output().unwrap();
+    let listed =
+        Command::new("ip").args(["netns", "exec", &lab.name("machine"), "nft", "list", "ruleset"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&listed.stdout).matches("jump project_").count(), 1_000);
 }

@@ -61,8 +61,10 @@ impl NftFirewall {
 
     async fn run(&self, script: &str) -> Result<(), FirewallError> {
         let program = self.config.program.first().map_or("nft", String::as_str);
-        let cannot_run =
-            |error: std::io::Error| FirewallError::CannotRun { program: program.to_owned(), message: error.to_string() };
+        let cannot_run = |error: std::io::Error| FirewallError::CannotRun {
+            program: program.to_owned(),
+            message: error.to_string(),
+        };
         let mut child = Command::new(program)
             .args(self.config.program.iter().skip(1))
             .args(["-f", "-"])

@@ -56,7 +56,8 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
         set(&mut text, &format!("of_{project}"), "ipv4_addr", "", members.iter().map(ToString::to_string));
         let _infallible = writeln!(text, "  chain {project} {{ ip daddr @of_{project} accept; }}");
     }
-    let elements = if chain_of.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chain_of.join(", ")) };
+    let elements =
+        if chain_of.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chain_of.join(", ")) };
     let _infallible = writeln!(text, "  map project_of {{ type ipv4_addr : verdict; {elements}}}");
     let _infallible = write!(
         text,
@@ -122,7 +123,8 @@ pub(super) fn render_removal(config: &NftConfig) -> String {
 
 fn set(text: &mut String, name: &str, of: &str, flags: &str, elements: impl Iterator<Item = String>) {
     let elements: Vec<String> = elements.collect();
-    let elements = if elements.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", elements.join(", ")) };
+    let elements =
+        if elements.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", elements.join(", ")) };
     let _infallible = writeln!(text, "  set {name} {{ type {of}; {flags}{elements}}}");
 }
 
@@ -144,7 +146,12 @@ mod tests {
         config
     }
 
-    fn instance(number: u8, tenant: &str, project: &str, ports: &[(u16, Protocol)]) -> (wherry_model::InstanceId, Admitted) {
+    fn instance(
+        number: u8,
+        tenant: &str,
+        project: &str,
+        ports: &[(u16, Protocol)],
+    ) -> (wherry_model::InstanceId, Admitted) {
         let ports = ports.iter().map(|(port, protocol)| Port { port: *port, protocol: *protocol }).collect();
         let address = [10, 77, 0, number].into();
         let (tenant, project) = (tenant.repeat(16).parse().unwrap(), project.repeat(16).parse().unwrap());

@@ -19,13 +19,9 @@ pub(crate) enum RunMemory {
     #[default]
     NotStarted,
     /// It was said to have started.
-    Running {
-        started_at: Timestamp,
-    },
+    Running { started_at: Timestamp },
     /// It was said to have ended, and to be started again.
-    Waiting {
-        restart_at: Timestamp,
-    },
+    Waiting { restart_at: Timestamp },
     /// It was said to have ended for good.
     Over,
 }
@@ -105,7 +101,8 @@ impl Memory {
             }
             Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
                 let known = self.containers.entry(container.clone()).or_default();
-                let ends_it = *run > known.run || (*run == known.run && matches!(known.state, RunMemory::Running { .. }));
+                let ends_it =
+                    *run > known.run || (*run == known.run && matches!(known.state, RunMemory::Running { .. }));
                 if ends_it {
                     known.run = *run;
                     known.restarts_in_a_row =

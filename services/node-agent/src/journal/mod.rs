@@ -86,19 +86,18 @@ impl Journal {
             expected <= snapshot.through + 1
                 && lines.iter().all(|line| std::mem::replace(&mut expected, line.seq + 1) == line.seq)
         };
-        let (snapshot, lines, file_bytes) = match known.filter(continues) {
-            Some(snapshot) => (snapshot, lines, good_bytes),
-            None => {
-                if !found.lines.is_empty() {
-                    tracing::error!(facts = lines.len(), "the journal does not fit its snapshot; a new one begins");
-                }
-                let journal = JournalId::generate(&*clock, entropy);
-                let (facts, instances) = (VecDeque::new(), BTreeMap::new());
-                let snapshot = Snapshot { journal, through: 0, facts, instances };
-                disk.write_at(0, &[])?;
-                disk.replace_snapshot(&encode(&snapshot))?;
-                (snapshot, Vec::new(), 0)
+        let (snapshot, lines, file_bytes) = if let Some(snapshot) = known.filter(continues) {
+            (snapshot, lines, good_bytes)
+        } else {
+            if !found.lines.is_empty() {
+                tracing::error!(facts = lines.len(), "the journal does not fit its snapshot; a new one begins");
             }
+            let journal = JournalId::generate(&*clock, entropy);
+            let (facts, instances) = (VecDeque::new(), BTreeMap::new());
+            let snapshot = Snapshot { journal, through: 0, facts, instances };
+            disk.write_at(0, &[])?;
+            disk.replace_snapshot(&encode(&snapshot))?;
+            (snapshot, Vec::new(), 0)
         };
         let mut state = State {
             last_said: snapshot.through,
@@ -152,7 +151,9 @@ impl Journal {
         }
         let bytes = self.state().file_bytes;
         if bytes > self.max_bytes {
-            return Err(format!("the journal has {bytes} bytes that the control plane has not taken; mend the line to it"));
+            return Err(format!(
+                "the journal has {bytes} bytes that the control plane has not taken; mend the line to it"
+            ));
         }
         Ok(())
     }

@@ -89,9 +89,10 @@ impl Journal {
             if now.failure == failure {
                 return false;
             }
-            match &failure {
-                Some(failure) => tracing::error!(failure, "the journal cannot be written; nothing new is done until it can"),
-                None => tracing::info!("the journal can be written again"),
+            if let Some(failure) = &failure {
+                tracing::error!(failure, "the journal cannot be written; nothing new is done until it can");
+            } else {
+                tracing::info!("the journal can be written again");
             }
             *now = Written { through: now.through, failure };
             true

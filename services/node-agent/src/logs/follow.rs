@@ -56,8 +56,7 @@ pub(crate) async fn stream(
     if source.progress(&query).is_none() {
         return Err(NodeError::NotFound(format!("instance {}", query.instance)));
     }
-    let mut follower =
-        Follower { folder, query, source, stopping, reader: None, run_was_over: false, ended: false };
+    let mut follower = Follower { folder, query, source, stopping, reader: None, run_was_over: false, ended: false };
     let tail = follower.query.tail;
     let is_there = follower.open_next_run(tail).await.map_err(unreadable)?;
     if let (false, Some(run), false) = (is_there, follower.query.run, follower.query.follow) {
@@ -108,7 +107,8 @@ impl Follower {
             }
             if self.run_was_over {
                 let rest = reader.rest();
-                self.ended = self.query.run.is_some() || (!self.open_next_run(None).await.map_err(unreadable)? && self.is_settled());
+                self.ended = self.query.run.is_some()
+                    || (!self.open_next_run(None).await.map_err(unreadable)? && self.is_settled());
                 if !rest.is_empty() || self.ended {
                     return Ok(rest);
                 }

@@ -51,10 +51,10 @@ impl RunReader {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let Some(file) = &mut self.current else {
-                match self.open_next()? {
-                    true => continue,
-                    false => return Ok(Vec::new()),
+                if self.open_next()? {
+                    continue;
                 }
+                return Ok(Vec::new());
             };
             let length = file.read(&mut buffer)?;
             if length > 0 {
@@ -125,9 +125,8 @@ impl RunReader {
     fn successor(&self) -> io::Result<Option<File>> {
         let inode = self.current.as_ref().map(File::metadata).transpose()?.map(|known| known.ino());
         let numbers = self.files.oldest_first();
-        let is_current = |number: &u32| {
-            std::fs::metadata(self.files.path(*number)).is_ok_and(|found| Some(found.ino()) == inode)
-        };
+        let is_current =
+            |number: &u32| std::fs::metadata(self.files.path(*number)).is_ok_and(|found| Some(found.ino()) == inode);
         let next = match numbers.iter().position(is_current) {
             Some(position) => numbers.get(position + 1),
             None => numbers.first(),

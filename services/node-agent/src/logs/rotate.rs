@@ -11,7 +11,11 @@ use crate::config::AgentConfig;
 use crate::observer::Observer;
 
 /// Looks at every running container's file from time to time, for ever.
-pub(crate) async fn keep_bounded(config: Arc<AgentConfig>, runtime: Arc<dyn ContainerRuntime>, observer: Arc<Observer>) {
+pub(crate) async fn keep_bounded(
+    config: Arc<AgentConfig>,
+    runtime: Arc<dyn ContainerRuntime>,
+    observer: Arc<Observer>,
+) {
     loop {
         tokio::time::sleep(config.logs.check_every).await;
         let Some(snapshot) = observer.latest() else { continue };

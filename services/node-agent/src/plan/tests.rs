@@ -1,9 +1,7 @@
 //! The rules as tables, and that they always come to rest.
 
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{
-    ContainerExit, ContainerSpec, CpuMillis, EndReason, Fact, InstanceName, MemoryMib, RestartPolicy,
-};
+use wherry_model::{ContainerExit, ContainerSpec, CpuMillis, EndReason, Fact, InstanceName, MemoryMib, RestartPolicy};
 
 use super::*;
 
@@ -76,8 +74,8 @@ fn container(generation: u64, run: u32, state: ContainerState) -> SeenContainer 
     }
 }
 
-fn seen(sandboxes: &[SeenSandbox], containers: &[SeenContainer]) -> Seen {
-    Seen { sandboxes: sandboxes.to_vec(), containers: containers.to_vec() }
+fn seen(sandboxes: Vec<SeenSandbox>, containers: Vec<SeenContainer>) -> Seen {
+    Seen { sandboxes, containers }
 }
 
 fn step(desired: &DesiredInstance, facts: &[Fact], seen: &Seen) -> Step {
@@ -90,26 +88,30 @@ fn running_is_brought_about_said_and_kept() {
     let run = desired(Action::Run, 1);
     let (ready, running) = (sandbox(1, true), container(1, 1, S::Running));
     let case = |facts: &[Fact], seen: &Seen| step(&run, facts, seen);
-    assert_eq!(case(&[], &seen(&[], &[])), Step::Bring);
-    assert_eq!(case(&[], &seen(&[ready.clone()], &[])), Step::Bring);
-    assert_eq!(case(&[], &seen(&[ready.clone()], &[container(1, 1, S::Created)])), Step::Bring);
-    assert_eq!(case(&[], &seen(&[ready.clone()], &[running.clone()])), Step::TellStart(running.clone()));
+    assert_eq!(case(&[], &seen(vec![], vec![])), Step::Bring);
+    assert_eq!(case(&[], &seen(vec![ready.clone()], vec![])), Step::Bring);
+    assert_eq!(case(&[], &seen(vec![ready.clone()], vec![container(1, 1, S::Created)])), Step::Bring);
+    assert_eq!(case(&[], &seen(vec![ready.clone()], vec![running.clone()])), Step::TellStart(running.clone()));
     assert_eq!(
-        case(&[started(1)], &seen(&[ready.clone()], &[running])),
+        case(&[started(1)], &seen(vec![ready.clone()], vec![running])),
         Step::Rest { phase: Phase::Running, until: None }
     );
     let over = container(1, 1, S::Exited);
-    assert_eq!(case(&[started(1)], &seen(&[ready.clone()], &[over.clone()])), Step::TellEnd(over.clone()));
-    assert_eq!(case(&[], &seen(&[ready.clone()], &[over.clone()])), Step::TellEnd(over.clone()), "never said to start");
-    let said = [started(1), exited(1, Some(at(110)))];
-    assert_eq!(case(&said, &seen(&[ready.clone()], &[over.clone()])), Step::RemoveContainer(over.id));
+    assert_eq!(case(&[started(1)], &seen(vec![ready.clone()], vec![over.clone()])), Step::TellEnd(over.clone()));
     assert_eq!(
-        case(&said, &seen(&[ready.clone()], &[])),
+        case(&[], &seen(vec![ready.clone()], vec![over.clone()])),
+        Step::TellEnd(over.clone()),
+        "never said to start"
+    );
+    let said = [started(1), exited(1, Some(at(110)))];
+    assert_eq!(case(&said, &seen(vec![ready.clone()], vec![over.clone()])), Step::RemoveContainer(over.id));
+    assert_eq!(
+        case(&said, &seen(vec![ready.clone()], vec![])),
         Step::Rest { phase: Phase::WaitingToRestart, until: Some(at(110)) }
     );
-    assert_eq!(case(&[started(1), exited(1, Some(at(99)))], &seen(&[ready.clone()], &[])), Step::Bring);
+    assert_eq!(case(&[started(1), exited(1, Some(at(99)))], &seen(vec![ready.clone()], vec![])), Step::Bring);
     assert_eq!(
-        case(&[started(1), exited(1, Some(at(99_999)))], &seen(&[ready], &[])),
+        case(&[started(1), exited(1, Some(at(99_999)))], &seen(vec![ready], vec![])),
         Step::Bring,
         "no wait is that long: the clock was set back"
     );
@@ -119,14 +121,14 @@ fn running_is_brought_about_said_and_kept() {
 fn what_vanished_is_said_and_a_broken_sandbox_is_replaced() {
     let run = desired(Action::Run, 1);
     assert_eq!(
-        step(&run, &[started(1)], &seen(&[], &[])),
+        step(&run, &[started(1)], &seen(vec![], vec![])),
         Step::TellLost { name: name(), run: 1, started_at: at(1) }
     );
     let broken = sandbox(1, false);
     let waiting = [started(1), exited(1, Some(at(110)))];
-    assert_eq!(step(&run, &waiting, &seen(&[broken.clone()], &[])), Step::RemoveSandbox(broken.id.clone()));
+    assert_eq!(step(&run, &waiting, &seen(vec![broken.clone()], vec![])), Step::RemoveSandbox(broken.id.clone()));
     let alive = container(1, 1, ContainerState::Running);
-    assert_eq!(step(&run, &[started(1)], &seen(&[broken.clone()], &[alive])), Step::StopSandbox(broken.id));
+    assert_eq!(step(&run, &[started(1)], &seen(vec![broken.clone()], vec![alive])), Step::StopSandbox(broken.id));
 }
 
 #[test]
@@ -142,7 +144,7 @@ fn an_end_takes_the_sandbox_down_and_says_so_once() {
         // A fact about a run that is over changes nothing, so the second end needs its own order.
         let facts = if matches!(end, Fact::Failed { .. }) { facts.to_vec() } else { vec![started(1), end] };
         let ready = sandbox(1, true);
-        assert_eq!(step(&desired, &facts, &seen(&[ready.clone()], &[])), Step::RemoveSandbox(ready.id));
+        assert_eq!(step(&desired, &facts, &seen(vec![ready.clone()], vec![])), Step::RemoveSandbox(ready.id));
         assert_eq!(step(&desired, &facts, &Seen::default()), Step::TellSandboxStopped);
         let all = [facts, vec![Fact::SandboxStopped]].concat();
         let last = step(&desired, &all, &Seen::default());
@@ -160,7 +162,7 @@ fn an_end_takes_the_sandbox_down_and_says_so_once() {
 fn stopping_asks_containers_first() {
     let ready = sandbox(1, true);
     let running = container(1, 1, ContainerState::Running);
-    let shown = seen(&[ready.clone()], &[running.clone()]);
+    let shown = seen(vec![ready.clone()], vec![running.clone()]);
     for action in [Action::Stop, Action::Remove] {
         assert_eq!(
             step(&desired(action, 1), &[], &shown),
@@ -169,23 +171,18 @@ fn stopping_asks_containers_first() {
         );
         assert_eq!(step(&desired(action, 1), &[started(1)], &shown), Step::StopContainers(vec![running.id.clone()]));
     }
-    let made = seen(&[ready.clone()], &[container(1, 1, ContainerState::Created)]);
+    let made = seen(vec![ready.clone()], vec![container(1, 1, ContainerState::Created)]);
     assert_eq!(step(&desired(Action::Stop, 1), &[], &made), Step::RemoveSandbox(ready.id));
 }
 
 #[test]
 fn older_generations_go_first_and_newer_ones_are_left_alone() {
-    let old = seen(&[sandbox(1, true)], &[container(1, 1, ContainerState::Running)]);
+    let old = seen(vec![sandbox(1, true)], vec![container(1, 1, ContainerState::Running)]);
     let discard = Step::Discard { sandbox: SandboxId::new("s1"), running: vec![ContainerId::new("c1")] };
     assert_eq!(step(&desired(Action::Run, 2), &[], &old), discard);
-    let newer = seen(&[sandbox(3, true)], &[]);
-    assert_eq!(
-        step(&desired(Action::Run, 2), &[], &newer),
-        Step::Rest { phase: Phase::Unconfirmed, until: None }
-    );
-    let unlisted = |confirmed| {
-        next_step(Target::Unlisted { confirmed }, &Memory::new(Generation(1)), &old, at(1))
-    };
+    let newer = seen(vec![sandbox(3, true)], vec![]);
+    assert_eq!(step(&desired(Action::Run, 2), &[], &newer), Step::Rest { phase: Phase::Unconfirmed, until: None });
+    let unlisted = |confirmed| next_step(Target::Unlisted { confirmed }, &Memory::new(Generation(1)), &old, at(1));
     assert_eq!(unlisted(false), Step::Rest { phase: Phase::Unconfirmed, until: None });
     assert_eq!(unlisted(true), discard);
 }

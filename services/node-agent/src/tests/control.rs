@@ -20,7 +20,6 @@ struct State {
     facts: Vec<Observation>,
     edges: Vec<(InstanceId, MeterEdge)>,
     heartbeats: Vec<Heartbeat>,
-    hellos: u32,
     away: bool,
 }
 
@@ -90,10 +89,6 @@ impl FakeControl {
         self.state().heartbeats.clone()
     }
 
-    pub(super) fn hellos(&self) -> u32 {
-        self.state().hellos
-    }
-
     fn answers(&self) -> Result<MutexGuard<'_, State>, ControlError> {
         let state = self.state();
         if state.away { Err(ControlError::Unavailable("told to be away".to_owned())) } else { Ok(state) }
@@ -131,7 +126,6 @@ fn desired_of(instance: &Instance) -> DesiredInstance {
 impl ControlPlane for FakeControl {
     async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
         let mut state = self.answers()?;
-        state.hellos += 1;
         if state.journal != Some(hello.journal) {
             state.journal = Some(hello.journal);
             state.stored = 0;
@@ -169,8 +163,8 @@ impl ControlPlane for FakeControl {
             state.facts.push(observation.clone());
             let Some(instance) = state.instances.get(&observation.instance).cloned() else { continue };
             if let Ok(change) = observe(&instance, &observation, (self.now)()) {
-                listed_changed |= change.after.state == InstanceState::Deleted
-                    || desired_of(&change.after) != desired_of(&instance);
+                listed_changed |=
+                    change.after.state == InstanceState::Deleted || desired_of(&change.after) != desired_of(&instance);
                 apply(&mut state, change);
             }
         }

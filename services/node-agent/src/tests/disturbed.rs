@@ -43,12 +43,12 @@ async fn an_exit_while_no_agent_was_there_is_told_with_its_own_time() {
     let id = world.create("sleep 60; exit 9", RestartPolicy::Never);
     world.until_state(id, S::Running).await;
     drop(agent);
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     let _again = world.agent().await;
     world.until_state(id, S::Failed).await;
     let run = world.instance(id).containers[0].runs[0].clone();
     let end = run.end.unwrap();
-    assert_eq!((end.exit_code, end.finished_at.since(run.started_at)), (9, Duration::from_secs(60)));
+    assert_eq!((end.exit_code, end.finished_at.since(run.started_at)), (9, Duration::from_mins(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +111,7 @@ async fn what_nobody_desires_is_removed_but_only_on_the_control_planes_word() {
     world.runtime.run_sandbox(&foreign).await.unwrap();
     std::fs::create_dir_all(world.config().logs_of(stranger)).unwrap();
     let agent = world.agent().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(world.runtime.list_sandboxes(&Labels::new()).await.unwrap().len(), 2, "nobody has spoken yet");
     assert_eq!(agent.status().borrow().count(Phase::Unconfirmed), 1);
     world.control.set_away(false);
@@ -143,7 +143,7 @@ async fn a_container_that_vanished_ended_at_the_last_proof() {
         let last_proof = world.control.heartbeats().last().unwrap().at;
         if crash {
             agent = None;
-            tokio::time::sleep(Duration::from_secs(300)).await;
+            tokio::time::sleep(Duration::from_mins(5)).await;
         }
         let sandbox = world.containers().await[0].sandbox.clone();
         world.runtime.remove_sandbox(&sandbox).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_dead_engine_proves_nothing_and_ends_nothing() {
     tokio::time::sleep(WHILE).await;
     world.runtime.set_engine_down(true);
     let beats = world.control.heartbeats().len();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(world.control.heartbeats().len() <= beats + 1, "no proof, no heartbeat");
     assert!(agent.status().borrow().runtime_trouble.is_some());
     world.control.ask(id, Ask::Stop);
@@ -198,7 +198,9 @@ async fn a_dead_engine_proves_nothing_and_ends_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_hang_or_fail_are_made_good() {
-    for call in ["RunPodSandbox", "PodSandboxStatus", "CreateContainer", "StartContainer", "ContainerStatus", "PullImage"] {
+    for call in
+        ["RunPodSandbox", "PodSandboxStatus", "CreateContainer", "StartContainer", "ContainerStatus", "PullImage"]
+    {
         let internal = Fault::Fail(RuntimeError::Internal { message: "told to fail".into() });
         let down = Fault::Fail(RuntimeError::Unavailable { message: "told to be away".into() });
         for fault in [Fault::HangBefore, Fault::HangAfter, internal, down] {

@@ -70,7 +70,11 @@ async fn restarts_wait_exactly_as_long_as_they_should() {
     for (((finished, planned), started), seconds) in exits.zip(starts.skip(1)).zip(expected) {
         let wait = Duration::from_secs(seconds);
         assert!(planned.since(finished) >= wait && planned.since(finished) < wait + Duration::from_millis(50));
-        assert!(started >= planned && started.since(planned) < Duration::from_millis(50), "{:?}", started.since(planned));
+        assert!(
+            started >= planned && started.since(planned) < Duration::from_millis(50),
+            "{:?}",
+            started.since(planned)
+        );
         seen += 1;
     }
     assert_eq!(seen, 7);
@@ -109,7 +113,7 @@ async fn a_container_that_ignores_the_signal_is_killed_after_its_grace() {
     let before = world.elapsed();
     world.control.ask(id, Ask::Delete);
     world.until_state(id, S::Deleted).await;
-    let took = world.elapsed() - before;
+    let took = world.elapsed().saturating_sub(before);
     assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(11), "{took:?}");
 }
 
@@ -167,25 +171,26 @@ async fn a_registry_that_comes_back_is_waited_for_and_one_that_does_not_is_given
     let dead = world.create_from("r.example/dead:1", "serve", RestartPolicy::Always);
     world.until_state(dead, S::Failed).await;
     assert_eq!(world.instance(dead).reason, Some(EndReason::ImagePullFailed));
-    assert!(world.elapsed() > Duration::from_secs(180) && world.elapsed() < Duration::from_secs(260));
+    assert!(world.elapsed() > Duration::from_mins(3) && world.elapsed() < Duration::from_secs(260));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_pull_shows_progress_and_is_left_when_it_is_not_wanted() {
     let world = World::new();
-    let slow = FakeImage { size_bytes: 1_000, pull_delay: Duration::from_secs(300), ..FakeImage::default() };
+    let slow = FakeImage { size_bytes: 1_000, pull_delay: Duration::from_mins(5), ..FakeImage::default() };
     world.runtime.publish("r.example/slow:1", slow);
     let _agent = world.agent().await;
     let id = world.create_from("r.example/slow:1", "serve", RestartPolicy::Always);
     world.until_state(id, S::Pulling).await;
-    world.until("progress", |w| {
-        let beats = w.control.heartbeats();
-        beats.last().is_some_and(|beat| beat.pulls.first().is_some_and(|pull| pull.done_bytes > 50))
-    })
-    .await;
+    world
+        .until("progress", |w| {
+            let beats = w.control.heartbeats();
+            beats.last().is_some_and(|beat| beat.pulls.first().is_some_and(|pull| pull.done_bytes > 50))
+        })
+        .await;
     let before = world.elapsed();
     world.control.ask(id, Ask::Delete);
     world.until_state(id, S::Deleted).await;
-    assert!(world.elapsed() - before < Duration::from_secs(1));
+    assert!(world.elapsed().saturating_sub(before) < Duration::from_secs(1));
     world.until("no pull", |w| w.control.heartbeats().last().is_some_and(|beat| beat.pulls.is_empty())).await;
 }

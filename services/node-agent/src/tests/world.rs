@@ -107,7 +107,8 @@ impl World {
     pub(super) fn create_from(&self, image: &str, program: &str, restart_policy: RestartPolicy) -> InstanceId {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
         let words = |text: &str| text.split('\u{1}').map(str::to_owned).collect::<Vec<_>>();
-        let command = if program.starts_with('/') { words(program) } else { words(&format!("sh\u{1}-c\u{1}{program}")) };
+        let command =
+            if program.starts_with('/') { words(program) } else { words(&format!("sh\u{1}-c\u{1}{program}")) };
         let container = ContainerSpec {
             name: container(),
             image: image.parse().unwrap(),
@@ -151,7 +152,7 @@ impl World {
 
     /// Waits in virtual time until it holds; ten minutes are for ever.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(600);
+        let deadline = Instant::now() + Duration::from_mins(10);
         while !holds(self) {
             assert!(Instant::now() < deadline, "in vain: {what}; {:#?}", self.runtime);
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -159,7 +160,7 @@ impl World {
     }
 
     pub(super) async fn until_state(&self, id: InstanceId, state: InstanceState) {
-        let deadline = Instant::now() + Duration::from_secs(600);
+        let deadline = Instant::now() + Duration::from_mins(10);
         while self.instance(id).state != state {
             assert!(Instant::now() < deadline, "never {state}: {:#?}", self.instance(id));
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -7,9 +7,7 @@
 use futures_util::future::{join, try_join, try_join_all};
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
 use wherry_model::{EndReason, Fact};
-use wherry_runtime::{
-    ContainerConfig, ContainerId, ContainerState, DnsConfig, RuntimeError, SandboxConfig, SandboxId,
-};
+use wherry_runtime::{ContainerConfig, ContainerId, ContainerState, DnsConfig, RuntimeError, SandboxConfig, SandboxId};
 
 use super::image::Fetched;
 use super::{Next, Trouble, Worker};
@@ -118,7 +116,8 @@ impl Worker {
             return Ok(made.clone());
         }
         let spec = &due.container.spec;
-        let (folder, name, keep) = (sandbox_config.log_directory.clone(), spec.name.clone(), self.node.config.logs.runs);
+        let (folder, name, keep) =
+            (sandbox_config.log_directory.clone(), spec.name.clone(), self.node.config.logs.runs);
         let pruned = tokio::task::spawn_blocking(move || logs::prune_runs(&folder, &name, keep.saturating_sub(1)));
         let config = ContainerConfig {
             name: spec.name.to_string(),

@@ -121,9 +121,10 @@ impl Worker {
     async fn desired_otherwise(&self, desired: &DesiredInstance) {
         let mut watch = self.node.desired.watch();
         let differs = watch.wait_for(|known| {
-            known.instances.get(&self.instance).is_none_or(|now| {
-                (now.generation, now.action) != (desired.generation, desired.action)
-            })
+            known
+                .instances
+                .get(&self.instance)
+                .is_none_or(|now| (now.generation, now.action) != (desired.generation, desired.action))
         });
         tokio::select! {
             _ = differs => {}
