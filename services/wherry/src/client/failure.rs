@@ -76,10 +76,10 @@ impl Failure {
         message.push_str(match problem.code.as_str() {
             "unauthenticated" => " (is this the right key? `wherry up` writes a new one when the old one is revoked)",
             "insufficient_scope" => " (make a key that has it with `wherry key create NAME --scope …`)",
-            "capacity_unavailable" => " (ask for less, or stop something)",
             _ => "",
         });
-        if problem.status >= 500
+        // Where something broke, the log of the service tells the rest.
+        if problem.code == "internal"
             && let Some(id) = &problem.request_id
         {
             let _ = write!(message, " [request {}]", clean(id));

@@ -119,8 +119,8 @@ pub(super) struct Route {
 pub(super) struct PortTrial {
     /// `the API`, `DNS over UDP` …
     pub(super) role: &'static str,
-    /// The key of the settings that moves it.
-    pub(super) setting: &'static str,
+    /// The flag of `wherry up` that moves it.
+    pub(super) flag: &'static str,
     pub(super) address: SocketAddr,
     pub(super) outcome: PortOutcome,
 }

@@ -67,7 +67,7 @@ fn overlap(route: &Route, address: Ipv4Addr, bits: u8) -> bool {
 pub(super) fn ports(seen: &[PortTrial], occupancy: &Occupancy) -> Vec<Finding> {
     seen.iter()
         .map(|trial| {
-            let PortTrial { role, setting, address, outcome } = trial;
+            let PortTrial { role, flag, address, outcome } = trial;
             match outcome {
                 PortOutcome::Free => Finding::ok("ports", format!("{address} is free for {role}")),
                 PortOutcome::InUse if occupancy.holder.is_some() => {
@@ -76,11 +76,11 @@ pub(super) fn ports(seen: &[PortTrial], occupancy: &Occupancy) -> Vec<Finding> {
                 PortOutcome::InUse => {
                     let find = format!("find it with ss -lnp 'sport = :{}'", address.port());
                     Finding::failure("ports", format!("{address}, wanted for {role}, is held by another program"))
-                        .mend(format!("{find} and stop it, or set {setting} to another port"))
+                        .mend(format!("{find} and stop it, or choose another port with {flag}"))
                 }
                 PortOutcome::Refused(said) => {
                     Finding::failure("ports", format!("{address} cannot be used for {role}: {said}"))
-                        .mend(format!("set {setting} to an address of this machine"))
+                        .mend(format!("choose an address of this machine with {flag}"))
                 }
             }
         })

@@ -21,7 +21,7 @@ fn program(name: &'static str, version: Option<&str>) -> Program {
 fn good() -> Host {
     let port = |role, port| PortTrial {
         role,
-        setting: "listen.x",
+        flag: "--listen-x",
         address: (Ipv4Addr::LOCALHOST, port).into(),
         outcome: PortOutcome::Free,
     };

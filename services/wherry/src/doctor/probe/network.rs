@@ -57,20 +57,20 @@ pub(super) fn network(settings: &Settings) -> Network {
 
 fn ports(settings: &Settings) -> Vec<PortTrial> {
     let listen = &settings.listen;
-    let trial = |role, setting, address, bound: std::io::Result<()>| {
+    let trial = |role, flag, address, bound: std::io::Result<()>| {
         let outcome = match bound {
             Ok(()) => PortOutcome::Free,
             Err(error) if error.kind() == ErrorKind::AddrInUse => PortOutcome::InUse,
             Err(error) => PortOutcome::Refused(error.to_string()),
         };
-        PortTrial { role, setting, address, outcome }
+        PortTrial { role, flag, address, outcome }
     };
     let tcp = |address: SocketAddr| TcpListener::bind(address).map(drop);
     vec![
-        trial("the API", "listen.api", listen.api, tcp(listen.api)),
-        trial("metrics and health", "listen.operator", listen.operator, tcp(listen.operator)),
-        trial("DNS over UDP", "listen.dns", listen.dns, UdpSocket::bind(listen.dns).map(drop)),
-        trial("DNS over TCP", "listen.dns", listen.dns, tcp(listen.dns)),
+        trial("the API", "--listen-api", listen.api, tcp(listen.api)),
+        trial("metrics and health", "--listen-operator", listen.operator, tcp(listen.operator)),
+        trial("DNS over UDP", "--listen-dns", listen.dns, UdpSocket::bind(listen.dns).map(drop)),
+        trial("DNS over TCP", "--listen-dns", listen.dns, tcp(listen.dns)),
     ]
 }
 
