@@ -205,7 +205,7 @@ pub async fn nothing_is_metered_without_a_price_book(subject: &mut impl Subject)
         created_at: at(0),
     };
     assert_eq!(store.create_tenant(&tenant, &project).await.unwrap(), NameOutcome::Created);
-    let world = World::bare(subject, tenant.id, project.id);
+    let world = World::bare(subject.store(), tenant.id, project.id);
     let node = world.node_for(5).await;
     let made = world.instance("web", node, 1).await;
     let change = seen(&made, 2, started(1, 2));

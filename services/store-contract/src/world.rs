@@ -27,6 +27,9 @@ pub const CPU_MILLIS: u32 = 100;
 /// See [`CPU_MILLIS`].
 pub const MEMORY_MIB: u32 = 64;
 
+/// More ids than one process of a test takes.
+const IDS_OF_A_PROCESS: u32 = 1 << 20;
+
 /// A store with a tenant to work for.
 #[derive(Clone)]
 pub struct World {
@@ -55,21 +58,37 @@ pub fn name(text: &str) -> InstanceName {
 }
 
 impl World {
-    /// A world on what is stored already.
-    pub fn bare(subject: &dyn Subject, tenant: TenantId, project: ProjectId) -> Self {
-        Self { store: subject.store(), tenant, project, ids: Arc::default() }
+    /// A world on a store, of a tenant that need not be there yet.
+    pub fn bare(store: Arc<dyn Store>, tenant: TenantId, project: ProjectId) -> Self {
+        Self { store, tenant, project, ids: Arc::default() }
+    }
+
+    /// The world that an earlier process made on this store; its ids go on above those of all earlier ones.
+    pub async fn continued(store: Arc<dyn Store>) -> Self {
+        let tenants = store.tenants(None, 1).await.expect("tenants can be read");
+        let projects = store.projects(tenants[0].id, 1).await.expect("projects can be read");
+        let world = Self::bare(store, tenants[0].id, projects[0].id);
+        let first = world.store.reserve("world", IDS_OF_A_PROCESS).await.expect("numbers can be taken");
+        world.ids.store(u32::try_from(first).expect("few processes"), Ordering::Relaxed);
+        world
+    }
+
+    /// The same world on another handle of the store.
+    pub fn over(&self, store: Arc<dyn Store>) -> Self {
+        Self { store, ..self.clone() }
     }
 
     /// Stores a price book, a tenant and its default project.
     pub async fn new(subject: &dyn Subject) -> Self {
-        let world = Self::bare(subject, TenantId::from_uuid(Uuid::nil()), ProjectId::from_uuid(Uuid::nil()));
+        let world = Self::bare(subject.store(), TenantId::from_uuid(Uuid::nil()), ProjectId::from_uuid(Uuid::nil()));
+        world.store.reserve("world", IDS_OF_A_PROCESS).await.expect("numbers can be taken");
         world.store.put_price_book(&PriceBook::default_book()).await.expect("a price book can be stored");
         world.with_tenant("acme").await
     }
 
     /// The same world on the store as it is open now.
     pub fn on(&self, subject: &dyn Subject) -> Self {
-        Self { store: subject.store(), ..self.clone() }
+        self.over(subject.store())
     }
 
     /// The same world seen by another, new tenant.

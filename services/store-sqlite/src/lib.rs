@@ -20,6 +20,8 @@ mod instance;
 mod meter;
 mod node;
 mod open;
+#[cfg(test)]
+mod plan;
 mod tenant;
 mod writer;
 

@@ -16,26 +16,16 @@ use crate::writer::Verdict;
 #[async_trait]
 impl MeterStore for SqliteStore {
     async fn intervals(&self, query: &UsageQuery) -> Result<Vec<Interval>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT intervals.*, nodes.proof_at FROM intervals JOIN nodes ON nodes.id = intervals.node
-             WHERE tenant = ",
-        );
-        sql.push_bind(query.tenant.blob());
-        if let Some(project) = query.project {
-            sql.push(" AND project = ").push_bind(project.blob());
-        }
-        if let Some(instance) = query.instance {
-            sql.push(" AND instance = ").push_bind(instance.blob());
-        }
-        if let Some((instance, kind, number)) = query.after {
-            sql.push(" AND (instance, kind, number) > (").push_bind(instance.blob());
-            sql.push(", ").push_bind(kind.as_str()).push(", ").push_bind(number).push(")");
-        }
-        // One that covers no second of the window, for example because it covers none at all, is not of the window.
-        sql.push(" AND start_second < ").push_bind(query.to_second);
-        sql.push(" AND (end_second IS NULL OR end_second > max(start_second, ").push_bind(query.from_second);
-        sql.push(")) ORDER BY instance, kind, number LIMIT ").push_bind(query.limit);
-        let rows = sql.build().fetch_all(&self.readers).await.context("reading metered intervals")?;
+        const CONTEXT: &str = "reading metered intervals";
+        let mut connection = self.reader().await?;
+        let by_end = if query.instance.is_some() {
+            false
+        } else {
+            let recent: i64 = probe(query).build_query_scalar().fetch_one(&mut *connection).await.context(CONTEXT)?;
+            recent < FEW
+        };
+        let mut page = page(query, by_end);
+        let rows = page.build().fetch_all(&mut *connection).await.context(CONTEXT)?;
         rows.iter().map(interval).collect()
     }
 
@@ -65,6 +55,56 @@ impl MeterStore for SqliteStore {
             })
             .await
     }
+}
+
+/// Fewer than so many are collected and sorted; more are walked in the order of their key.
+const FEW: i64 = 2_000;
+
+/// Counts the intervals of the tenant that end after the window's start, up to [`FEW`].
+fn probe(query: &UsageQuery) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("SELECT count(*) FROM (SELECT 1 FROM (");
+    ending_after(&mut sql, query);
+    sql.push(") LIMIT ").push_bind(FEW).push(")");
+    sql
+}
+
+/// What has not ended when the window begins, by way of `intervals_by_end`: the past beyond the window is not touched.
+fn ending_after(sql: &mut QueryBuilder<Sqlite>, query: &UsageQuery) {
+    for (position, condition) in [" AND end_second IS NULL", " AND end_second > "].into_iter().enumerate() {
+        sql.push(if position == 0 { "" } else { " UNION ALL " });
+        sql.push("SELECT * FROM intervals INDEXED BY intervals_by_end WHERE tenant = ").push_bind(query.tenant.blob());
+        sql.push(condition);
+    }
+    sql.push_bind(query.from_second);
+}
+
+/// One page. A window near the present has few intervals, which are found by their end and sorted; a window that most
+/// of the history falls into is walked in the order of the key, so that each page costs what it holds.
+fn page(query: &UsageQuery, by_end: bool) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("SELECT found.*, nodes.proof_at FROM ");
+    if by_end {
+        sql.push("(");
+        ending_after(&mut sql, query);
+        sql.push(")");
+    } else {
+        sql.push("intervals");
+    }
+    sql.push(" AS found CROSS JOIN nodes ON nodes.id = found.node WHERE tenant = ").push_bind(query.tenant.blob());
+    if let Some(project) = query.project {
+        sql.push(" AND project = ").push_bind(project.blob());
+    }
+    if let Some(instance) = query.instance {
+        sql.push(" AND instance = ").push_bind(instance.blob());
+    }
+    if let Some((instance, kind, number)) = query.after {
+        sql.push(" AND (instance, kind, number) > (").push_bind(instance.blob());
+        sql.push(", ").push_bind(kind.as_str()).push(", ").push_bind(number).push(")");
+    }
+    // One that covers no second of the window, for example because it covers none at all, is not of the window.
+    sql.push(" AND start_second < ").push_bind(query.to_second);
+    sql.push(" AND (end_second IS NULL OR end_second > max(start_second, ").push_bind(query.from_second);
+    sql.push(")) ORDER BY instance, kind, number LIMIT ").push_bind(query.limit);
+    sql
 }
 
 /// Turns the edges of a change into rows.
@@ -172,4 +212,34 @@ fn interval(row: &SqliteRow) -> Result<Interval, StoreError> {
         },
         late: fields.get("late")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use wherry_model::{InstanceId, TenantId};
+
+    use super::*;
+    use crate::plan::assert_plan;
+
+    #[tokio::test]
+    async fn windows_are_read_by_index() {
+        let query = UsageQuery {
+            tenant: TenantId::from_uuid(Uuid::nil()),
+            project: None,
+            instance: None,
+            from_second: 0,
+            to_second: 1,
+            limit: 10,
+            after: None,
+        };
+        let after = Some((InstanceId::from_uuid(Uuid::nil()), MeterKind::Run, 1));
+        assert_plan(probe(&query), &["SEARCH intervals USING COVERING INDEX intervals_by_end"]).await;
+        assert_plan(page(&query, true), &["SEARCH intervals USING INDEX intervals_by_end", "USE TEMP B-TREE"]).await;
+        for query in [query, UsageQuery { after, ..query }] {
+            assert_plan(page(&query, false), &["SEARCH found USING INDEX intervals_of_tenant"]).await;
+        }
+        let instance = UsageQuery { instance: Some(InstanceId::from_uuid(Uuid::nil())), ..query };
+        assert_plan(page(&instance, false), &["SEARCH found USING"]).await;
+    }
 }

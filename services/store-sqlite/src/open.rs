@@ -112,8 +112,9 @@ impl SqliteStore {
     ///
     /// Later calls are refused as unavailable. Not needed for safety: a killed process loses nothing.
     pub async fn close(&self) {
-        self.writer.close().await;
+        // The writer last: only a connection that may write can fold the WAL.
         self.readers.close().await;
+        self.writer.close().await;
     }
 }
 

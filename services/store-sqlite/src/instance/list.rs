@@ -15,6 +15,16 @@ use crate::columns::Blob;
 use crate::error::Context;
 
 pub(super) async fn page(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Page, StoreError> {
+    let rows = statement(query).build().fetch_all(connection).await.context("listing instances")?;
+    let mut instances = rows.iter().map(read::record).collect::<Result<Vec<Instance>, _>>()?;
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let more = instances.len() > limit;
+    instances.truncate(limit);
+    let last = instances.last().map(|last| Cursor { created_at: last.created_at, id: last.id });
+    Ok(Page { instances, next: if more { last } else { None } })
+}
+
+fn statement(query: &ListQuery) -> QueryBuilder<Sqlite> {
     let mut states: Vec<InstanceState> = if query.states.is_empty() {
         InstanceState::ALL.into_iter().filter(|state| *state != InstanceState::Deleted).collect()
     } else {
@@ -24,20 +34,14 @@ pub(super) async fn page(connection: &mut SqliteConnection, query: &ListQuery) -
     states.dedup();
     // One more than asked tells whether there is a next page.
     let wanted = i64::from(query.limit) + 1;
-    let mut sql = QueryBuilder::<Sqlite>::new("SELECT id, record FROM instances WHERE id IN (SELECT id FROM (");
+    let mut sql = QueryBuilder::new("SELECT id, record FROM instances WHERE id IN (SELECT id FROM (");
     if query.labels.is_empty() {
         by_state(&mut sql, query, &states, wanted);
     } else {
         by_label(&mut sql, query, &states, wanted);
     }
     sql.push(")) ORDER BY created_at DESC, id DESC LIMIT ").push_bind(wanted);
-    let rows = sql.build().fetch_all(connection).await.context("listing instances")?;
-    let mut instances = rows.iter().map(read::record).collect::<Result<Vec<Instance>, _>>()?;
-    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let more = instances.len() > limit;
-    instances.truncate(limit);
-    let last = instances.last().map(|last| Cursor { created_at: last.created_at, id: last.id });
-    Ok(Page { instances, next: if more { last } else { None } })
+    sql
 }
 
 fn by_state(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery, states: &[InstanceState], wanted: i64) {
@@ -93,5 +97,44 @@ fn by_label(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery, states: &[Instanc
             list.push_bind(state.as_str());
         }
         sql.push(") ORDER BY label.created_at DESC, label.instance DESC LIMIT ").push_bind(wanted).push(")");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+    use wherry_model::{InstanceId, ProjectId, TenantId, Timestamp};
+
+    use super::*;
+    use crate::plan::assert_plan;
+
+    /// Only the page itself is sorted: each range is read in its order, and ends where the page is full.
+    #[tokio::test]
+    async fn ranges_are_read_in_order_from_an_index() {
+        let cursor = Cursor { created_at: Timestamp::from_seconds(1), id: InstanceId::from_uuid(Uuid::nil()) };
+        let labels: BTreeMap<_, _> = [("app", "shop"), ("tier", "web")].map(|(k, v)| (k.into(), v.into())).into();
+        for after in [None, Some(cursor)] {
+            let all = ListQuery {
+                tenant: TenantId::from_uuid(Uuid::nil()),
+                project: ProjectId::from_uuid(Uuid::nil()),
+                states: Vec::new(),
+                labels: BTreeMap::new(),
+                after,
+                limit: 10,
+            };
+            let labelled = ListQuery { labels: labels.clone(), states: InstanceState::ALL.to_vec(), ..all.clone() };
+            let page = "SEARCH instances USING INDEX sqlite_autoindex_instances_1 (id=?)";
+            let range = if after.is_some() { " AND (created_at,id)<(?,?))" } else { ")" };
+            let by_state =
+                "SEARCH instances USING COVERING INDEX instances_by_state (tenant=? AND project=? AND state=?";
+            assert_plan(statement(&all), &[page, &format!("{by_state}{range}"), "USE TEMP B-TREE FOR ORDER BY"]).await;
+            let range = range.replace(",id)", ",instance)");
+            let by_label = "SEARCH label USING PRIMARY KEY (tenant=? AND project=? AND key=? AND value=? AND live=?";
+            let by_label = &format!("{by_label}{range}");
+            let others = "SEARCH other EXISTS USING COVERING INDEX instance_labels_by_instance (instance=? AND key=?)";
+            assert_plan(statement(&labelled), &[page, by_label, others, "USE TEMP B-TREE FOR ORDER BY"]).await;
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! The store on SQLite: the suite that every store must pass, and what is its own: opening, faults of disk and process.
 
+mod crashes;
+mod opening;
+mod schema;
 mod support;
+mod writing;
 
 use support::SqliteSubject;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 use wherry_store::Store;
 use wherry_store_contract::Subject;
@@ -24,6 +25,17 @@ impl SqliteSubject {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        database(self.folder.path())
+    }
+
+    /// Closes the store in order; the folder lives on with what is returned.
+    pub(crate) async fn closed(self) -> (TempDir, PathBuf) {
+        self.store.close().await;
+        let path = self.path();
+        (self.folder, path)
+    }
 }
 
 pub(crate) fn database(folder: &Path) -> PathBuf {
@@ -32,6 +44,11 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
 
 pub(crate) async fn open(folder: &Path) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(database(folder)).await.expect("the database can be opened"))
+}
+
+/// A connection of somebody else.
+pub(crate) fn raw(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).foreign_keys(true)
 }
 
 #[async_trait]
