@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use wherry_demo_images::{HostState, Registry};
+use wherry_demo_images::{HostState, Marks, Registry};
 
 use crate::command::{self, cargo};
 use crate::repository;
@@ -26,6 +27,9 @@ use rest::Rest;
 
 /// Not the default range, which an installed Wherry may use.
 const ADDRESS_RANGE: &str = "10.79.0.0/16";
+/// How every address of the range begins, and no other address.
+const ADDRESS_MARK: &str = "10.79.";
+const DATA: &str = "data";
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -51,6 +55,8 @@ pub(crate) struct Addresses {
 /// The scratch folder and what runs in it.
 pub(crate) struct LocalService {
     scratch: TempDir,
+    id: String,
+    marks: Marks,
     before: HostState,
     binary: PathBuf,
     addresses: Addresses,
@@ -79,9 +85,13 @@ impl LocalService {
     /// Makes the folder and the settings; starts nothing. `prefix` begins the folder's name.
     pub(crate) fn prepare(prefix: &str, binary: PathBuf) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix(prefix).tempdir().context("cannot create a scratch folder")?;
-        let before = HostState::look(scratch.path())?;
+        let folder = scratch.path().to_str().context("the scratch folder's path is not UTF-8")?.to_owned();
+        let id = installation_id(&scratch.path().join(DATA));
+        let marks = Marks::new([id.clone(), folder, ADDRESS_MARK.to_owned()]);
+        let before = HostState::look(&marks)?;
         let addresses = Addresses { api: free_tcp()?, operator: free_tcp()?, dns: free_tcp_and_udp()? };
-        let service = Self { scratch, before, binary, addresses, registry: None, process: None, was_started: false };
+        let service =
+            Self { scratch, id, marks, before, binary, addresses, registry: None, process: None, was_started: false };
         fs::create_dir(service.data()).context("cannot create the data folder")?;
         let settings = format!(
             "[listen]\napi = \"{}\"\noperator = \"{}\"\ndns = \"{}\"\n\n[network]\nrange = \"{ADDRESS_RANGE}\"\n",
@@ -123,6 +133,13 @@ impl LocalService {
             }
             let answer = client.get(&ready).timeout(Duration::from_secs(2)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) && self.data().join("client.json").exists() {
+                // Else the search for leftovers would search for the wrong name and find none.
+                let sockets = Path::new("/run/wherry").join(&self.id);
+                ensure!(
+                    sockets.exists(),
+                    "wherry names its things otherwise than xtask believes: no {}",
+                    sockets.display()
+                );
                 return Ok(());
             }
             ensure!(
@@ -154,7 +171,7 @@ impl LocalService {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.scratch.path().join("data")
+        self.scratch.path().join(DATA)
     }
 
     pub(crate) fn binary(&self) -> &Path {
@@ -180,7 +197,7 @@ impl LocalService {
         }
         self.scratch.close().with_context(|| format!("cannot delete {}", folder.display()))?;
         stopped?;
-        let left = self.before.left_behind(&folder, GONE_WITHIN).await?;
+        let left = self.before.left_behind(&self.marks, GONE_WITHIN).await?;
         ensure!(
             left.is_empty(),
             "left behind on this machine, a defect of Wherry, please report it:\n  {}",
@@ -231,6 +248,12 @@ impl LocalService {
     fn log_path(&self) -> PathBuf {
         self.scratch.path().join("wherry.log")
     }
+}
+
+/// What Wherry calls its sockets, cgroups and nft tables by: the first four bytes of its data folder's hash.
+fn installation_id(data: &Path) -> String {
+    let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
+    format!("{:08x}", u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
 }
 
 fn free_tcp() -> Result<SocketAddr> {

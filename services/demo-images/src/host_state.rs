@@ -1,8 +1,7 @@
 //! What the machine looks like, as far as a container service could leave something behind on it.
 //!
-//! A snapshot before and one after tell what is new. Other programs use the machine too, so a new thing counts only if
-//! it can be ours: it names the scratch folder, or it is of a kind that nobody else makes by the dozen (network
-//! namespaces, veth links, nft tables, cgroups with our name).
+//! A snapshot before and one after tell what is new. Other services use the machine too, even other Wherrys, so a thing
+//! counts only if one of the run's own marks is in its name, its command line or its options.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,42 +14,61 @@ use anyhow::{Context, Result, ensure};
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// Controller, parent, sandbox, container, and one to spare.
 const CGROUP_DEPTH: usize = 5;
-const OUR_NAME: &str = "wherry";
+/// Where services keep sockets and network namespaces.
+const RUN_FOLDERS: &[&str] = &["/run/wherry", "/run/netns", "/run/containerd"];
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
+/// Texts of which one is in every trace of a run: its scratch folder, its id, the beginning of its addresses.
+#[derive(Debug, Clone)]
+pub struct Marks(Vec<String>);
+
+impl Marks {
+    /// Each text must be one that nobody else uses.
+    pub fn new(texts: impl IntoIterator<Item = String>) -> Self {
+        Self(texts.into_iter().collect())
+    }
+
+    fn are_in(&self, text: &str) -> bool {
+        self.0.iter().any(|mark| text.contains(mark))
+    }
+}
+
 /// One look at the machine, in lines that a person can read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostState {
     lines: BTreeSet<String>,
 }
 
 impl HostState {
-    /// Looks at processes, mounts, network namespaces, links, nft tables and cgroups. `scratch` is the folder that the
-    /// run to be judged keeps everything in.
-    pub fn look(scratch: &Path) -> Result<Self> {
-        let scratch = scratch.to_str().context("the scratch folder's path is not UTF-8")?;
+    /// Looks for the marks at processes, mounts, links, routes, nft tables, cgroups and run-time folders.
+    pub fn look(marks: &Marks) -> Result<Self> {
         let mut lines = BTreeSet::new();
-        add_processes(scratch, &mut lines)?;
-        add_mounts(scratch, &mut lines)?;
-        for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-            lines.insert(format!("network namespace {}", entry.file_name().display()));
+        add_processes(marks, &mut lines)?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+        for mount in mounts.lines().filter(|mount| marks.are_in(mount)) {
+            lines.insert(format!("mount {}", mount_point(mount)));
         }
-        for line in output_of("ip", &["-oneline", "link", "show", "type", "veth"])?.lines() {
-            let name = line.split(':').nth(1).unwrap_or(line).trim();
-            lines.insert(format!("network link {name}"));
+        for (what, program, arguments) in [
+            ("network address", "ip", ["-oneline", "-4", "address"].as_slice()),
+            ("route", "ip", &["-oneline", "-4", "route", "show", "table", "all"]),
+            ("nft", "nft", &["list", "tables"]),
+        ] {
+            let output = output_of(program, arguments)?;
+            lines
+                .extend(output.lines().filter(|line| marks.are_in(line)).map(|line| format!("{what} {}", line.trim())));
         }
-        for line in output_of("nft", &["list", "tables"])?.lines().filter(|line| line.contains(OUR_NAME)) {
-            lines.insert(format!("nft {line}"));
+        add_folders(marks, Path::new(CGROUP_ROOT), CGROUP_DEPTH, &mut lines);
+        for folder in RUN_FOLDERS {
+            add_folders(marks, Path::new(folder), 1, &mut lines);
         }
-        add_cgroups(Path::new(CGROUP_ROOT), CGROUP_DEPTH, &mut lines);
         Ok(Self { lines })
     }
 
-    /// What is there now and was not there at `self`, once it has stopped shrinking or `patience` is over.
-    pub async fn left_behind(&self, scratch: &Path, patience: Duration) -> Result<Vec<String>> {
+    /// What is there now and was not there at `self`, once nothing is or `patience` is over.
+    pub async fn left_behind(&self, marks: &Marks, patience: Duration) -> Result<Vec<String>> {
         let started = Instant::now();
         loop {
-            let now = Self::look(scratch)?;
+            let now = Self::look(marks)?;
             let new: Vec<String> = now.lines.difference(&self.lines).cloned().collect();
             if new.is_empty() || started.elapsed() >= patience {
                 return Ok(new);
@@ -60,8 +78,7 @@ impl HostState {
     }
 }
 
-/// A process is ours if its command line names the scratch folder, or if its root lies on a mount that does.
-fn add_processes(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
+fn add_processes(marks: &Marks, lines: &mut BTreeSet<String>) -> Result<()> {
     let own = std::process::id().to_string();
     for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
         let name = entry.file_name();
@@ -72,7 +89,7 @@ fn add_processes(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
         // A process that ends while we look is no leftover.
         let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if command.contains(scratch) || has_root_in(&entry.path(), scratch) {
+        if marks.are_in(&command) || has_root_in(marks, &entry.path()) {
             lines.insert(format!("process {pid} {}", command.trim_end()));
         }
     }
@@ -80,32 +97,23 @@ fn add_processes(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
 }
 
 /// A container's root is an overlay whose options name the folders of its layers.
-fn has_root_in(process: &Path, scratch: &str) -> bool {
+fn has_root_in(marks: &Marks, process: &Path) -> bool {
     let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(scratch))
+    mounts.lines().any(|mount| mount_point(mount) == "/" && marks.are_in(mount))
 }
 
-fn add_mounts(scratch: &str, lines: &mut BTreeSet<String>) -> Result<()> {
-    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
-    for line in text.lines() {
-        let point = line.split(' ').nth(4).unwrap_or(line);
-        if line.contains(scratch) || point.starts_with("/run/netns/") {
-            lines.insert(format!("mount {point}"));
-        }
-    }
-    Ok(())
+/// The fifth field of a line of mountinfo (proc(5)).
+fn mount_point(mount: &str) -> &str {
+    mount.split(' ').nth(4).unwrap_or(mount)
 }
 
-fn add_cgroups(folder: &Path, depth: usize, lines: &mut BTreeSet<String>) {
-    if depth == 0 {
-        return;
-    }
+/// Folders and files down to `depth`.
+fn add_folders(marks: &Marks, folder: &Path, depth: usize, lines: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name().to_string_lossy().contains(OUR_NAME) {
-                lines.insert(format!("cgroup {}", entry.path().display()));
-            }
-            add_cgroups(&entry.path(), depth - 1, lines);
+        if marks.are_in(&entry.file_name().to_string_lossy()) {
+            lines.insert(format!("folder {}", entry.path().display()));
+        } else if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            add_folders(marks, &entry.path(), depth - 1, lines);
         }
     }
 }

@@ -19,7 +19,7 @@ mod registry;
 mod slow_path;
 
 pub use file_tree::FileTree;
-pub use host_state::HostState;
+pub use host_state::{HostState, Marks};
 pub use image::{OciImage, OciImageBuilder};
 pub use registry::Registry;
 pub use slow_path::SlowPath;
