@@ -2,7 +2,7 @@
 //! behind them, and learns from each refusal and from a look at the rows every few seconds.
 
 use wherry_model::{Demand, NodeId};
-use wherry_placement::{Fleet, FleetChange};
+use wherry_placement::{Fleet, FleetChange, Refusal};
 
 use crate::{Control, Error, lock};
 
@@ -15,7 +15,7 @@ pub(crate) struct FleetIndex {
 impl FleetIndex {
     /// Why `demand` could not be placed now, or none if it could.
     pub(crate) fn why_not(&self, demand: &Demand) -> Option<String> {
-        self.fleet.decide(demand).err().map(|refusal| refusal.to_string())
+        self.fleet.decide(demand).err().map(|refusal| for_tenants(&refusal))
     }
 
     /// An instance has left `node`.
@@ -28,6 +28,18 @@ impl FleetIndex {
             tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
         }
     }
+}
+
+/// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
+fn for_tenants(refusal: &Refusal) -> String {
+    let Demand { cpu, memory, architecture } = refusal.demand;
+    let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
+    let way_out = if refusal.fits_an_empty_node {
+        "try again later, or ask for less"
+    } else {
+        "it is more than any machine has, ask for less"
+    };
+    format!("{cpu} CPU and {memory} memory{kind} are not free; {way_out}")
 }
 
 /// A place that is proposed and kept free in the picture, so that creates that are decided at the same time do not all

@@ -103,7 +103,8 @@ impl DataFolder {
     /// Eight characters that tell this installation from others on the machine.
     pub(crate) fn short_id(&self) -> String {
         let digest = sha2::Sha256::digest(self.root.as_os_str().as_encoded_bytes());
-        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        let start = digest.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        format!("{start:08x}")
     }
 
     /// The folder of sockets: short, because a socket's path has at most 107 bytes.
@@ -115,7 +116,9 @@ impl DataFolder {
     pub(crate) fn node_id(&self, clock: &dyn Clock, entropy: &dyn Entropy) -> anyhow::Result<NodeId> {
         let path = self.node().join("id");
         match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().with_context(|| format!("{} is damaged: it holds no node id", path.display())),
+            Ok(text) => {
+                text.trim().parse().with_context(|| format!("{} is damaged: it holds no node id", path.display()))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let id = NodeId::generate(clock, entropy);
                 write_private(&path, format!("{id}\n").as_bytes())?;
@@ -129,7 +132,9 @@ impl DataFolder {
     pub(crate) fn naming_key(&self, entropy: &dyn Entropy) -> anyhow::Result<[u8; 32]> {
         let path = self.keys().join("naming.key");
         match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().ok().with_context(|| format!("{} is damaged: it has not 32 bytes", path.display())),
+            Ok(bytes) => {
+                bytes.try_into().ok().with_context(|| format!("{} is damaged: it has not 32 bytes", path.display()))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut key = [0_u8; 32];
                 entropy.fill(&mut key);

@@ -131,7 +131,9 @@ impl Settings {
         };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit.is_none() => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && explicit.is_none() => {
+                return Ok(Self::default());
+            }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let settings: Self = toml::from_str(&text).with_context(|| format!("{} is not right", path.display()))?;

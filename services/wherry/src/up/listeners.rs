@@ -29,8 +29,7 @@ impl Listeners {
     pub(super) async fn bind(listen: &Listen) -> anyhow::Result<Self> {
         let api = bind(listen.api, "the API", "--listen-api or listen.api").await?;
         let operator = bind(listen.operator, "metrics and health", "--listen-operator or listen.operator").await?;
-        let addresses =
-            Addresses { api: api.local_addr()?, operator: operator.local_addr()?, dns: listen.dns };
+        let addresses = Addresses { api: api.local_addr()?, operator: operator.local_addr()?, dns: listen.dns };
         Ok(Self { addresses, api, operator })
     }
 

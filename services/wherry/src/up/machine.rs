@@ -15,22 +15,20 @@ const DEFAULT_INSTANCES: u32 = 500;
 
 /// The machine's capacity as configured, or as read from the machine.
 pub(super) fn capacity(node: &Node) -> anyhow::Result<Capacity> {
-    let memory_mib = match node.memory_mib {
-        Some(mib) => mib,
-        None => {
-            let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-            let total = total_memory_mib(&text).context("/proc/meminfo has no MemTotal")?;
-            total - total / SYSTEM_SHARE
-        }
-    };
-    let cpu_millis = match node.cpu_millis {
-        Some(millis) => millis,
-        None => {
-            let cores = std::thread::available_parallelism().context("cannot count the processors")?.get();
-            u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(1_000)
-        }
-    };
+    let memory_mib = node.memory_mib.map_or_else(usable_memory_mib, Ok)?;
+    let cpu_millis = node.cpu_millis.map_or_else(all_cpu_millis, Ok)?;
     Ok(Capacity { cpu_millis, memory_mib, instances: node.instances.unwrap_or(DEFAULT_INSTANCES) })
+}
+
+fn usable_memory_mib() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let total = total_memory_mib(&text).context("/proc/meminfo has no MemTotal")?;
+    Ok(total - total / SYSTEM_SHARE)
+}
+
+fn all_cpu_millis() -> anyhow::Result<u64> {
+    let cores = std::thread::available_parallelism().context("cannot count the processors")?.get();
+    Ok(u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(1_000))
 }
 
 fn total_memory_mib(meminfo: &str) -> Option<u64> {
@@ -41,7 +39,9 @@ fn total_memory_mib(meminfo: &str) -> Option<u64> {
 
 /// The machine's kind.
 pub(super) fn architecture() -> anyhow::Result<Architecture> {
-    std::env::consts::ARCH.parse().map_err(|_| anyhow::anyhow!("Wherry runs on x86-64 and AArch64, not on this machine"))
+    std::env::consts::ARCH
+        .parse()
+        .map_err(|_| anyhow::anyhow!("Wherry runs on x86-64 and AArch64, not on this machine"))
 }
 
 /// The machine's name: the configured one, or its host name.

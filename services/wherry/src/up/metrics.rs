@@ -62,8 +62,16 @@ impl Gauges {
             capacity: gauge("wherry_fleet_capacity", "What all nodes can hand out.", &["resource"])?,
             used: gauge("wherry_fleet_used", "What all nodes have handed out.", &["resource"])?,
             nodes: gauge("wherry_fleet_nodes", "Nodes by whether they take new instances.", &["ready"])?,
-            instances: gauge("wherry_node_instances", "Instances of this node by what is done about them.", &["phase"])?,
-            agent: gauge("wherry_node_agent", "Unacknowledged facts and the desired revision of this node.", &["what"])?,
+            instances: gauge(
+                "wherry_node_instances",
+                "Instances of this node by what is done about them.",
+                &["phase"],
+            )?,
+            agent: gauge(
+                "wherry_node_agent",
+                "Unacknowledged facts and the desired revision of this node.",
+                &["what"],
+            )?,
             troubles: gauge("wherry_node_trouble", "1 while a part of this node does not work.", &["part"])?,
             answers: gauge("wherry_dns_answers", "DNS answers since the start.", &["server", "transport", "rcode"])?,
             reconcilers: gauge("wherry_reconciler", "Activations and failures since the start.", &["name", "what"])?,
