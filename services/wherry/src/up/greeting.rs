@@ -30,7 +30,7 @@ pub(super) fn print_farewell(kept: usize) {
         0 => println!("Wherry is down, nothing runs."),
         1 => println!("Wherry is down. One instance runs on: `wherry up` finds it again, `wherry down` ends it."),
         more => {
-            println!("Wherry is down. {more} instances run on: `wherry up` finds them again, `wherry down` ends them.")
+            println!("Wherry is down. {more} instances run on: `wherry up` finds them again, `wherry down` ends them.");
         }
     }
 }
