@@ -73,6 +73,9 @@ async fn show(
 fn print_use(service: LocalService) {
     let wherry = format!("{} --data {}", service.binary().display(), service.data().display());
     println!("\nIt runs on. API: http://{}, documentation: /docs. Try:", service.addresses().api);
+    if let Some(registry) = service.registry_address() {
+        println!("  {wherry} run {registry}/demo/web:1 --name web --cpu 0.25 --memory 64Mi --port 80");
+    }
     for line in ["ps", "logs -f nginx", "cost", "rm nginx"] {
         println!("  {wherry} {line}");
     }

@@ -69,7 +69,7 @@ pub(crate) struct LocalService {
 /// Builds `wherry` and answers where it is.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", "wherry", "--locked"]);
+    build.args(["build", "--package", "wherry"]);
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => {
@@ -156,6 +156,11 @@ impl LocalService {
         Rest::connect(&format!("http://{}", self.addresses.api), &self.data().join("client.json")).await
     }
 
+    /// Where images are pushed to and pulled from, `127.0.0.1:port`, once it is started.
+    pub(crate) fn registry_address(&self) -> Option<String> {
+        self.registry.as_ref().map(Registry::address)
+    }
+
     pub(crate) const fn addresses(&self) -> Addresses {
         self.addresses
     }
@@ -178,10 +183,10 @@ impl LocalService {
         &self.binary
     }
 
-    /// The end of what `wherry up` has written, for error messages.
+    /// The end of what `wherry up` has written, for error messages; the lines about answered requests say nothing new.
     pub(crate) fn last_log_lines(&self) -> String {
         let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"message\":\"answered\"")).collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 

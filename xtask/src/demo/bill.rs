@@ -13,8 +13,9 @@ pub(super) fn show(usage: &Usage) -> Result<()> {
     for line in &usage.lines {
         sum += picos(&line.amount)?;
         println!(
-            "   {:<6} {:<7} {:>4} s  {:>8} {:<16} × {} = {} {}",
+            "   {:<6} {:<5} {:<7} {:>4} s  {:>8} {:<16} × {} = {} {}",
             line.instance,
+            word(&line.kind)?,
             word(&line.resource)?,
             line.seconds,
             line.quantity,

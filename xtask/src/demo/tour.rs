@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use wherry_api_types::{ContainerSpec, Instance, InstanceCreate, InstanceState, Port, Protocol};
-use wherry_demo_images::recipes;
+use wherry_demo_images::{OciImage, Registry, SlowPath, recipes};
 
 use super::bill;
 use super::steps::Steps;
@@ -14,10 +14,13 @@ use crate::local::{LocalService, dns};
 const RUNNING_WITHIN: Duration = Duration::from_mins(1);
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
+const LISTENING_WITHIN: Duration = Duration::from_secs(5);
 const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Long enough for a second on the meter.
 const METERED: Duration = Duration::from_millis(2_100);
+/// Bytes a second.
+const THIN_LINE: usize = 2_000_000;
 /// Name of the first instance, and of its image.
 const WEB: &str = "web";
 /// Name of the second instance, and of its image.
@@ -25,17 +28,17 @@ const NGINX: &str = "nginx";
 
 /// Shows everything. With `keep` the second instance is left running.
 pub(super) async fn give(steps: &mut Steps, service: &mut LocalService, keep: bool) -> Result<()> {
-    let [web, nginx] = steps.step("build two images, push them to a registry on loopback", publish(service)).await?;
+    let images = steps.step("build two images, push them to a registry on loopback", publish(service)).await?;
     steps.step("wherry up: every role in one process, a containerd of its own", start(service)).await?;
     let rest = steps.step("take a token: POST /oauth2/token", token(service)).await?;
     let begun = Instant::now();
-    steps.step("create an instance: POST /v1/projects/default/instances", create(&rest, WEB, &web)).await?;
+    steps.step("create an instance: POST /v1/projects/default/instances", create(&rest, WEB, &images.web)).await?;
     let instance = steps.step("watch it pull and start", watch(&rest, WEB)).await?;
     println!("   {:.3} s from the order to Running, the pull included", begun.elapsed().as_secs_f64());
     steps.step("ask Wherry's DNS for its name, over UDP", resolve(service, &instance)).await?;
     steps.step("fetch its page by that name", page(service, &instance, "Hello from Wherry")).await?;
     steps.step("read its log", log(&rest, WEB, "serving /www")).await?;
-    steps.step("run a second one: real nginx", second(service, &rest, &nginx)).await?;
+    steps.step("run a second one: real nginx, pulled over a line of 2 MB/s", second(service, &rest, &images)).await?;
     steps.step("see what the first has cost so far", cost(&rest, &instance)).await?;
     steps.step("stop it", stop(&rest, WEB)).await?;
     steps.step("delete it", delete(service, &rest, &instance)).await?;
@@ -45,15 +48,27 @@ pub(super) async fn give(steps: &mut Steps, service: &mut LocalService, keep: bo
     steps.step("the bill, line by line", async { bill::show(&rest.usage().await?) }).await
 }
 
-async fn publish(service: &mut LocalService) -> Result<[String; 2]> {
+/// Where to pull from.
+struct Images {
+    web: String,
+    nginx: String,
+    /// Slows the pull of nginx down while it lives, so that there is some progress to see.
+    _line: SlowPath,
+}
+
+async fn publish(service: &mut LocalService) -> Result<Images> {
     let registry = service.start_registry().await?;
-    let mut references = Vec::new();
-    for (name, image) in [(WEB, recipes::web()?), (NGINX, recipes::nginx()?)] {
-        let reference = image.push(&registry.address(), &format!("demo/{name}"), "1").await?;
-        println!("   {reference}, {} KiB", image.size_bytes() / 1024);
-        references.push(reference);
-    }
-    references.try_into().ok().context("two images were to be pushed")
+    let web = push(registry, WEB, &recipes::web()?).await?;
+    push(registry, NGINX, &recipes::nginx()?).await?;
+    let line = SlowPath::start(&registry.address(), THIN_LINE).await?;
+    let nginx = format!("{}/demo/{NGINX}:1", line.address());
+    Ok(Images { web, nginx, _line: line })
+}
+
+async fn push(registry: &Registry, name: &str, image: &OciImage) -> Result<String> {
+    let reference = image.push(&registry.address(), &format!("demo/{name}"), "1").await?;
+    println!("   {reference}, {} KiB", image.size_bytes() / 1024);
+    Ok(reference)
 }
 
 async fn start(service: &mut LocalService) -> Result<()> {
@@ -93,7 +108,8 @@ async fn watch(rest: &Rest, name: &str) -> Result<Instance> {
     let mut shown = String::new();
     loop {
         let instance = rest.instance(name).await?;
-        let progress = instance.progress.map_or_else(String::new, |progress| {
+        let known = instance.progress.filter(|progress| progress.total_bytes > 0);
+        let progress = known.map_or_else(String::new, |progress| {
             format!(", {} of {} KiB", progress.done_bytes / 1024, progress.total_bytes / 1024)
         });
         let line = format!("{}{progress}", instance.state);
@@ -141,9 +157,20 @@ async fn page(service: &LocalService, instance: &Instance, expected: &str) -> Re
     let address = *answer.addresses.first().with_context(|| format!("{} has no address any more", instance.fqdn))?;
     let url = format!("http://{}/", instance.fqdn);
     let client = client_that_resolves(&instance.fqdn, (address, 80).into())?;
-    let response = client.get(&url).send().await.with_context(|| {
-        format!("{url} ({address}) cannot be reached: is there a firewall besides Wherry's? See `nft list ruleset`")
-    })?;
+    let started = Instant::now();
+    let response = loop {
+        match client.get(&url).send().await {
+            Ok(response) => break response,
+            // Running means that the program runs; until it listens, connections are refused.
+            Err(error) if error.is_connect() && started.elapsed() < LISTENING_WITHIN => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("{address} cannot be reached: is there a firewall besides Wherry's? See `nft list ruleset`")
+                });
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
     let text = response.text().await.with_context(|| format!("{url} broke off"))?;
     ensure!(text.contains(expected), "{url} is not the page of the image: {text}");
     let title = text.lines().find(|line| line.contains("<h1>")).unwrap_or_default();
@@ -167,8 +194,8 @@ async fn log(rest: &Rest, name: &str, expected: &str) -> Result<()> {
     }
 }
 
-async fn second(service: &LocalService, rest: &Rest, image: &str) -> Result<()> {
-    create(rest, NGINX, image).await?;
+async fn second(service: &LocalService, rest: &Rest, images: &Images) -> Result<()> {
+    create(rest, NGINX, &images.nginx).await?;
     let instance = watch(rest, NGINX).await?;
     resolve(service, &instance).await?;
     page(service, &instance, "Hello from nginx on Wherry").await
