@@ -1,0 +1,10 @@
+//! The real binary on a real containerd, seen from outside.
+//!
+//! Each test has a Wherry of its own: data folder, ports, address range, registry. They need root and Debian's containerd,
+//! crun, containernetworking-plugins, nftables, busybox-static and docker-registry; `cargo xtask test` installs them and
+//! builds the binary first.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod by_hand;
+mod support;
