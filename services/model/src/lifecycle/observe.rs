@@ -154,9 +154,9 @@ fn container_exited(
     status.restart_at = restart_at;
     draft.instance.started_at.get_or_insert(started_at);
     if !others_run {
-        // Opened here when the start was never reported, or when silence closed the meter although it still ran.
-        let silent = draft.instance.unknown_since.take().is_some();
-        draft.open(MeterKind::Run, started_at, silent && !newly_learnt);
+        // Opened here when the start was never reported, or when silence closed the meter of a run that is known.
+        draft.instance.unknown_since = None;
+        draft.open(MeterKind::Run, started_at, !newly_learnt);
         draft.close(MeterKind::Run, exit.finished_at);
     }
     let sentence = exit_sentence(name, &exit);
