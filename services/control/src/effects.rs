@@ -1,7 +1,6 @@
 //! What follows from a committed change: the projections in memory are told. Never before the commit, and losing it to
 //! a crash loses nothing: all of it is read again at start.
 
-use wherry_model::InstanceState;
 use wherry_model::lifecycle::Change;
 
 use crate::{Control, lock};
@@ -13,8 +12,5 @@ impl Control {
             lock(&self.inner.fleet).release(node, instance.spec.demand());
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));
-        if instance.state != InstanceState::Pulling {
-            lock(&self.inner.progress).remove(&instance.id);
-        }
     }
 }

@@ -76,7 +76,7 @@ impl Control {
     pub(crate) fn propose(&self, demand: &Demand) -> Result<Reservation, Error> {
         let mut index = lock(&self.inner.fleet);
         let placement =
-            index.fleet.decide(demand).map_err(|refusal| Error::CapacityUnavailable(refusal.to_string()))?;
+            index.fleet.decide(demand).map_err(|refusal| Error::CapacityUnavailable(for_tenants(&refusal)))?;
         tracing::debug!(node = %placement.node, why = %placement.why, "place proposed");
         index.apply(FleetChange::Reserve { node: placement.node, demand: *demand });
         Ok(Reservation { control: self.clone(), node: placement.node, demand: *demand, kept: false })

@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 
 use wherry_agent_api::NodeServices;
-use wherry_model::{Clock, Entropy, NodeId, PriceBook};
+use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook};
 use wherry_store::Store;
 
 pub use background::{Background, ReconcilerStatus};
@@ -70,7 +70,8 @@ struct Inner {
     zone: Zone,
     nodes: RwLock<HashMap<NodeId, Arc<dyn NodeServices>>>,
     silence: Mutex<Silence>,
-    progress: Mutex<HashMap<wherry_model::InstanceId, Progress>>,
+    /// What each node's latest heartbeat said of its pulls.
+    progress: Mutex<HashMap<NodeId, HashMap<InstanceId, Progress>>>,
     keys: Mutex<auth::KeyCache>,
     books: Mutex<HashMap<String, Arc<PriceBook>>>,
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use wherry_agent_api::{
-    Ack, ControlError, ControlPlane, Desired, DesiredContainer, DesiredInstance, Heartbeat, NodeHello, Report,
+    Ack, ControlError, ControlPlane, Desired, DesiredContainer, DesiredInstance, Heartbeat, NodeHello, PullProgress,
+    Report,
 };
 use wherry_model::lifecycle::{self, Change};
 use wherry_model::{ContainerName, Instance, InstanceId, NodeId, NodeState, Observation};
@@ -98,6 +99,9 @@ impl ControlPlane for Control {
             let through = last.seq;
             let changes = self.changes_of(report.node, &fresh).await?;
             let stored = self.store().apply_report(report.node, report.journal, after, through, &changes).await;
+            if stored.is_err() && self.store().node(report.node).await.map_err(Error::from)?.is_none() {
+                return Err(ControlError::UnknownNode);
+            }
             match stored.map_err(Error::from)? {
                 ReportOutcome::Applied(through) => {
                     for change in &changes {
@@ -116,13 +120,10 @@ impl ControlPlane for Control {
         if !self.store().prove_life(heartbeat.node, at).await.map_err(Error::from)? {
             return Err(ControlError::UnknownNode);
         }
-        {
-            let mut progress = lock(&self.inner.progress);
-            for pull in &heartbeat.pulls {
-                let known = Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes };
-                progress.insert(pull.instance, known);
-            }
-        }
+        let progress = |pull: &PullProgress| {
+            (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes })
+        };
+        lock(&self.inner.progress).insert(heartbeat.node, heartbeat.pulls.iter().map(progress).collect());
         let in_doubt = lock(&self.inner.silence).note(heartbeat.node);
         if in_doubt && let Err(error) = self.welcome_back(&heartbeat).await {
             lock(&self.inner.silence).doubt(heartbeat.node);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wherry_metering::Interval;
-use wherry_model::{Instance, PicoAmount, PriceBook};
+use wherry_model::{Instance, InstanceState, PicoAmount, PriceBook};
 use wherry_store::UsageQuery;
 
 use crate::{Control, Error, lock};
@@ -67,8 +67,14 @@ impl Control {
             per_hour: wherry_metering::per_hour(&instance.spec.demand(), book),
             currency: book.currency.clone(),
         };
-        let progress = lock(&self.inner.progress).get(&instance.id).copied();
+        let progress = self.progress_of(&instance);
         Ok(InstanceView { fqdn: self.inner.config.fqdn(&instance), instance, cost, progress })
+    }
+
+    /// How far the pull is, while there is one: a heartbeat may be older than the record.
+    fn progress_of(&self, instance: &Instance) -> Option<Progress> {
+        let node = instance.node.filter(|_| instance.state == InstanceState::Pulling)?;
+        lock(&self.inner.progress).get(&node)?.get(&instance.id).copied()
     }
 
     /// All intervals that the query finds, page by page.

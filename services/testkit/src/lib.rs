@@ -28,6 +28,7 @@
 mod agent;
 mod clock;
 mod entropy;
+mod interrupt;
 mod line;
 mod patience;
 mod sample;
@@ -37,6 +38,7 @@ mod zone;
 pub use agent::{Obedience, ScriptedAgent};
 pub use clock::ManualClock;
 pub use entropy::SeededEntropy;
+pub use interrupt::interrupted;
 pub use line::Line;
 pub use patience::{PATIENCE, eventually};
 pub use sample::{digest, main_container, sized, spec};

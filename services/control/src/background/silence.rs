@@ -48,8 +48,12 @@ impl Control {
             if instance.unknown_since.is_some() || instance.state.is_settled() {
                 continue;
             }
-            self.change_instance(instance, |instance| Ok(lifecycle::silence(instance, node.proof_at, self.now())))
-                .await?;
+            self.change_instance(instance, |instance| {
+                let now = self.now();
+                // A clock that was set back makes old proofs look like the future, which proves nothing.
+                Ok(lifecycle::silence(instance, node.proof_at.min(now), now))
+            })
+            .await?;
             touched += 1;
         }
         Ok(touched)

@@ -75,7 +75,14 @@ impl Control {
         };
         let demand = spec.demand();
         for _ in 0..MAX_PROPOSALS {
-            let reservation = self.propose(&demand)?;
+            let reservation = match self.propose(&demand) {
+                Ok(reservation) => reservation,
+                // Room may come back, a taken name will not: the lasting reason is the one to tell.
+                Err(full) => {
+                    let taken = self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some();
+                    return Err(if taken { Error::NameTaken(name.to_string()) } else { full });
+                }
+            };
             let birth = Birth {
                 id,
                 tenant: principal.tenant,

@@ -1,6 +1,6 @@
 //! Create by name: asking twice for the same gives the same.
 
-use wherry_model::{Generation, InstanceName, InstanceSpec, Principal, ProjectName, Scope};
+use wherry_model::{Generation, InstanceName, InstanceSpec, Principal, ProjectId, ProjectName, Scope};
 
 use super::create::{check_key, fingerprint};
 use crate::{Control, CreateInstance, Error, InstanceView};
@@ -36,21 +36,42 @@ impl Control {
                 return Err(Error::IdempotencyMismatch);
             }
         }
-        let existing = self.store().instance_by_name(principal.tenant, folder.id, &name).await?;
-        match (existing, if_match) {
-            (Some(instance), Some(wanted)) if instance.generation != wanted => {
-                Err(Error::GenerationMismatch(instance.generation.0))
-            }
-            (Some(instance), _) if instance.spec == spec => {
-                Ok(Put { view: self.view(instance).await?, created: false })
-            }
-            (Some(_), _) => Err(Error::SpecDiffers(name.to_string())),
-            (None, Some(_)) => Err(Error::NotFound(format!("the instance {name}"))),
-            (None, None) => {
-                let request = CreateInstance { project: project.clone(), name: Some(name), spec, idempotency_key };
-                let created = self.create_instance(principal, request).await?;
-                Ok(Put { view: created.view, created: !created.replayed })
-            }
+        if let Some(put) = self.existing(principal, folder.id, &name, &spec, if_match).await? {
+            return Ok(put);
         }
+        if if_match.is_some() {
+            return Err(Error::NotFound(format!("the instance {name}")));
+        }
+        let request =
+            CreateInstance { project: project.clone(), name: Some(name.clone()), spec: spec.clone(), idempotency_key };
+        match self.create_instance(principal, request).await {
+            Ok(created) => Ok(Put { view: created.view, created: !created.replayed }),
+            // Somebody put it a moment ago.
+            Err(taken @ Error::NameTaken(_)) => {
+                self.existing(principal, folder.id, &name, &spec, None).await?.ok_or(taken)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a put finds when the name is in use.
+    async fn existing(
+        &self,
+        principal: &Principal,
+        project: ProjectId,
+        name: &InstanceName,
+        spec: &InstanceSpec,
+        if_match: Option<Generation>,
+    ) -> Result<Option<Put>, Error> {
+        let Some(instance) = self.store().instance_by_name(principal.tenant, project, name).await? else {
+            return Ok(None);
+        };
+        if if_match.is_some_and(|wanted| wanted != instance.generation) {
+            return Err(Error::GenerationMismatch(instance.generation.0));
+        }
+        if instance.spec != *spec {
+            return Err(Error::SpecDiffers(name.to_string()));
+        }
+        Ok(Some(Put { view: self.view(instance).await?, created: false }))
     }
 }

@@ -1,0 +1,254 @@
+//! What a tenant can reach: every use case against another tenant's things, and without its scope. A use case that is
+//! not in the table fails the test that compares the table with the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use wherry_control::{Control, CreateInstance, Error, EventsRequest, ListInstances, LogRequest, TenantKeyRequest};
+use wherry_model::{ApiKeyId, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId, Timestamp};
+use wherry_testkit::{Stack, main_container, spec};
+
+/// What the use cases are pointed at.
+#[derive(Clone)]
+struct Target {
+    project: ProjectName,
+    instance: String,
+    key: ApiKeyId,
+    tenant: TenantId,
+}
+
+/// How a use case says what is another tenant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It names a thing: another tenant's is not found.
+    Names,
+    /// It works on the caller's own things only, whatever it is asked.
+    Own,
+    /// It names no tenant's things, or is the operator's.
+    Other,
+}
+
+const TABLE: [(&str, Scope, Kind); 25] = [
+    ("create_instance", Scope::InstancesWrite, Kind::Own),
+    ("put_instance", Scope::InstancesWrite, Kind::Own),
+    ("dry_run", Scope::InstancesWrite, Kind::Own),
+    ("get_instance", Scope::InstancesRead, Kind::Names),
+    ("list_instances", Scope::InstancesRead, Kind::Own),
+    ("stop_instance", Scope::InstancesWrite, Kind::Names),
+    ("start_instance", Scope::InstancesWrite, Kind::Names),
+    ("delete_instance", Scope::InstancesWrite, Kind::Names),
+    ("wait_instance", Scope::InstancesRead, Kind::Names),
+    ("instance_logs", Scope::LogsRead, Kind::Names),
+    ("instance_usage", Scope::UsageRead, Kind::Names),
+    ("usage", Scope::UsageRead, Kind::Own),
+    ("events", Scope::InstancesRead, Kind::Names),
+    ("event_stream", Scope::InstancesRead, Kind::Names),
+    ("create_project", Scope::InstancesWrite, Kind::Own),
+    ("projects", Scope::InstancesRead, Kind::Own),
+    ("create_key", Scope::KeysWrite, Kind::Own),
+    ("keys", Scope::KeysWrite, Kind::Own),
+    ("revoke_key", Scope::KeysWrite, Kind::Names),
+    ("create_tenant", Scope::Admin, Kind::Other),
+    ("tenants", Scope::Admin, Kind::Other),
+    ("create_tenant_key", Scope::Admin, Kind::Other),
+    ("nodes", Scope::Admin, Kind::Other),
+    ("project_events", Scope::InstancesRead, Kind::Own),
+    ("project_usage", Scope::UsageRead, Kind::Own),
+];
+
+/// Cases of a use case that is in the table under its own name too.
+const FURTHER_CASES: [&str; 2] = ["project_events", "project_usage"];
+
+async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target) -> Result<(), Error> {
+    let (project, instance) = (&target.project, target.instance.as_str());
+    let events = |instance| EventsRequest { project: project.clone(), instance, after: 0, limit: 10 };
+    let key =
+        || TenantKeyRequest { name: "k".into(), scopes: [Scope::LogsRead].into_iter().collect(), expires_at: None };
+    let (from, to) = (Timestamp::from_seconds(1_767_000_000), Timestamp::from_seconds(1_768_000_000));
+    match use_case {
+        "create_instance" => {
+            let request = CreateInstance {
+                project: project.clone(),
+                name: None,
+                spec: spec(),
+                idempotency_key: Some("k".into()),
+            };
+            control.create_instance(who, request).await.map(drop)
+        }
+        "put_instance" => {
+            let name = "put".parse().unwrap();
+            control.put_instance(who, project, name, spec(), None, None).await.map(drop)
+        }
+        "dry_run" => control.dry_run(who, project, None, &spec()).await.map(drop),
+        "get_instance" => control.get_instance(who, project, instance).await.map(drop),
+        "list_instances" => {
+            let (states, labels) = (InstanceState::ALL.to_vec(), BTreeMap::new());
+            let request = ListInstances { project: project.clone(), states, labels, cursor: None, limit: 10 };
+            control.list_instances(who, request).await.map(drop)
+        }
+        "stop_instance" => control.stop_instance(who, project, instance).await.map(drop),
+        "start_instance" => control.start_instance(who, project, instance).await.map(drop),
+        "delete_instance" => control.delete_instance(who, project, instance).await.map(drop),
+        "wait_instance" => {
+            let states = [InstanceState::Running];
+            control.wait_instance(who, project, instance, &states, Duration::ZERO).await.map(drop)
+        }
+        "instance_logs" => {
+            control.instance_logs(who, project, instance, &main_container(), LogRequest::default()).await.map(drop)
+        }
+        "instance_usage" => control.instance_usage(who, project, instance).await.map(drop),
+        "usage" => control.usage(who, None, from, to).await.map(drop),
+        "project_usage" => control.usage(who, Some(project), from, to).await.map(drop),
+        "events" => control.events(who, &events(Some(instance.to_owned()))).await.map(drop),
+        "project_events" => control.events(who, &events(None)).await.map(drop),
+        "event_stream" => control.event_stream(who, &events(Some(instance.to_owned()))).await.map(drop),
+        "create_project" => control.create_project(who, "fresh".parse().unwrap()).await.map(drop),
+        "projects" => control.projects(who).await.map(drop),
+        "create_key" => control.create_key(who, key()).await.map(drop),
+        "keys" => control.keys(who).await.map(drop),
+        "revoke_key" => control.revoke_key(who, target.key).await,
+        "create_tenant" => control.create_tenant(who, "fresh".parse().unwrap()).await.map(drop),
+        "tenants" => control.tenants(who, None, 10).await.map(drop),
+        "create_tenant_key" => control.create_tenant_key(who, target.tenant, key()).await.map(drop),
+        "nodes" => control.nodes(who).await.map(drop),
+        other => panic!("{other} has a row in the table but no call"),
+    }
+}
+
+/// The use cases of the source: public async methods that take a principal.
+fn use_cases_of_the_source() -> BTreeSet<String> {
+    fn collect(folder: &std::path::Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, found);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for piece in text.split("pub async fn ").skip(1) {
+                let (signature, _) = piece.split_once('{').unwrap();
+                let (name, arguments) = signature.split_once('(').unwrap();
+                if arguments.contains("&Principal") {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+#[test]
+fn every_use_case_is_in_the_table() {
+    let mut table: BTreeSet<String> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(table.len(), TABLE.len());
+    for further in FURTHER_CASES {
+        assert!(table.remove(further));
+    }
+    assert_eq!(use_cases_of_the_source(), table);
+}
+
+/// A stack on which acme has an instance, deleted ones, a project and a key of its own.
+async fn furnished() -> (Stack, Target) {
+    let stack = Stack::start().await;
+    let acme = stack.acme();
+    let web = stack.create(acme, "web", spec()).await.instance;
+    stack.agent().obey().await;
+    let project = acme.project.clone();
+    let target = Target { project, instance: web.id.to_string(), key: acme.key.record.id, tenant: acme.record.id };
+    (stack, target)
+}
+
+#[tokio::test]
+async fn another_tenants_things_do_not_exist() {
+    let (stack, target) = furnished().await;
+    let acme = stack.acme();
+    let private = stack.control().create_project(&acme.principal, "private".parse().unwrap()).await.unwrap();
+    let before = (stack.read(acme, "web").await, crate::events::of(&stack, acme, None, 0).await);
+    let blue = stack.blue().with_scopes(ScopeSet::all());
+    let unknown = Target {
+        project: "nowhere".parse().unwrap(),
+        instance: "0190f8a0-0000-7000-8000-000000000001".to_owned(),
+        key: "0190f8a0-0000-7000-8000-000000000002".parse().unwrap(),
+        tenant: target.tenant,
+    };
+    for (use_case, _, kind) in TABLE {
+        if kind == Kind::Names {
+            for name_or_id in [target.instance.clone(), "web".to_owned()] {
+                let theirs = Target { instance: name_or_id.clone(), ..target.clone() };
+                let refused = ask(stack.control(), &blue, use_case, &theirs).await.unwrap_err();
+                assert_eq!(refused.code(), "not_found", "{use_case}");
+                // What does not exist at all is answered with the same words.
+                let missing = Target { project: target.project.clone(), ..unknown.clone() };
+                let missing = ask(stack.control(), &blue, use_case, &missing).await.unwrap_err().to_string();
+                let said = refused.to_string().replace(&name_or_id, &unknown.instance);
+                assert_eq!(said.replace(&target.key.to_string(), &unknown.key.to_string()), missing, "{use_case}");
+            }
+        }
+        if kind != Kind::Other
+            && !matches!(use_case, "usage" | "create_project" | "projects" | "create_key" | "keys" | "revoke_key")
+        {
+            let theirs = Target { project: private.name.clone(), ..target.clone() };
+            let refused = ask(stack.control(), &blue, use_case, &theirs).await.unwrap_err();
+            assert_eq!(refused.code(), "not_found", "{use_case} in another tenant's project");
+        }
+    }
+    assert_eq!((stack.read(acme, "web").await, crate::events::of(&stack, acme, None, 0).await), before);
+    assert!(stack.control().key_works(target.key).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_tenant_sees_and_makes_only_its_own() {
+    let (stack, target) = furnished().await;
+    let (control, acme, blue) = (stack.control(), &stack.acme().principal, &stack.blue().principal);
+    for (use_case, scope, kind) in TABLE {
+        if kind == Kind::Own && scope != Scope::Admin {
+            ask(control, blue, use_case, &target).await.unwrap_or_else(|error| panic!("{use_case}: {error}"));
+        }
+    }
+    stack.agent().obey().await;
+    stack.advance(Duration::from_secs(10));
+    stack.agent().heartbeat().await.unwrap();
+    let list = |project: &ProjectName| ListInstances {
+        project: project.clone(),
+        states: InstanceState::ALL.to_vec(),
+        labels: BTreeMap::new(),
+        cursor: None,
+        limit: 200,
+    };
+    let (from, to) = (Timestamp::from_seconds(1_767_000_000), Timestamp::from_seconds(1_768_000_000));
+    for (who, wanted) in [(acme, 1), (blue, 2)] {
+        let views = control.list_instances(who, list(&target.project)).await.unwrap().views;
+        assert_eq!(views.len(), wanted);
+        assert!(views.iter().all(|view| view.instance.tenant == who.tenant));
+        let bill = control.usage(who, None, from, to).await.unwrap().bill;
+        let billed: BTreeSet<_> = bill.lines.iter().map(|line| line.instance).collect();
+        assert_eq!(billed, views.iter().map(|view| view.instance.id).collect());
+        assert!(control.keys(who).await.unwrap().iter().all(|key| key.tenant == who.tenant));
+        assert!(control.projects(who).await.unwrap().iter().all(|project| project.tenant == who.tenant));
+    }
+    // A cursor of another tenant is a place in the caller's own list, nothing more.
+    let page = control.list_instances(blue, ListInstances { limit: 1, ..list(&target.project) }).await.unwrap();
+    let foreign = ListInstances { cursor: page.next, ..list(&target.project) };
+    for view in control.list_instances(acme, foreign).await.unwrap().views {
+        assert_eq!(view.instance.tenant, acme.tenant);
+    }
+}
+
+#[tokio::test]
+async fn every_use_case_needs_its_scope_and_no_other() {
+    let (stack, target) = furnished().await;
+    for (use_case, needed, _) in TABLE {
+        let without = stack.acme().with_scopes(ScopeSet::all().iter().filter(|scope| *scope != needed).collect());
+        let refused = ask(stack.control(), &without, use_case, &target).await.unwrap_err();
+        assert!(matches!(refused, Error::InsufficientScope(scope) if scope == needed), "{use_case}: {refused}");
+    }
+    for (use_case, needed, _) in TABLE {
+        if matches!(use_case, "delete_instance" | "stop_instance" | "revoke_key" | "create_key" | "create_tenant_key") {
+            continue;
+        }
+        let with = stack.acme().with_scopes([needed].into_iter().collect());
+        ask(stack.control(), &with, use_case, &target).await.unwrap_or_else(|error| panic!("{use_case}: {error}"));
+    }
+}
