@@ -84,6 +84,8 @@ pub(crate) enum Step {
     RemoveSandbox(SandboxId),
     /// Pull, make and start what should run and does not.
     Bring,
+    /// Something runs and its address was not said: the agent died between start and write.
+    Admit(SandboxId),
     /// Say that the sandbox is gone.
     TellSandboxStopped,
     /// Remove the logs and say that nothing is left.
@@ -158,6 +160,11 @@ fn keep_running(desired: &DesiredInstance, memory: &Memory, seen: &Seen, now: Ti
         let something_runs = !seen.running_in(&sandbox.id).is_empty();
         let id = sandbox.id.clone();
         return if something_runs { Step::StopSandbox(id) } else { Step::RemoveSandbox(id) };
+    }
+    if let (Some(sandbox), None) = (seen.sandbox_of(desired.generation), memory.address)
+        && !seen.running_in(&sandbox.id).is_empty()
+    {
+        return Step::Admit(sandbox.id.clone());
     }
     let mut wake: Option<Timestamp> = None;
     let (mut any_runs, mut any_retries_pull) = (false, false);

@@ -93,7 +93,13 @@ fn running_is_brought_about_said_and_kept() {
     assert_eq!(case(&[], &seen(vec![ready.clone()], vec![container(1, 1, S::Created)])), Step::Bring);
     assert_eq!(case(&[], &seen(vec![ready.clone()], vec![running.clone()])), Step::TellStart(running.clone()));
     assert_eq!(
-        case(&[started(1)], &seen(vec![ready.clone()], vec![running])),
+        case(&[started(1)], &seen(vec![ready.clone()], vec![running.clone()])),
+        Step::Admit(ready.id.clone()),
+        "nobody was told its address"
+    );
+    let admitted = Fact::SandboxReady { address: [10, 77, 0, 2].into() };
+    assert_eq!(
+        case(&[admitted, started(1)], &seen(vec![ready.clone()], vec![running])),
         Step::Rest { phase: Phase::Running, until: None }
     );
     let over = container(1, 1, S::Exited);

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report};
 use wherry_model::lifecycle::{Ask, MeterEdge};
-use wherry_model::{InstanceState as S, NodeId, RestartPolicy};
+use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
     Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Image, Labels, PullProgress,
     PullRequest, PulledImage, Readiness, Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId,
@@ -282,11 +282,13 @@ async fn keep_alive(world: Arc<World>, fate: Arc<Fate>, end: CancellationToken) 
 async fn live(world: &World) {
     let id = world.create("echo hello; sleep 3; exit 7", RestartPolicy::OnFailure);
     world.until_run(id, 2).await;
+    until_let_in(world, id).await;
     world.control.ask(id, Ask::Stop);
     world.until_state(id, S::Stopped).await;
     world.until("resources are back", |w| !w.instance(id).holds_resources).await;
     world.control.ask(id, Ask::Start(world.config().machine.node));
     world.until_state(id, S::Running).await;
+    until_let_in(world, id).await;
     world.control.ask(id, Ask::Delete);
     world.until_state(id, S::Deleted).await;
     let runs: Vec<u32> = world.instance(id).containers[0].runs.iter().map(|run| run.number).collect();
@@ -308,6 +310,18 @@ async fn live(world: &World) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     world.assert_clean().await;
+}
+
+/// Its address is known, and the firewall lets exactly it in.
+async fn until_let_in(world: &World, id: InstanceId) {
+    world
+        .until("it is let in", |world| {
+            let rules = world.firewall.in_force().unwrap_or_default().instances;
+            let let_in = rules.first().map(|(_, admitted)| admitted.address);
+            let_in.is_some() && let_in == world.instance(id).address
+        })
+        .await;
+    assert!(world.instance(id).containers[0].image_digest.is_some());
 }
 
 /// Lives with a death at the given step. None when the life has fewer steps.

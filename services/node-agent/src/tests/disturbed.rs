@@ -25,6 +25,7 @@ async fn a_new_agent_adopts_what_runs() {
     let id = world.create("serve", RestartPolicy::Always);
     world.until_state(id, S::Running).await;
     let before = world.containers().await;
+    let applied = world.firewall.applied();
     let (calls, rules) = (world.runtime.calls("StartContainer"), world.firewall.in_force());
     agent.shut_down(WHILE).await;
     assert_eq!(world.running().await.len(), 1, "stopping the agent stops nothing");
@@ -33,6 +34,7 @@ async fn a_new_agent_adopts_what_runs() {
     tokio::time::sleep(WHILE).await;
     assert_eq!(world.containers().await, before);
     assert_eq!((world.runtime.calls("StartContainer"), world.firewall.in_force()), (calls, rules));
+    assert_eq!(world.firewall.applied(), applied + 1, "at no moment was it cut off");
     assert_eq!(world.instance(id).containers[0].runs.len(), 1);
 }
 
@@ -161,6 +163,28 @@ async fn a_container_that_vanished_ended_at_the_last_proof() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_reboot_an_end_is_dated_at_the_last_proof_before_it() {
+    let mut world = World::new();
+    let agent = world.agent().await;
+    let id = world.create("serve", RestartPolicy::Always);
+    world.until_state(id, S::Running).await;
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let last_proof = world.control.heartbeats().last().unwrap().at;
+    drop(agent);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    // The engine of the new boot says that it is over, and dates it at its own start.
+    let container = world.containers().await.remove(0);
+    world.runtime.exit_container(&container.id, 255);
+    world.runtime.break_sandbox(&container.sandbox);
+    world.boot = "b1".repeat(16).parse().unwrap();
+    let _agent = world.agent().await;
+    world.until_run(id, 2).await;
+    let end = world.instance(id).containers[0].runs[0].end.clone().unwrap();
+    assert_eq!(end.reason, EndReason::NodeLost);
+    assert!(end.finished_at <= last_proof && last_proof.since(end.finished_at) <= Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_sandbox_is_replaced() {
     let world = World::new();
     let _agent = world.agent().await;
@@ -281,4 +305,19 @@ async fn with_a_full_disk_nothing_new_is_done_and_nothing_is_lost() {
     let facts = world.control.facts(id);
     let exits = facts.iter().filter(|fact| matches!(fact, Fact::ContainerExited { run: 1, .. })).count();
     assert_eq!(exits, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_before_it_is_on_record_what_it_is() {
+    let world = World::new();
+    let full = Arc::new(AtomicBool::new(true));
+    let seam = full.clone();
+    let disk = |real| FullDisk { real, full: seam };
+    let _agent = Agent::start_on_disk(world.config(), world.parts(), disk).await.unwrap();
+    let id = world.create("serve", RestartPolicy::Always);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((world.runtime.calls("PullImage"), world.runtime.calls("StartContainer")), (1, 0));
+    full.store(false, Ordering::SeqCst);
+    world.until_state(id, S::Running).await;
+    assert_eq!(world.runtime.calls("StartContainer"), 1);
 }

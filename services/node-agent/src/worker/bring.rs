@@ -1,10 +1,16 @@
 //! Bringing up what should run: the path that a tenant waits for.
 //!
 //! Round trips in a row, image present: look up the image; make the sandbox (meanwhile ask the registry what the tag means, if it is
-//! not pinned); create the containers (meanwhile learn the address and open the firewall); start. No disk in between:
-//! what is said on the way goes to disk beside it, and if the agent dies first the engine still shows it all.
+//! not pinned); create the containers (meanwhile learn the address and open the firewall); start.
+//!
+//! What is said on the way goes to disk beside it, and if the agent dies first the engine still shows it, save one thing:
+//! what the image reference meant. That is on disk before anything of it runs; it was said long before, while the
+//! containers are made, so nobody waits for it either.
 
-use futures_util::future::{join, try_join, try_join_all};
+use std::time::Duration;
+
+use futures_util::future::{join, try_join_all, try_join3};
+use tokio::time::Instant;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
 use wherry_model::{EndReason, Fact};
 use wherry_runtime::{ContainerConfig, ContainerId, ContainerState, DnsConfig, RuntimeError, SandboxConfig, SandboxId};
@@ -45,6 +51,7 @@ impl Worker {
     }
 
     async fn try_bring(&mut self, desired: &DesiredInstance, memory: &Memory, seen: &Seen) -> Result<Next, Trouble> {
+        let begun = Instant::now();
         let config = self.sandbox_config(desired);
         let wanted = self.look_up(desired, memory).await?;
         let (fetched, sandbox) = if wanted.iter().all(super::image::Wanted::is_present) {
@@ -59,9 +66,12 @@ impl Worker {
             (fetched, self.sandbox(desired, seen, &config).await?)
         };
         let Fetched::All(images) = fetched else { return Ok(Next::LookAgain) };
+        let sandbox_after = begun.elapsed();
         let due = due(desired, memory, seen, images);
         let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, due)));
-        let (ids, ()) = try_join(created, self.admit(desired, memory, &sandbox)).await?;
+        let (ids, (), ()) =
+            try_join3(created, self.admit(desired, memory, &sandbox), self.images_are_on_record()).await?;
+        let made = begun.elapsed();
         for (due, id) in due.iter().zip(ids) {
             self.node.runtime.start_container(&id).await?;
             if let Some(status) = self.node.runtime.container(&id).await? {
@@ -71,7 +81,17 @@ impl Worker {
                 self.say_started(desired, &started, &status);
             }
         }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (sandbox_ms, made_ms, started_ms) = (millis(sandbox_after), millis(made), millis(begun.elapsed()));
+        tracing::debug!(instance = %self.instance, sandbox_ms, made_ms, started_ms, "brought up");
         Ok(Next::LookAgain)
+    }
+
+    async fn images_are_on_record(&self) -> Result<(), Trouble> {
+        if self.facts_are_on_disk().await {
+            return Ok(());
+        }
+        Err(Trouble::Journal("the journal is not written in time".to_owned()))
     }
 
     /// The sandbox that is there, or a new one. Its attempt is the generation, so the engine itself refuses a second.
@@ -91,7 +111,12 @@ impl Worker {
     }
 
     /// Learns the sandbox's address and opens the firewall for it.
-    async fn admit(&self, desired: &DesiredInstance, memory: &Memory, sandbox: &SandboxId) -> Result<(), Trouble> {
+    pub(super) async fn admit(
+        &self,
+        desired: &DesiredInstance,
+        memory: &Memory,
+        sandbox: &SandboxId,
+    ) -> Result<(), Trouble> {
         let status = self.node.runtime.sandbox(sandbox).await?;
         let Some(address) = status.and_then(|status| status.address) else {
             return Err(RuntimeError::Internal { message: "the sandbox has no address".to_owned() }.into());

@@ -190,6 +190,10 @@ impl Worker {
             }
             Step::RemoveSandbox(id) => self.remove_sandbox(&id).await,
             Step::Bring => self.bring(desired, memory, seen).await,
+            Step::Admit(id) => {
+                self.admit(desired, memory, &id).await?;
+                Ok(Next::GoOn)
+            }
             Step::TellSandboxStopped => {
                 self.node.gate.release(self.instance).await?;
                 self.say(desired.generation, Fact::SandboxStopped);

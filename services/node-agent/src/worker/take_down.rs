@@ -57,7 +57,7 @@ impl Worker {
     }
 
     /// False when the disk refuses for long: the next step says why.
-    async fn facts_are_on_disk(&self) -> bool {
+    pub(super) async fn facts_are_on_disk(&self) -> bool {
         tokio::select! {
             () = self.node.journal.settled() => true,
             () = tokio::time::sleep(Duration::from_secs(2)) => false,
