@@ -86,8 +86,8 @@ impl CriRuntime {
         let connection = Connection::lazy(&options.socket)?;
         let cgroups = Cgroups::detect(&options.cgroup_root)?;
         let (events, _) = broadcast::channel(EVENT_BUFFER);
-        let handler = options.runtime_handler.clone();
-        let sandboxes = Arc::new(CriSandboxes::new(connection.clone(), cgroups, handler));
+        let (handler, socket) = (options.runtime_handler.clone(), options.socket.clone());
+        let sandboxes = Arc::new(CriSandboxes::new(connection.clone(), cgroups, handler, socket));
         let folders =
             WarmFolders { claims: options.claims_dir.clone(), sandbox_files: options.sandbox_files_dir.clone() };
         let warm = Arc::new(WarmPool::new(Arc::clone(&sandboxes), folders)?);

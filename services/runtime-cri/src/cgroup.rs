@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use wherry_runtime::{Result, RuntimeError};
 
+use crate::process;
+
 /// A just killed process keeps its cgroup busy for a moment.
 const REMOVE_TRIES: u32 = 20;
 const REMOVE_PAUSE: Duration = Duration::from_millis(25);
@@ -71,9 +73,21 @@ impl Cgroups {
         write(&folder.join("pids.max"), &pids_max.to_string())
     }
 
-    /// Removes the instance's cgroup everywhere. Idempotent.
-    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+    /// Kills what runs in the instance's cgroup; returns how many there were.
+    pub(crate) async fn kill(&self, name: &str) -> Result<usize> {
         check_name(name)?;
+        let folders = self.hierarchies.mounts.iter().map(|mount| self.folder(mount).join(name)).collect();
+        let pids = processes_in(&with_descendants(folders));
+        process::kill(&pids).await;
+        Ok(pids.len())
+    }
+
+    /// Kills what is left in the instance's cgroup, and removes it everywhere. Idempotent.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        let survivors = self.kill(name).await?;
+        if survivors > 0 {
+            tracing::info!(cgroup = name, survivors, "processes outlived the containers that they were in");
+        }
         for mount in &self.hierarchies.mounts {
             remove_tree(&self.folder(mount).join(name)).await?;
         }
@@ -95,28 +109,12 @@ impl Cgroups {
 
     /// All folders below and including the root, in all hierarchies.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut open: Vec<PathBuf> = self.hierarchies.mounts.iter().map(|mount| self.folder(mount)).collect();
-        while let Some(folder) = open.pop() {
-            if folder.is_dir() {
-                open.extend(child_names(&folder).into_iter().map(|name| folder.join(name)));
-                found.push(folder);
-            }
-        }
-        found.sort();
-        found
+        with_descendants(self.hierarchies.mounts.iter().map(|mount| self.folder(mount)).collect())
     }
 
     /// All processes below the root.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let mut pids: Vec<u32> = Vec::new();
-        for folder in self.folders() {
-            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-        }
-        pids.sort_unstable();
-        pids.dedup();
-        pids
+        processes_in(&self.folders())
     }
 
     /// Removes the root itself, once nothing is below it.
@@ -170,6 +168,29 @@ fn child_names(folder: &Path) -> Vec<String> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
+}
+
+fn with_descendants(mut open: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop() {
+        if folder.is_dir() {
+            open.extend(child_names(&folder).into_iter().map(|name| folder.join(name)));
+            found.push(folder);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn processes_in(folders: &[PathBuf]) -> Vec<u32> {
+    let mut pids: Vec<u32> = Vec::new();
+    for folder in folders {
+        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
 /// Deepest first; cgroup folders hold files that rmdir takes along.

@@ -18,6 +18,7 @@ mod generated;
 mod image;
 pub mod oci;
 pub mod pause;
+mod process;
 mod profile;
 mod sandbox;
 mod warm;

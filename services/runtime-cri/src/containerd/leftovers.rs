@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::ContainerdError;
 use super::config::Layout;
-use super::process;
 use crate::cgroup::Cgroups;
+use crate::process;
 
 /// Rounds of killing shims.
 const SHIM_GENERATIONS: u32 = 10;

@@ -13,7 +13,6 @@
 
 mod config;
 mod leftovers;
-mod process;
 mod start;
 mod sweep;
 
@@ -33,6 +32,7 @@ use crate::adapter::{CriOptions, CriRuntime};
 use crate::cgroup::Cgroups;
 use crate::oci::{OciError, OciImage};
 use crate::pause;
+use crate::process;
 
 /// An engine that has not answered for this long is taken for stuck, and replaced.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -192,11 +192,13 @@ impl Containerd {
             }
         }
         self.kill_containerd(&mut watch).await;
+        sweep::remove_broken_network_results(&self.layout.cni_cache);
         self.start(&mut watch).await?;
         start::import_pause(&self.layout, &self.runtime, &self.pause).await?;
         watch.last_answer = Instant::now();
         let swept = sweep::sweep(&self.layout, &self.runtime, &self.cgroups).await?;
         self.runtime.warm().set_paused(false);
+        self.runtime.warm().look_soon();
         Ok(Outcome::Started(swept))
     }
 

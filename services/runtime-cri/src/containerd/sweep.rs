@@ -11,9 +11,9 @@ use std::path::Path;
 
 use super::ContainerdError;
 use super::config::Layout;
-use super::process;
 use crate::adapter::CriRuntime;
 use crate::cgroup::Cgroups;
+use crate::process;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,9 +91,34 @@ fn sweep_leases(folder: &Path, known: &BTreeSet<String>) -> Vec<String> {
     swept
 }
 
+/// Removes CNI's notes that a killed containerd left half written. A sandbox with one can never be removed; without one its
+/// network is undone by the configuration. To be called while no containerd runs.
+pub(super) fn remove_broken_network_results(cni_cache: &Path) {
+    for entry in std::fs::read_dir(cni_cache.join("results")).into_iter().flatten().flatten() {
+        let whole = std::fs::read(entry.path())
+            .is_ok_and(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok());
+        if !whole && let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "a broken network result cannot be removed");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_half_written_network_results_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = folder.path().join("results");
+        std::fs::create_dir(&results).unwrap();
+        for (name, text) in [("whole", "{\"kind\": \"cniCacheV1\"}"), ("empty", ""), ("half", "{\"kind\": \"cni")] {
+            std::fs::write(results.join(name), text).unwrap();
+        }
+        remove_broken_network_results(folder.path());
+        let left: Vec<_> = std::fs::read_dir(&results).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["whole"]);
+    }
 
     #[test]
     fn only_leases_of_unknown_sandboxes_go() {

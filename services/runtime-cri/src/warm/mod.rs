@@ -106,10 +106,14 @@ impl WarmPool {
 
     /// Lets the pool fill itself, or stops it.
     pub(crate) fn set_paused(&self, paused: bool) {
-        let was_paused = self.paused.swap(paused, Ordering::Relaxed);
-        if was_paused && !paused {
-            self.wake.notify_one();
+        if self.paused.swap(paused, Ordering::Relaxed) && !paused {
+            self.look_soon();
         }
+    }
+
+    /// The engine was started anew: what was ready may not be any more.
+    pub(crate) fn look_soon(&self) {
+        self.wake.notify_one();
     }
 
     pub(crate) fn claimed_cgroups(&self) -> impl Iterator<Item = String> {
@@ -185,9 +189,9 @@ impl WarmPool {
     /// Removes a sandbox, claimed or not, with all that it owns.
     pub(crate) async fn remove(&self, id: &str) -> Result<()> {
         let claim = self.claims.get(id);
-        self.sandboxes.remove(id).await?;
-        if let Some(claim) = claim {
-            self.sandboxes.cgroups.remove(&claim.cgroup_name).await?;
+        let cgroup = claim.as_ref().map(|claim| claim.cgroup_name.clone());
+        self.sandboxes.remove(id, cgroup.as_slice()).await?;
+        if claim.is_some() {
             self.claims.remove(id).map_err(|error| RuntimeError::Internal {
                 message: format!("the claim on sandbox {id} cannot be removed: {error}"),
             })?;
@@ -214,7 +218,7 @@ impl WarmPool {
         let target = usize::try_from(self.target.load(Ordering::Relaxed)).unwrap_or(0);
         let superfluous = self.look(target).await?;
         for id in superfluous {
-            self.sandboxes.remove(&id).await?;
+            self.sandboxes.remove(&id, &[]).await?;
         }
         loop {
             let (count, sysctls) = {

@@ -10,14 +10,14 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A containerd shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shim {
-    pub(super) pid: u32,
+pub(crate) struct Shim {
+    pub(crate) pid: u32,
     /// Id of the sandbox that it serves.
-    pub(super) sandbox: String,
+    pub(crate) sandbox: String,
 }
 
 /// The arguments of a process in one line; `None` when it does not run.
-pub(super) fn command_line(pid: u32) -> Option<String> {
+pub(crate) fn command_line(pid: u32) -> Option<String> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ");
     (!text.is_empty()).then_some(text)
@@ -41,13 +41,13 @@ fn program(words: &[String]) -> &str {
 }
 
 /// Processes that have this path among their arguments: containerd, and what becomes it.
-pub(super) fn with_argument(path: &Path) -> Vec<u32> {
+pub(crate) fn with_argument(path: &Path) -> Vec<u32> {
     let names = |words: &[String]| words.iter().skip(1).any(|word| Path::new(word) == path);
     all().into_iter().filter(|(_, words)| names(words)).map(|(pid, _)| pid).collect()
 }
 
 /// The containerds that run with this configuration.
-pub(super) fn containerds(config_file: &Path) -> Vec<u32> {
+pub(crate) fn containerds(config_file: &Path) -> Vec<u32> {
     let is_one = |words: &[String]| {
         program(words) == "containerd" && words.iter().skip(1).any(|word| Path::new(word) == config_file)
     };
@@ -55,7 +55,7 @@ pub(super) fn containerds(config_file: &Path) -> Vec<u32> {
 }
 
 /// The shims that report to this socket.
-pub(super) fn shims(socket: &Path) -> Vec<Shim> {
+pub(crate) fn shims(socket: &Path) -> Vec<Shim> {
     let after = |words: &[String], option: &str| {
         words.iter().position(|word| word == option).and_then(|at| words.get(at + 1).cloned())
     };
@@ -68,7 +68,7 @@ pub(super) fn shims(socket: &Path) -> Vec<Shim> {
 }
 
 /// Direct children of a process.
-pub(super) fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // pid (name) state ppid …, and the name may hold anything.
@@ -79,7 +79,7 @@ pub(super) fn children(parent: u32) -> Vec<u32> {
 }
 
 /// Whether a process runs; one that ended and was not waited for does not.
-pub(super) fn runs(pid: u32) -> bool {
+pub(crate) fn runs(pid: u32) -> bool {
     command_line(pid).is_some()
 }
 
@@ -91,7 +91,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// SIGTERM, then SIGKILL to those that are left after `grace`. Waits until they are gone, at most 5 s beyond.
-pub(super) async fn end(pids: &[u32], grace: Duration, child: Option<&mut Child>) {
+pub(crate) async fn end(pids: &[u32], grace: Duration, child: Option<&mut Child>) {
     for &pid in pids {
         signal(pid, Signal::TERM);
     }
@@ -105,7 +105,7 @@ pub(super) async fn end(pids: &[u32], grace: Duration, child: Option<&mut Child>
 }
 
 /// SIGKILL, and waits until they are gone, at most 5 s.
-pub(super) async fn kill(pids: &[u32]) {
+pub(crate) async fn kill(pids: &[u32]) {
     for &pid in pids {
         signal(pid, Signal::KILL);
     }
