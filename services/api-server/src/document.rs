@@ -31,7 +31,7 @@ const SCHEME: &str = "token";
         (name = "keys", description = "API keys of the tenant."),
         (name = "admin", description = "For the operator of the service.")
     ),
-    components(schemas(Problem, Event, text::LabelValue))
+    components(schemas(Problem, Event, text::LabelValue, text::InstanceNameOrId, text::PageCursor, crate::v1::LabelSelector))
 )]
 struct Frame;
 
@@ -83,13 +83,13 @@ struct Shape {
     is_v1: bool,
 }
 
-const COMMON: [Common; 9] = [
+const COMMON: [Common; 10] = [
     Common {
         status: 400,
         name: "BadRequest",
         description: "The request does not keep to this document. `field` says where.",
         header: None,
-        applies: |_| true,
+        applies: |shape| shape.is_v1,
     },
     Common {
         status: 401,
@@ -139,6 +139,13 @@ const COMMON: [Common; 9] = [
         description: "The request keeps to this document, but asks for something that cannot be. `field` says where.",
         header: None,
         applies: |shape| shape.is_v1 && (shape.has_body || shape.has_query_or_headers),
+    },
+    Common {
+        status: 500,
+        name: "Internal",
+        description: "A fault of the service. The request id finds it in the log.",
+        header: None,
+        applies: |_| true,
     },
     Common {
         status: 503,

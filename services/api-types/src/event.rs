@@ -34,3 +34,16 @@ pub struct Event {
     #[schema(value_type = String)]
     pub actor: Option<String>,
 }
+
+/// One server-sent event, as a client of the stream receives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventMessage {
+    /// The event's `seq`.
+    #[schema(pattern = "^[0-9]+$", example = "42")]
+    pub id: String,
+    /// The event's `kind`.
+    pub event: EventKind,
+    /// An Event as JSON.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+}

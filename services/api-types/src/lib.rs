@@ -7,6 +7,7 @@
 
 mod event;
 mod instance;
+mod number;
 mod problem;
 mod spec;
 mod state;
@@ -15,7 +16,7 @@ pub mod text;
 mod token;
 mod usage;
 
-pub use event::Event;
+pub use event::{Event, EventMessage};
 pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use spec::{

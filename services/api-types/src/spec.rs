@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::state::{Architecture, Protocol, RestartPolicy};
-use crate::text;
+use crate::{number, text};
 
 /// The CPU of a container that does not ask for any.
 pub const DEFAULT_CPU: &str = "250m";
@@ -39,7 +39,7 @@ pub struct InstanceCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<Architecture>,
     /// Seconds between SIGTERM and SIGKILL at a stop; 10 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 600, example = 10)]
     pub stop_grace_seconds: Option<u32>,
     /// The tenant's own marks; lists can be filtered by them.
@@ -65,7 +65,7 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<Architecture>,
     /// Seconds between SIGTERM and SIGKILL at a stop; 10 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 600, example = 10)]
     pub stop_grace_seconds: Option<u32>,
     /// The tenant's own marks; lists can be filtered by them.
@@ -149,6 +149,7 @@ pub struct EnvVar {
 #[serde(deny_unknown_fields)]
 pub struct Port {
     /// Its number.
+    #[serde(deserialize_with = "number::whole")]
     #[schema(minimum = 1, maximum = 65535, example = 80)]
     pub port: u16,
     /// `tcp` when absent.

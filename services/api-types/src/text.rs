@@ -141,7 +141,7 @@ text_schema!(
 );
 text_schema!(
     /// Where the next page begins. Opaque; valid for the same filters only.
-    PageCursor { pattern: "^[A-Za-z0-9_-]+$", length: 1..=200, example: "MTczMjM0NTY3ODkwMTIzNC8wMTkz" }
+    PageCursor { pattern: "^[A-Za-z0-9_-]{32}$", length: 32..=32, example: "AAZHTtt5ogABk1c-egBwAIAAAAAAAACh" }
 );
 
 /// A UUID.

@@ -1,23 +1,25 @@
-//! Page cursors as clients see them: opaque text. A forged one is refused; it could only ever name a place in the
-//! caller's own list.
+//! Page cursors as clients see them: opaque text of one length. Any text of that form is a place in the caller's own list,
+//! so a forged one shows nothing that its maker could not list anyway, and the API document can state the form exactly.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 use wherry_model::{InstanceId, SpecError, Timestamp};
 use wherry_store::Cursor;
 
 pub(crate) fn encode(cursor: Cursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}/{}", cursor.created_at.as_micros(), cursor.id))
+    let mut bytes = cursor.created_at.as_micros().to_be_bytes().to_vec();
+    bytes.extend_from_slice(cursor.id.as_uuid().as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 pub(crate) fn decode(text: &str) -> Result<Cursor, SpecError> {
     let wrong = || SpecError::new("cursor", "it is not one that this service gave out: begin again without it");
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
-    let plain = String::from_utf8(bytes).map_err(|_| wrong())?;
-    let (micros, id) = plain.split_once('/').ok_or_else(wrong)?;
+    let (micros, id) = bytes.split_first_chunk().ok_or_else(wrong)?;
     Ok(Cursor {
-        created_at: Timestamp::from_micros(micros.parse().map_err(|_| wrong())?),
-        id: id.parse::<InstanceId>().map_err(|_| wrong())?,
+        created_at: Timestamp::from_micros(i64::from_be_bytes(*micros)),
+        id: InstanceId::from_uuid(Uuid::from_slice(id).map_err(|_| wrong())?),
     })
 }
 

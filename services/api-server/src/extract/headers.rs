@@ -3,19 +3,38 @@
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
+use utoipa::IntoParams;
 use wherry_model::Generation;
 
 use crate::error::ApiError;
 use crate::state::ApiState;
 
-/// `Idempotency-Key`: makes it safe to send a create again.
-pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+/// Makes it safe to send a create again.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct IdempotencyKey {
+    /// Chosen by the client, for example a UUID: the same key with the same body gives the same instance.
+    #[param(rename = "Idempotency-Key", required = false, value_type = String, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    pub(crate) key: Option<String>,
+}
 
-/// `If-Match`: only if the instance is at this generation.
-pub(crate) struct IfMatch(pub(crate) Option<Generation>);
+/// Guards a change.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct IfMatch {
+    /// Only if the instance is at this generation; a new one is then not created.
+    #[param(rename = "If-Match", required = false, value_type = String, pattern = "^(?:\"[0-9]{1,19}\"|[0-9]{1,19})$", example = "\"1\"")]
+    pub(crate) generation: Option<Generation>,
+}
 
-/// `Last-Event-ID`: where a broken event stream goes on.
-pub(crate) struct LastEventId(pub(crate) Option<u64>);
+/// Where a broken event stream goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct LastEventId {
+    /// As `after`, and wins over it: what a reconnecting client sends.
+    #[param(rename = "Last-Event-ID", required = false, value_type = u64, maximum = 9_007_199_254_740_991_u64)]
+    pub(crate) id: Option<u64>,
+}
 
 fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, ApiError> {
     let mut values = headers.get_all(name).iter();
@@ -29,12 +48,12 @@ impl FromRequestParts<ApiState> for IdempotencyKey {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         const NAME: &str = "Idempotency-Key";
-        let Some(key) = single(&parts.headers, NAME)? else { return Ok(Self(None)) };
+        let Some(key) = single(&parts.headers, NAME)? else { return Ok(Self { key: None }) };
         if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let detail = "Idempotency-Key has 1 to 255 printable ASCII characters and no spaces, for example a UUID";
             return Err(ApiError::malformed(NAME, detail));
         }
-        Ok(Self(Some(key.to_owned())))
+        Ok(Self { key: Some(key.to_owned()) })
     }
 }
 
@@ -42,11 +61,11 @@ impl FromRequestParts<ApiState> for IfMatch {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         const NAME: &str = "If-Match";
-        let Some(tag) = single(&parts.headers, NAME)? else { return Ok(Self(None)) };
+        let Some(tag) = single(&parts.headers, NAME)? else { return Ok(Self { generation: None }) };
         let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
         let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
         let wrong = || ApiError::malformed(NAME, "If-Match is the generation of the instance, for example \"3\"");
-        number.map(|number| Self(Some(Generation(number)))).ok_or_else(wrong)
+        number.map(|number| Self { generation: Some(Generation(number)) }).ok_or_else(wrong)
     }
 }
 
@@ -54,10 +73,10 @@ impl FromRequestParts<ApiState> for LastEventId {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         const NAME: &str = "Last-Event-ID";
-        let Some(id) = single(&parts.headers, NAME)? else { return Ok(Self(None)) };
+        let Some(id) = single(&parts.headers, NAME)? else { return Ok(Self { id: None }) };
         let number = id.parse::<u64>().ok().filter(|number| *number <= crate::v1::MAX_SEQUENCE);
         let number = number.filter(|_| id.bytes().all(|byte| byte.is_ascii_digit()));
         let wrong = || ApiError::malformed(NAME, "Last-Event-ID is the id of an event of this stream");
-        number.map(|number| Self(Some(number))).ok_or_else(wrong)
+        number.map(|number| Self { id: Some(number) }).ok_or_else(wrong)
     }
 }

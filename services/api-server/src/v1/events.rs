@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::HeaderName;
 use utoipa::IntoParams;
-use wherry_api_types::text;
+use wherry_api_types::{EventMessage, text};
 use wherry_control::{Control, Error as ControlError, EventsRequest, StoredEvent};
 use wherry_model::{Principal, ProjectName};
 
@@ -52,9 +52,9 @@ impl FromQuery for EventsQuery {
     params(
         ("project" = text::LabelName, Path, description = "The project."),
         EventsQuery,
-        ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, and wins over it: what a reconnecting client sends.", maximum = 9_007_199_254_740_991_u64),
+        LastEventId,
     ),
-    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = String, content_type = "text/event-stream"))
+    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
@@ -74,7 +74,7 @@ pub(super) async fn stream(
     project: ProjectName,
     instance: Option<String>,
     query: EventsQuery,
-    LastEventId(last): LastEventId,
+    LastEventId { id: last }: LastEventId,
     place: StreamPlace,
 ) -> Result<Response, ApiError> {
     let permit = place.admit(&state)?;

@@ -1,4 +1,5 @@
-//! The operations of `/v1`: one file each, named after its verb. A file holds the route, its documentation and its tests.
+//! The operations of `/v1`: one file each, named after its verb. A file holds the route and its
+//! documentation; `tests/api` asks them all.
 
 pub(crate) mod admin;
 pub(crate) mod events;
@@ -7,6 +8,8 @@ pub(crate) mod keys;
 pub(crate) mod projects;
 mod streams;
 pub(crate) mod usage;
+
+pub(crate) use instances::list::LabelSelector;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -47,7 +47,7 @@ impl FromQuery for CreateQuery {
     params(
         ("project" = text::LabelName, Path, description = "The project."),
         CreateQuery,
-        ("Idempotency-Key" = Option<String>, Header, description = "Chosen by the client, for example a UUID: the same key with the same body gives the same instance.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+        IdempotencyKey,
     ),
     request_body = InstanceCreate,
     responses(
@@ -64,7 +64,7 @@ pub(crate) async fn handle(
     State(state): State<ApiState>,
     ProjectPath(project): ProjectPath,
     Query(query): Query<CreateQuery>,
-    IdempotencyKey(idempotency_key): IdempotencyKey,
+    IdempotencyKey { key: idempotency_key }: IdempotencyKey,
     JsonBody(body): JsonBody<InstanceCreate>,
 ) -> Result<Response, ApiError> {
     let (name, spec) = body.split();

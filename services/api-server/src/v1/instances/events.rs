@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use wherry_api_types::text;
+use wherry_api_types::{EventMessage, text};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -24,9 +24,9 @@ use crate::v1::events::{EventsQuery, stream};
         ("project" = text::LabelName, Path, description = "The project."),
         ("instance" = text::InstanceNameOrId, Path, description = "Name or id of the instance."),
         EventsQuery,
-        ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, and wins over it: what a reconnecting client sends.", maximum = 9_007_199_254_740_991_u64),
+        LastEventId,
     ),
-    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = String, content_type = "text/event-stream"))
+    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,

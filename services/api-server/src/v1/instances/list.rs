@@ -39,7 +39,7 @@ pub(crate) struct ListQuery {
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, pattern = "^[A-Za-z0-9._/-]{1,255}=[^\\u0000-\\u001f\\u007f-\\u009f]{0,255}$", example = "app=shop")]
 #[expect(dead_code, reason = "a schema of the document")]
-struct LabelSelector(String);
+pub(crate) struct LabelSelector(String);
 
 impl FromQuery for ListQuery {
     fn from_query(query: &mut QueryReader) -> Result<Self, ApiError> {

@@ -25,8 +25,8 @@ use crate::state::ApiState;
     params(
         ("project" = text::LabelName, Path, description = "The project."),
         ("instance" = text::InstanceName, Path, description = "The name of the instance."),
-        ("If-Match" = Option<String>, Header, description = "Only if the instance is at this generation; a new one is then not created.", pattern = "^(?:\"[0-9]{1,19}\"|[0-9]{1,19})$"),
-        ("Idempotency-Key" = Option<String>, Header, description = "As for a create.", min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
+        IfMatch,
+        IdempotencyKey,
     ),
     request_body = InstanceSpec,
     responses(
@@ -40,8 +40,8 @@ pub(crate) async fn handle(
     State(state): State<ApiState>,
     NamePath { project, name }: NamePath,
     Query(NoQuery): Query<NoQuery>,
-    IfMatch(if_match): IfMatch,
-    IdempotencyKey(idempotency_key): IdempotencyKey,
+    IfMatch { generation: if_match }: IfMatch,
+    IdempotencyKey { key: idempotency_key }: IdempotencyKey,
     JsonBody(body): JsonBody<InstanceSpec>,
 ) -> Result<Response, ApiError> {
     let name = convert::instance_name(&name)?;
