@@ -146,7 +146,8 @@ pub struct Heartbeat {
     pub node: NodeId,
     /// This boot of the machine.
     pub boot: BootId,
-    /// When the engine was asked.
+    /// When the engine was asked; not later than an end that the control plane has not acknowledged. What is believed to
+    /// run is billed up to here, and a bill is not taken back.
     pub at: Timestamp,
     /// All containers that ran then.
     pub running: Vec<RunningContainer>,

@@ -2,8 +2,8 @@
 
 use wherry_model::lifecycle::Change;
 use wherry_model::{Instance, InstanceId};
-use wherry_store::Applied;
 
+use crate::effects::Written;
 use crate::{Control, Error};
 
 /// How often a lost race is run again. Each loss means that somebody else made progress.
@@ -18,13 +18,10 @@ impl Control {
     {
         for _ in 0..MAX_ATTEMPTS {
             let Some(change) = compute(&instance)? else { return Ok(instance) };
-            match self.store().apply(&change).await? {
-                Applied::Yes => {
-                    self.after_commit(&change);
-                    return Ok(change.after);
-                }
-                Applied::LostRace => instance = self.reread(instance.id).await?,
-                Applied::NodeRefused => return Err(Error::internal("a node refused a change that takes nothing")),
+            match self.write(change, None).await? {
+                Written::Yes(after) => return Ok(*after),
+                Written::LostRace => instance = self.reread(instance.id).await?,
+                Written::NodeRefused => return Err(Error::internal("a node refused a change that takes nothing")),
             }
         }
         Err(Error::unavailable("the instance is being changed by many at once"))

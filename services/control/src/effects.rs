@@ -1,16 +1,99 @@
 //! What follows from a committed change: the projections in memory are told. Never before the commit, and losing it to
 //! a crash loses nothing: all of it is read again at start.
+//!
+//! A caller may go away at any moment (a client hangs up, an agent's patience ends), and with it the future that it was
+//! polling. So a write and what follows from it run in a task of their own: a commit that nobody waits for any more is
+//! told to the projections all the same. Rejected: telling them in the caller's future, which left a stopped instance in
+//! DNS when its owner pressed Ctrl-C in the right millisecond.
 
 use wherry_model::lifecycle::Change;
+use wherry_model::{Instance, JournalId, NodeId};
+use wherry_store::{Applied, CreateOutcome, Placed, ReportOutcome};
 
-use crate::{Control, lock};
+use crate::fleet::Reservation;
+use crate::{Control, Error, lock};
+
+/// What became of a change.
+pub(crate) enum Written {
+    /// It is stored; this is the record now.
+    Yes(Box<Instance>),
+    /// The record had changed before.
+    LostRace,
+    /// The node's row refused.
+    NodeRefused,
+}
 
 impl Control {
-    pub(crate) fn after_commit(&self, change: &Change) {
+    /// Stores a new instance; the reservation is kept if it is.
+    pub(crate) async fn write_new(&self, placed: Placed, reservation: Reservation) -> Result<CreateOutcome, Error> {
+        let control = self.clone();
+        carry_through(async move {
+            let outcome = control.store().place_and_create(&placed).await?;
+            if matches!(outcome, CreateOutcome::Created(_)) {
+                reservation.keep();
+                control.after_commit(&placed.change);
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// Stores a change; the reservation of what it takes is kept if it is.
+    pub(crate) async fn write(&self, change: Change, reservation: Option<Reservation>) -> Result<Written, Error> {
+        let control = self.clone();
+        carry_through(async move {
+            Ok(match control.store().apply(&change).await? {
+                Applied::Yes => {
+                    if let Some(reservation) = reservation {
+                        reservation.keep();
+                    }
+                    control.after_commit(&change);
+                    Written::Yes(Box::new(change.after))
+                }
+                Applied::LostRace => Written::LostRace,
+                Applied::NodeRefused => Written::NodeRefused,
+            })
+        })
+        .await
+    }
+
+    /// Stores what a report changes.
+    pub(crate) async fn write_report(
+        &self,
+        (node, journal): (NodeId, JournalId),
+        after: u64,
+        through: u64,
+        changes: Vec<Change>,
+    ) -> Result<ReportOutcome, Error> {
+        let control = self.clone();
+        carry_through(async move {
+            let outcome = control.store().apply_report(node, journal, after, through, &changes).await?;
+            if matches!(outcome, ReportOutcome::Applied(_)) {
+                for change in &changes {
+                    control.after_commit(change);
+                }
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
+    fn after_commit(&self, change: &Change) {
         let instance = &change.after;
         if let Some(node) = change.releases {
             lock(&self.inner.fleet).release(node, instance.spec.demand());
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));
+    }
+}
+
+/// Runs `work` to its end, also when the caller does not wait for that.
+async fn carry_through<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::unavailable("the service is stopping")),
     }
 }

@@ -1,7 +1,7 @@
 //! The agents' side of the application: desired state down, facts up, proof of life.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,27 +27,41 @@ const MAX_ATTEMPTS: u32 = 16;
 #[derive(Default)]
 pub(crate) struct Silence {
     heard: HashMap<NodeId, Instant>,
-    /// Nodes that may have instances which are believed unknown.
-    doubtful: HashSet<NodeId>,
+    /// Nodes that may have instances which are believed unknown, each with the number of its latest doubt. A doubt ends
+    /// when its instances are taken out of it, not when that begins: the caller may go away in between.
+    doubtful: HashMap<NodeId, u64>,
+    doubts: u64,
 }
 
 impl Silence {
     /// Since when nothing was heard of the node; from now on if it was never heard here.
     pub(crate) fn heard(&mut self, node: NodeId) -> Instant {
-        *self.heard.entry(node).or_insert_with(|| {
-            self.doubtful.insert(node);
-            Instant::now()
-        })
+        if let Some(at) = self.heard.get(&node) {
+            return *at;
+        }
+        let now = Instant::now();
+        self.heard.insert(node, now);
+        self.doubt(node);
+        now
     }
 
     pub(crate) fn doubt(&mut self, node: NodeId) {
-        self.doubtful.insert(node);
+        self.doubts += 1;
+        self.doubtful.insert(node, self.doubts);
     }
 
-    /// Notes that the node was heard; says whether it was in doubt before.
-    fn note(&mut self, node: NodeId) -> bool {
-        let first = self.heard.insert(node, Instant::now()).is_none();
-        self.doubtful.remove(&node) || first
+    /// Notes that the node was heard; gives the doubt that it was in.
+    fn note(&mut self, node: NodeId) -> Option<u64> {
+        self.heard(node);
+        self.heard.insert(node, Instant::now());
+        self.doubtful.get(&node).copied()
+    }
+
+    /// Ends this doubt, unless there is a newer one.
+    fn resolve(&mut self, node: NodeId, doubt: u64) {
+        if self.doubtful.get(&node) == Some(&doubt) {
+            self.doubtful.remove(&node);
+        }
     }
 }
 
@@ -98,17 +112,12 @@ impl ControlPlane for Control {
             }
             let through = last.seq;
             let changes = self.changes_of(report.node, &fresh).await?;
-            let stored = self.store().apply_report(report.node, report.journal, after, through, &changes).await;
+            let stored = self.write_report((report.node, report.journal), after, through, changes).await;
             if stored.is_err() && self.store().node(report.node).await.map_err(Error::from)?.is_none() {
                 return Err(ControlError::UnknownNode);
             }
-            match stored.map_err(Error::from)? {
-                ReportOutcome::Applied(through) => {
-                    for change in &changes {
-                        self.after_commit(change);
-                    }
-                    return Ok(Ack { through });
-                }
+            match stored? {
+                ReportOutcome::Applied(through) => return Ok(Ack { through }),
                 ReportOutcome::Superseded(_) | ReportOutcome::LostRace => {}
             }
         }
@@ -124,10 +133,10 @@ impl ControlPlane for Control {
             (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes })
         };
         lock(&self.inner.progress).insert(heartbeat.node, heartbeat.pulls.iter().map(progress).collect());
-        let in_doubt = lock(&self.inner.silence).note(heartbeat.node);
-        if in_doubt && let Err(error) = self.welcome_back(&heartbeat).await {
-            lock(&self.inner.silence).doubt(heartbeat.node);
-            return Err(error.into());
+        let doubt = lock(&self.inner.silence).note(heartbeat.node);
+        if let Some(doubt) = doubt {
+            self.welcome_back(&heartbeat).await?;
+            lock(&self.inner.silence).resolve(heartbeat.node, doubt);
         }
         Ok(())
     }

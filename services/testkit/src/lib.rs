@@ -32,15 +32,17 @@ mod interrupt;
 mod line;
 mod patience;
 mod sample;
+mod seed;
 mod stack;
 mod zone;
 
-pub use agent::{Obedience, ScriptedAgent};
+pub use agent::{Obedience, Ran, ScriptedAgent};
 pub use clock::ManualClock;
 pub use entropy::SeededEntropy;
 pub use interrupt::interrupted;
 pub use line::Line;
 pub use patience::{PATIENCE, eventually};
 pub use sample::{digest, main_container, sized, spec};
+pub use seed::seeds;
 pub use stack::{Node, Stack, StackBuilder, Tenant};
 pub use zone::RecordingZone;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use wherry_control::{
 };
 use wherry_model::{
     Architecture, BootId, Capacity, InstanceName, InstanceSpec, JournalId, NodeId, Principal, ProjectName, ScopeSet,
-    Subject, TenantName,
+    Subject, TenantName, Timestamp,
 };
 use wherry_store::{Store, TenantRecord};
 use wherry_store_sqlite::SqliteStore;
@@ -104,6 +104,7 @@ impl StackBuilder {
         }
         let stack = Stack {
             live: Some(live),
+            ended: Weak::new(),
             clock,
             entropy,
             zone,
@@ -125,6 +126,8 @@ const DATABASE: &str = "wherry.db";
 #[derive(Debug)]
 pub struct Stack {
     live: Option<Live>,
+    /// The store of the application that was crashed, until its last call has ended.
+    ended: Weak<SqliteStore>,
     clock: Arc<ManualClock>,
     entropy: Arc<SeededEntropy>,
     zone: Arc<RecordingZone>,
@@ -280,6 +283,20 @@ impl Stack {
         self.clock.advance(time);
     }
 
+    /// Waits until no write is under way that a caller has left behind. Needs a single-threaded runtime.
+    pub async fn quiet(&self) {
+        const TURNS: u32 = 8;
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        // The store writes in the order of the asking.
+        let node = self.agent().node();
+        self.store().prove_life(node, Timestamp::default()).await.expect("the store writes");
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Activates every background reconciler once and says what each did.
     pub async fn background(&self) -> Vec<ReconcilerStatus> {
         let background = Background::start(self.control());
@@ -295,12 +312,16 @@ impl Stack {
     /// Ends the application as `kill -9` does: what was not committed is not done. Agents find the line cut.
     pub fn crash(&mut self) {
         self.line.cut();
-        self.live = None;
+        self.ended = self.live.take().map_or_else(Weak::new, |live| Arc::downgrade(&live.store));
     }
 
-    /// Starts the application again on the same database; agents reach it, but have not said anything yet.
+    /// Starts the application again on the same database; agents reach it, but have not said anything yet. No clone of
+    /// the old application may be left: two on one database are not what is tested.
     pub async fn restart(&mut self) {
         assert!(self.live.is_none(), "crash the stack before it is restarted");
+        let ended = &self.ended;
+        eventually("the crashed application has no clones", || async { (ended.strong_count() == 0).then_some(()) })
+            .await;
         let live = Live::open(self.database(), &self.clock, &self.entropy, &self.zone, &self.config).await;
         self.line.plug(live.control.clone());
         self.live = Some(live);

@@ -27,7 +27,10 @@ impl Reconciler for Silent {
         for node in control.store().nodes().await? {
             let silent_for = lock(&control.inner.silence).heard(node.id).elapsed();
             if silent_for > control.inner.config.detection {
-                touched += control.doubt_instances_of(&node).await?;
+                let made_unknown = control.doubt_instances_of(&node).await;
+                // Also when that failed halfway, and after it: who is heard meanwhile resolves an earlier doubt only.
+                lock(&control.inner.silence).doubt(node.id);
+                touched += made_unknown?;
             }
         }
         Ok((touched > 0).then(|| format!("{touched} instances of silent nodes became unknown")))
@@ -36,7 +39,6 @@ impl Reconciler for Silent {
 
 impl Control {
     async fn doubt_instances_of(&self, node: &NodeRecord) -> Result<u32, Error> {
-        lock(&self.inner.silence).doubt(node.id);
         if node.state == NodeState::Ready {
             self.store().set_node_state(node.id, NodeState::Silent).await?;
             self.learn_node(node.id).await?;

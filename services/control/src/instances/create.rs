@@ -95,20 +95,13 @@ impl Control {
             };
             let change = lifecycle::create(birth, self.now());
             let placed = Placed { change, idempotency: idempotency.clone() };
-            match self.store().place_and_create(&placed).await? {
-                CreateOutcome::Created(instance) => {
-                    reservation.keep();
-                    self.after_commit(&placed.change);
-                    return Ok((*instance, false));
-                }
+            let node = reservation.node();
+            match self.write_new(placed, reservation).await? {
+                CreateOutcome::Created(instance) => return Ok((*instance, false)),
                 CreateOutcome::Replayed(instance) => return Ok((*instance, true)),
                 CreateOutcome::KeyReused => return Err(Error::IdempotencyMismatch),
                 CreateOutcome::NameTaken => return Err(Error::NameTaken(name.to_string())),
-                CreateOutcome::NodeRefused => {
-                    let node = reservation.node();
-                    drop(reservation);
-                    self.learn_node(node).await?;
-                }
+                CreateOutcome::NodeRefused => self.learn_node(node).await?,
             }
         }
         Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))

@@ -2,8 +2,8 @@
 
 use wherry_model::lifecycle::{self, Ask, Refusal};
 use wherry_model::{Instance, InstanceState, Principal, ProjectName, Scope};
-use wherry_store::Applied;
 
+use crate::effects::Written;
 use crate::{Control, Error, InstanceView};
 
 /// Proposals and lost races that a start survives before it is given up.
@@ -71,18 +71,11 @@ impl Control {
             let change =
                 lifecycle::intend(&instance, ask, &actor, self.now()).map_err(|refusal| refused(refusal, &instance))?;
             let Some(change) = change else { return self.view(instance).await };
-            match self.store().apply(&change).await? {
-                Applied::Yes => {
-                    reservation.keep();
-                    self.after_commit(&change);
-                    return self.view(change.after).await;
-                }
-                Applied::LostRace => instance = self.reread(instance.id).await?,
-                Applied::NodeRefused => {
-                    let node = reservation.node();
-                    drop(reservation);
-                    self.learn_node(node).await?;
-                }
+            let node = reservation.node();
+            match self.write(change, Some(reservation)).await? {
+                Written::Yes(after) => return self.view(*after).await,
+                Written::LostRace => instance = self.reread(instance.id).await?,
+                Written::NodeRefused => self.learn_node(node).await?,
             }
         }
         Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))

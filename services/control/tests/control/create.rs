@@ -197,6 +197,7 @@ async fn a_create_cut_off_anywhere_is_there_once_or_not_at_all() {
         let name = format!("web-{polls}");
         let request = keyed(Some(&name), sized(1_000, 1_024), &name);
         let done = interrupted(polls, create(stack.control(), acme, request.clone())).await;
+        stack.quiet().await;
         // It takes the whole node: a second one, or a place that stays reserved for nobody, would leave no room.
         let again = create(stack.control(), acme, request).await.unwrap();
         assert_eq!(used(&stack, stack.agent().node()).await.instances, 1, "after {polls} polls");

@@ -9,6 +9,7 @@ mod keys;
 mod life;
 mod logs;
 mod put;
+mod random;
 mod read;
 mod reports;
 mod silence;

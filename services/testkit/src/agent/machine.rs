@@ -13,6 +13,9 @@ pub(super) struct Machine {
     pub(super) journal: JournalId,
     next_seq: u64,
     pub(super) unacknowledged: VecDeque<Observation>,
+    pub(super) said: Vec<Observation>,
+    pub(super) history: Vec<Ran>,
+    pub(super) breaks_next_start: bool,
     pub(super) instances: BTreeMap<InstanceId, Local>,
     /// By instance and run; outlives the containers, as log files do.
     pub(super) output: BTreeMap<(InstanceId, u32), Vec<u8>>,
@@ -27,7 +30,26 @@ pub(super) struct Local {
     /// The latest run; the one before the first as long as nothing ran.
     pub(super) run: u32,
     pub(super) running_since: Option<Timestamp>,
+    /// The latest end was followed by the promise of a restart.
+    restarts: bool,
     stopped: bool,
+}
+
+impl Local {
+    pub(super) fn waits_for_restart(&self) -> bool {
+        self.restarts && !self.stopped && self.running_since.is_none()
+    }
+}
+
+/// A run of a container, as it really was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ran {
+    /// Of which instance.
+    pub instance: InstanceId,
+    /// When its process was started.
+    pub from: Timestamp,
+    /// When it had ended; absent while it runs.
+    pub to: Option<Timestamp>,
 }
 
 impl Machine {
@@ -36,6 +58,9 @@ impl Machine {
             journal,
             next_seq: 1,
             unacknowledged: VecDeque::new(),
+            said: Vec::new(),
+            history: Vec::new(),
+            breaks_next_start: false,
             instances: BTreeMap::new(),
             output: BTreeMap::new(),
             first_address,
@@ -47,6 +72,7 @@ impl Machine {
         self.journal = journal;
         self.next_seq = 1;
         self.unacknowledged.clear();
+        self.said.clear();
     }
 
     pub(super) fn forget_through(&mut self, seq: u64) {
@@ -63,6 +89,7 @@ impl Machine {
         let observation = Observation { seq: self.next_seq, instance, generation, at, fact };
         self.next_seq += 1;
         self.unacknowledged.push_back(observation.clone());
+        self.said.push(observation.clone());
         observation
     }
 
@@ -89,6 +116,11 @@ impl Machine {
         if !cached {
             say(self, Fact::PullStarted { container: main_container() });
         }
+        if std::mem::take(&mut self.breaks_next_start) {
+            let message = "there is no such image".to_owned();
+            say(self, Fact::Failed { reason: EndReason::ImagePullFailed, message });
+            return;
+        }
         say(self, Fact::Pulled { container: main_container(), digest: digest(), cached });
         let address = self.next_address();
         say(self, Fact::SandboxReady { address });
@@ -100,6 +132,7 @@ impl Machine {
             generation: desired.generation,
             run: desired.first_run.saturating_sub(1),
             running_since: None,
+            restarts: false,
             stopped: false,
         };
         self.instances.insert(desired.id, local);
@@ -121,6 +154,8 @@ impl Machine {
         assert!(local.running_since.is_none(), "a container of the instance runs already");
         local.run += 1;
         local.running_since = Some(now);
+        local.restarts = false;
+        self.history.push(Ran { instance, from: now, to: None });
         let (generation, run) = (local.generation, local.run);
         self.say(
             instance,
@@ -141,11 +176,24 @@ impl Machine {
     ) {
         let Some(local) = self.instances.get_mut(&instance) else { return };
         let Some(started_at) = local.running_since.take() else { return };
+        local.restarts = restart_at.is_some();
+        for ran in self.history.iter_mut().filter(|ran| ran.instance == instance && ran.to.is_none()) {
+            ran.to = Some(now);
+        }
         let (generation, run) = (local.generation, local.run);
         let reason = if signal.is_some() { EndReason::StoppedByUser } else { EndReason::Exited };
         let exit = ContainerExit { finished_at: now, exit_code, signal, reason, message: None };
         let fact = Fact::ContainerExited { container: main_container(), run, started_at, exit, restart_at };
         self.say(instance, generation, now, fact);
+    }
+
+    /// The first end that is not acknowledged: nothing later may be proved, or it would be billed beyond that end.
+    pub(super) fn proved_until(&self) -> Option<Timestamp> {
+        let ends = self.unacknowledged.iter().filter_map(|observation| match &observation.fact {
+            Fact::ContainerExited { exit, .. } => Some(exit.finished_at),
+            _ => None,
+        });
+        ends.min()
     }
 
     fn next_address(&mut self) -> Ipv4Addr {

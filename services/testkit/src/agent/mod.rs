@@ -19,6 +19,7 @@ use wherry_model::{Clock, Fact, Generation, InstanceId, JournalId, NodeId, Obser
 use self::machine::Machine;
 use crate::{Line, ManualClock, SeededEntropy, main_container};
 
+pub use machine::Ran;
 pub use obey::Obedience;
 
 /// A node's agent, played. Clones are the same agent.
@@ -59,7 +60,7 @@ impl ScriptedAgent {
         Ok(desired.expect("asked without a revision, the control plane answers at once"))
     }
 
-    /// Proves life at this moment, with what runs.
+    /// Proves life with what runs: at this moment, or as far as no end is left that is not acknowledged yet.
     pub async fn heartbeat(&self) -> Result<(), ControlError> {
         self.heartbeat_with(self.running(), Vec::new()).await
     }
@@ -70,7 +71,8 @@ impl ScriptedAgent {
         running: Vec<RunningContainer>,
         pulls: Vec<PullProgress>,
     ) -> Result<(), ControlError> {
-        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, at: self.now(), running, pulls };
+        let at = self.machine().proved_until().map_or(self.now(), |end| end.min(self.now()));
+        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, at, running, pulls };
         self.line.heartbeat(heartbeat).await
     }
 
@@ -102,6 +104,16 @@ impl ScriptedAgent {
         self.machine().unacknowledged.iter().take(limit).cloned().collect()
     }
 
+    /// Everything that was ever written into the present journal.
+    pub fn said(&self) -> Vec<Observation> {
+        self.machine().said.clone()
+    }
+
+    /// Every run that there ever was on the machine: what an observer beside the agent would have seen.
+    pub fn history(&self) -> Vec<Ran> {
+        self.machine().history.clone()
+    }
+
     /// Loses the journal with all that was not acknowledged, and begins another.
     pub fn lose_journal(&self) {
         let journal = JournalId::generate(self.clock.as_ref(), self.entropy.as_ref());
@@ -128,6 +140,16 @@ impl ScriptedAgent {
     pub fn exit(&self, instance: InstanceId, exit_code: i32, restart_at: Option<Timestamp>) {
         let now = self.now();
         self.machine().exit(instance, exit_code, None, restart_at, now);
+    }
+
+    /// Whether the container has ended and waits for its restart.
+    pub fn waits_for_restart(&self, instance: InstanceId) -> bool {
+        self.machine().instances.get(&instance).is_some_and(machine::Local::waits_for_restart)
+    }
+
+    /// The next instance that comes to this machine cannot be started: its image does not exist.
+    pub fn break_next_start(&self) {
+        self.machine().breaks_next_start = true;
     }
 
     /// Starts the next run of a container that has ended, and journals it.

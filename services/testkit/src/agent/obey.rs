@@ -20,9 +20,9 @@ impl ScriptedAgent {
     pub async fn try_obey(&self) -> Result<(), ControlError> {
         let mut revision = None;
         for _ in 0..MAX_ROUNDS {
+            let now = self.now();
             let desired = self.desired().await?;
             for instance in &desired.instances {
-                let now = self.now();
                 self.machine().step(instance, now);
             }
             self.report().await?;
@@ -33,6 +33,17 @@ impl ScriptedAgent {
             revision = Some(desired.revision);
         }
         panic!("the desired state still changes after {MAX_ROUNDS} rounds of obeying it");
+    }
+
+    /// Does all that is desired now and journals it, but sends nothing.
+    pub async fn act(&self) -> Result<(), ControlError> {
+        let desired = self.desired().await?;
+        let now = self.now();
+        let mut machine = self.machine();
+        for instance in &desired.instances {
+            machine.step(instance, now);
+        }
+        Ok(())
     }
 
     /// Obeys in the background until the handle is dropped, also through restarts of the control plane.
