@@ -1,9 +1,8 @@
 //! The API on a played fleet: real application, real SQLite, no containers. To look at `/docs`, and for schemathesis:
 //!
 //! ```text
-//! cargo run -p wherry-api-server --example play -- 127.0.0.1:8080 openapi/play.token
-//! schemathesis --config-file openapi/schemathesis.toml run http://127.0.0.1:8080/openapi.json \
-//!   -H "Authorization: Bearer $(cat openapi/play.token)"
+//! cargo run -p wherry-api-server --example play -- 127.0.0.1:8080 target/play.token
+//! WHERRY_TOKEN=$(cat target/play.token) schemathesis --config-file xtask/schemathesis.toml run http://127.0.0.1:8080/openapi.json
 //! ```
 //!
 //! The token may do everything and does not end: the clock of the played fleet stands still.

@@ -51,6 +51,9 @@ pub(crate) enum ApiError {
     /// More is being asked at once than this process answers.
     #[error("the service is busy with {0}: try again in a moment")]
     Overloaded(&'static str),
+    /// The tenant has as many waits and streams open as it may.
+    #[error("{0} waits and streams are open already, which is the most for one tenant: close some, or try again later")]
+    TooManyStreams(usize),
     /// The answer took too long.
     #[error(
         "the service did not find an answer in {0} seconds: try again, with the same Idempotency-Key if it was a create"
@@ -83,6 +86,7 @@ impl ApiError {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_) | Self::DeadlineExceeded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -98,6 +102,7 @@ impl ApiError {
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout(_) => "body_timeout",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::TooManyStreams(_) => "too_many_streams",
             Self::Overloaded(_) => "overloaded",
             Self::DeadlineExceeded(_) => "deadline_exceeded",
             Self::Panicked => "internal",
@@ -115,7 +120,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Control(error) => error.retry_after(),
-            Self::Overloaded(_) | Self::DeadlineExceeded(_) => Some(Duration::from_secs(1)),
+            Self::TooManyStreams(_) | Self::Overloaded(_) | Self::DeadlineExceeded(_) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

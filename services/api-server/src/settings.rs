@@ -19,6 +19,8 @@ pub struct ApiSettings {
     pub max_requests: usize,
     /// Waits and streams that are open at once.
     pub max_streams: usize,
+    /// Of these, how many may be one tenant's.
+    pub max_streams_per_tenant: usize,
     /// How often an idle event stream says that it is alive.
     pub stream_keep_alive: Duration,
 }
@@ -35,6 +37,7 @@ impl ApiSettings {
             answer_timeout: Duration::from_secs(30),
             max_requests: 512,
             max_streams: 1_024,
+            max_streams_per_tenant: 256,
             stream_keep_alive: Duration::from_secs(10),
         }
     }

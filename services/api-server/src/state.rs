@@ -9,6 +9,7 @@ use wherry_control::Control;
 use wherry_model::{Clock, Entropy};
 
 use crate::auth::{Authenticator, OutsideIssuer, SigningKey};
+use crate::layers::StreamsOf;
 use crate::metrics::Metrics;
 use crate::settings::ApiSettings;
 
@@ -54,6 +55,7 @@ pub struct ApiState {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) streams_of: Arc<StreamsOf>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -72,6 +74,7 @@ impl ApiState {
             metrics: Arc::new(Metrics::new()),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
+            streams_of: Arc::default(),
             settings: Arc::new(settings),
             shutdown,
         }

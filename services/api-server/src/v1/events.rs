@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::HeaderName;
 use utoipa::IntoParams;
-use wherry_api_types::{EventMessage, text};
+use wherry_api_types::{EventMessage, Problem, text};
 use wherry_control::{Control, Error as ControlError, EventsRequest, StoredEvent};
 use wherry_model::{Principal, ProjectName};
 
@@ -54,7 +54,8 @@ impl FromQuery for EventsQuery {
         EventsQuery,
         LastEventId,
     ),
-    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"))
+    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"),
+        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
@@ -77,7 +78,7 @@ pub(super) async fn stream(
     LastEventId { id: last }: LastEventId,
     place: StreamPlace,
 ) -> Result<Response, ApiError> {
-    let permit = place.admit(&state)?;
+    let permit = place.admit(&state, principal.tenant)?;
     let request = EventsRequest { project, instance, after: last.unwrap_or(query.after), limit: PAGE };
     let events = if query.follow {
         state.control.event_stream(&principal, &request).await?

@@ -64,3 +64,17 @@ async fn a_wait_does_not_hold_a_place_among_the_requests() {
     let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap().unwrap();
     assert!(answer.status().is_success());
 }
+
+#[tokio::test]
+async fn one_tenants_streams_do_not_keep_anothers_out() {
+    let app = App::with(Vec::new(), |settings| settings.max_streams_per_tenant = 1).await;
+    let follow = |token: &str| request(Some(token), "GET", "/v1/projects/default/events", &Value::Null);
+    let (acme, blue) = (app.acme().await, app.blue().await);
+    let first = app.send(follow(&acme)).await;
+    let refused = app.ask(follow(&acme)).await;
+    assert_eq!(refused.headers["retry-after"], "1");
+    refused.expect_problem(429, "too_many_streams");
+    assert!(app.send(follow(&blue)).await.status().is_success());
+    drop(first);
+    assert!(app.send(follow(&acme)).await.status().is_success());
+}

@@ -16,7 +16,11 @@ mod isolation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod observed;
+#[cfg(test)]
 mod outside_issuers;
+#[cfg(test)]
+mod serving;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use wherry_api_server::{ApiParts, ApiSettings, ApiState, OutsideIssuer, SigningKey, public_router};
+use wherry_api_server::{ApiParts, ApiSettings, ApiState, OutsideIssuer, SigningKey, operator_router, public_router};
 use wherry_control::{NewKey, TenantKeyRequest};
 use wherry_model::{ScopeSet, TenantId};
 use wherry_testkit::{Stack, Tenant};
@@ -19,6 +19,7 @@ pub(crate) const URL: &str = "https://wherry.example";
 pub(crate) struct App {
     pub(crate) stack: Stack,
     pub(crate) router: Router,
+    pub(crate) operator: Router,
     pub(crate) key: SigningKey,
     pub(crate) shutdown: CancellationToken,
 }
@@ -81,8 +82,8 @@ impl App {
 
     /// The same data, after the process has been killed and started again.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { mut stack, router, key, .. } = self;
-        drop(router);
+        let Self { mut stack, router, operator, key, .. } = self;
+        drop((router, operator));
         stack.reopen().await;
         stack.greet().await;
         Self::assemble(stack, Some(key), Vec::new(), |_| {})
@@ -112,7 +113,7 @@ impl App {
             settings,
             shutdown: shutdown.clone(),
         });
-        Self { router: public_router(&state), stack, key, shutdown }
+        Self { router: public_router(&state), operator: operator_router(&state), stack, key, shutdown }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> http::Response<Body> {

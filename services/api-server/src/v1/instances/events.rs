@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use wherry_api_types::{EventMessage, text};
+use wherry_api_types::{EventMessage, Problem, text};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -26,7 +26,8 @@ use crate::v1::events::{EventsQuery, stream};
         EventsQuery,
         LastEventId,
     ),
-    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"))
+    responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"),
+        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,

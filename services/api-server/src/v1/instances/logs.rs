@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use utoipa::IntoParams;
-use wherry_api_types::text;
+use wherry_api_types::{Problem, text};
 use wherry_control::LogRequest;
 
 use crate::auth::Caller;
@@ -59,7 +59,8 @@ impl FromQuery for LogsQuery {
         ("container" = text::LabelName, Path, description = "The container; `main` unless the spec names it otherwise."),
         LogsQuery,
     ),
-    responses((status = 200, description = "The output, as it was written.", body = String, content_type = "text/plain; charset=utf-8"))
+    responses((status = 200, description = "The output, as it was written.", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
@@ -68,7 +69,7 @@ pub(crate) async fn handle(
     Query(query): Query<LogsQuery>,
     Extension(place): Extension<StreamPlace>,
 ) -> Result<Response, ApiError> {
-    let permit = place.admit(&state)?;
+    let permit = place.admit(&state, principal.tenant)?;
     let LogsQuery { follow, tail, timestamps, run } = query;
     let request = LogRequest { run, tail, follow, timestamps };
     let output = state.control.instance_logs(&principal, &project, &instance, &container, request).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use utoipa::IntoParams;
-use wherry_api_types::{InstanceState, Waited, text};
+use wherry_api_types::{InstanceState, Problem, Waited, text};
 
 use crate::auth::Caller;
 use crate::convert;
@@ -65,7 +65,8 @@ impl FromQuery for WaitQuery {
         ("instance" = text::InstanceNameOrId, Path, description = "Name or id of the instance."),
         WaitQuery,
     ),
-    responses((status = 200, description = "How the wait ended.", body = Waited))
+    responses((status = 200, description = "How the wait ended.", body = Waited),
+        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
@@ -74,7 +75,7 @@ pub(crate) async fn handle(
     Query(query): Query<WaitQuery>,
     Extension(place): Extension<StreamPlace>,
 ) -> Result<Json<Waited>, ApiError> {
-    let _permit = place.admit(&state)?;
+    let _permit = place.admit(&state, principal.tenant)?;
     let states: Vec<_> = query.state.into_iter().map(convert::state_to_model).collect();
     let waiting = state.control.wait_instance(&principal, &project, &instance, &states, query.timeout);
     let waited = tokio::select! {
