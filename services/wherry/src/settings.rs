@@ -86,11 +86,19 @@ impl Default for Network {
 }
 
 /// `[containerd]`: the container engine that Wherry starts for itself.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Containerd {
     /// `crun` or `runc`; the faster one that is installed when absent.
     pub(crate) runtime: Option<String>,
+    /// Sandboxes that are kept ready, so that a start does not wait for one. Each costs a few MiB.
+    pub(crate) warm_sandboxes: u32,
+}
+
+impl Default for Containerd {
+    fn default() -> Self {
+        Self { runtime: None, warm_sandboxes: 2 }
+    }
 }
 
 /// `[auth]`: who may ask.
@@ -143,6 +151,7 @@ impl Settings {
 
     fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(self.names.ttl_seconds <= 30, "names.ttl_seconds: the most is 30");
+        anyhow::ensure!(self.containerd.warm_sandboxes <= 64, "containerd.warm_sandboxes: the most is 64");
         for name in self.names.region.split('.').chain(self.names.zone.split('.')) {
             wherry_model::ProjectName::new(name).with_context(|| format!("names: {name:?} is no DNS label"))?;
         }

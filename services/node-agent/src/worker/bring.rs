@@ -1,22 +1,25 @@
 //! Bringing up what should run: the path that a tenant waits for.
 //!
 //! Round trips in a row, image present: look up the image; make the sandbox (meanwhile ask the registry what the tag means, if it is
-//! not pinned); create the containers (meanwhile learn the address and open the firewall); start.
+//! not pinned); learn its address; create the containers (meanwhile open the firewall); start.
 //!
 //! What is said on the way goes to disk beside it, and if the agent dies first the engine still shows it, save one thing:
 //! what the image reference meant. That is on disk before anything of it runs; it was said long before, while the
 //! containers are made, so nobody waits for it either.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::future::{join, try_join_all, try_join3};
 use tokio::time::Instant;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
 use wherry_model::{EndReason, Fact};
-use wherry_runtime::{ContainerConfig, ContainerId, ContainerState, DnsConfig, RuntimeError, SandboxConfig, SandboxId};
+use wherry_runtime::{
+    ContainerConfig, ContainerId, ContainerState, DnsConfig, Mount, RuntimeError, SandboxConfig, SandboxId,
+};
 
 use super::image::Fetched;
-use super::{Next, Trouble, Worker};
+use super::{Next, Trouble, Worker, hosts};
 use crate::firewall::Admitted;
 use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
@@ -68,9 +71,11 @@ impl Worker {
         let Fetched::All(images) = fetched else { return Ok(Next::LookAgain) };
         let sandbox_after = begun.elapsed();
         let due = due(desired, memory, seen, images);
-        let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, due)));
+        let address = self.address_of(&sandbox).await?;
+        let hosts = hosts::write(&config.log_directory, desired, address).await?;
+        let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, &hosts, due)));
         let (ids, (), ()) =
-            try_join3(created, self.admit(desired, memory, &sandbox), self.images_are_on_record()).await?;
+            try_join3(created, self.admit(desired, memory, address), self.images_are_on_record()).await?;
         let made = begun.elapsed();
         for (due, id) in due.iter().zip(ids) {
             self.node.runtime.start_container(&id).await?;
@@ -110,17 +115,20 @@ impl Worker {
         Ok(self.node.runtime.run_sandbox(config).await?)
     }
 
-    /// Learns the sandbox's address and opens the firewall for it.
+    /// The address that the engine gave the sandbox.
+    pub(super) async fn address_of(&self, sandbox: &SandboxId) -> Result<Ipv4Addr, Trouble> {
+        let status = self.node.runtime.sandbox(sandbox).await?;
+        let address = status.and_then(|status| status.address);
+        address.ok_or_else(|| RuntimeError::Internal { message: "the sandbox has no address".to_owned() }.into())
+    }
+
+    /// Opens the firewall for the instance's address.
     pub(super) async fn admit(
         &self,
         desired: &DesiredInstance,
         memory: &Memory,
-        sandbox: &SandboxId,
+        address: Ipv4Addr,
     ) -> Result<(), Trouble> {
-        let status = self.node.runtime.sandbox(sandbox).await?;
-        let Some(address) = status.and_then(|status| status.address) else {
-            return Err(RuntimeError::Internal { message: "the sandbox has no address".to_owned() }.into());
-        };
         let (tenant, project) = (desired.tenant, desired.project);
         let admitted = Admitted { address, tenant, project, ports: desired.ports().cloned().collect() };
         self.node.gate.admit(self.instance, admitted).await?;
@@ -135,6 +143,7 @@ impl Worker {
         desired: &DesiredInstance,
         sandbox: &SandboxId,
         sandbox_config: &SandboxConfig,
+        hosts: &Mount,
         due: &Due<'_>,
     ) -> Result<ContainerId, Trouble> {
         if let Some(made) = &due.made {
@@ -156,6 +165,7 @@ impl Worker {
             log_path: logs::file_name(&spec.name, due.run).into(),
             cpu_millis: u64::from(spec.cpu.get()),
             memory_bytes: spec.memory.bytes(),
+            mounts: vec![hosts.clone()],
             ..ContainerConfig::default()
         };
         let created = self.node.runtime.create_container(sandbox, sandbox_config, &config).await?;

@@ -4,6 +4,7 @@
 //! (which containers it stopped itself). The path of a start has no sleep and no wait for the disk.
 
 mod bring;
+mod hosts;
 mod image;
 mod take_down;
 
@@ -191,7 +192,8 @@ impl Worker {
             Step::RemoveSandbox(id) => self.remove_sandbox(&id).await,
             Step::Bring => self.bring(desired, memory, seen).await,
             Step::Admit(id) => {
-                self.admit(desired, memory, &id).await?;
+                let address = self.address_of(&id).await?;
+                self.admit(desired, memory, address).await?;
                 Ok(Next::GoOn)
             }
             Step::TellSandboxStopped => {

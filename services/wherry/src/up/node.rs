@@ -41,7 +41,7 @@ pub(crate) fn engine_of(data: &DataFolder, settings: &Settings) -> anyhow::Resul
         cgroup_root: format!("/wherry-{}", data.short_id()),
         oci_runtime,
     };
-    Ok(Containerd::new(options)?)
+    Ok(Containerd::new(options)?.with_warm_sandboxes(settings.containerd.warm_sandboxes))
 }
 
 /// The packet filter of this installation.

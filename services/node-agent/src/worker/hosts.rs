@@ -1,0 +1,22 @@
+//! `/etc/hosts` of an instance: itself and nothing else. Without one of ours the engine copies the machine's, which tells
+//! tenants about the operator's network. Read-only, so that nobody fills the machine's disk through it.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use wherry_agent_api::DesiredInstance;
+use wherry_runtime::Mount;
+
+/// Writes the file into the instance's folder; it goes with the instance's logs.
+pub(super) async fn write(folder: &Path, desired: &DesiredInstance, address: Ipv4Addr) -> io::Result<Mount> {
+    let path = folder.join("hosts");
+    tokio::fs::create_dir_all(folder).await?;
+    tokio::fs::write(&path, render(desired, address)).await?;
+    Ok(Mount { host_path: path, container_path: "/etc/hosts".into(), read_only: true })
+}
+
+fn render(desired: &DesiredInstance, address: Ipv4Addr) -> String {
+    let DesiredInstance { name, search_domain, .. } = desired;
+    format!("127.0.0.1\tlocalhost\n{address}\t{name}.{search_domain}\t{name}\n")
+}
