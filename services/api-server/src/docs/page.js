@@ -147,17 +147,41 @@ class Page {
     }
     parts.push(make("h4", {}, "Try it"),
       make("pre", {}, make("button", { class: "copy", type: "button", onclick: () => navigator.clipboard.writeText(command) }, "copy"), command));
-    parts.push(make("h4", {}, "Answers"), make("table", {}, make("tbody", {},
-      Object.entries(operation.responses).map(([status, given]) => {
-        const response = this.resolve(given);
-        const content = Object.entries(response.content || {});
-        return make("tr", {}, make("th", { scope: "row" }, status),
-          make("td", {}, ...prose(response.description),
-            ...content.map(([media, value]) => make("small", {}, ...this.type(value.schema), " as ", media)),
-            ...Object.entries(response.headers || {}).map(([name, header]) => make("small", {}, `${name}: ${header.description || ""}`))));
-      }))));
+    const given = Object.entries(operation.responses);
+    const own = given.filter(([, response]) => !response.$ref).map(([status, response]) => this.answer(status, response));
+    const common = given.filter(([, response]) => response.$ref);
+    parts.push(make("h4", {}, "Answers"), make("table", {}, make("tbody", {}, own)));
+    if (common.length) {
+      parts.push(make("p", { class: "common" }, "As everywhere: ", ...common.flatMap(([status, response], index) =>
+        [index ? ", " : "", make("a", { href: "#answer-" + refName(response.$ref) }, status)])));
+    }
     const words = [method, path, operation.operationId, operation.summary, operation.description, ...Object.keys(operation.responses)];
     return make("section", { class: "operation", id: operation.operationId, "data-words": words.join(" ").toLowerCase() }, parts);
+  }
+
+  /** A row of a table of answers. */
+  answer(status, response) {
+    const content = Object.entries(response.content || {});
+    return make("tr", {}, make("th", { scope: "row" }, status),
+      make("td", {}, ...prose(response.description),
+        ...content.map(([media, value]) => make("small", {}, ...this.type(value.schema), " as ", media)),
+        ...Object.entries(response.headers || {}).map(([name, header]) => make("small", {}, `${name}: ${header.description || ""}`))));
+  }
+
+  /** The answers that operations share, with the status they are given for. */
+  commonAnswers(all) {
+    const statuses = {};
+    for (const [, , operation] of all) {
+      for (const [status, response] of Object.entries(operation.responses)) {
+        if (response.$ref) statuses[refName(response.$ref)] = status;
+      }
+    }
+    const sorted = Object.entries(statuses).sort(([, one], [, two]) => one - two);
+    return sorted.map(([name, status]) => {
+      const row = this.answer(status, this.api.components.responses[name]);
+      row.id = "answer-" + name;
+      return row;
+    });
   }
 
   schema(name, schema) {
@@ -183,6 +207,8 @@ class Page {
         index.append(make("a", { href: "#" + operation.operationId }, operation.summary || operation.operationId));
       }
     }
+    content.append(make("h2", {}, "Common answers"), make("table", {}, make("tbody", {}, this.commonAnswers(all))));
+    index.append(make("h2", {}, "Answers"), make("a", { href: "#" + (content.lastChild.querySelector("tr") || {}).id }, "Common answers"));
     content.append(make("h2", {}, "Schemas"));
     index.append(make("h2", {}, "Schemas"));
     for (const [name, schema] of Object.entries(components.schemas)) {
