@@ -1,0 +1,241 @@
+//! The client against a server that behaves as it is told: drops connections, is busy, forgets tokens.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use wherry_api_client::{Client, ClientError, Credentials, EventOptions, LogOptions};
+use wherry_api_types::{ContainerSpec, InstanceCreate};
+
+/// What the server does with the next request that is not for a token.
+enum Deed {
+    /// Closes the connection without an answer.
+    Hang,
+    /// Answers.
+    Say(u16, &'static str, String),
+}
+
+#[derive(Clone, Default)]
+struct Script {
+    deeds: Arc<Mutex<VecDeque<Deed>>>,
+    /// Requests that came, heads and bodies.
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    fn then(self, deed: Deed) -> Self {
+        self.deeds.lock().expect("nobody panics with it").push_back(deed);
+        self
+    }
+
+    fn say(self, status: u16, kind: &'static str, body: impl Into<String>) -> Self {
+        self.then(Deed::Say(status, kind, body.into()))
+    }
+
+    /// Requests for `path`, in order.
+    fn heard(&self, path: &str) -> Vec<String> {
+        let heard = self.heard.lock().expect("nobody panics with it");
+        heard.iter().filter(|request| request.contains(path)).cloned().collect()
+    }
+
+    async fn serve(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let script = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(script.clone().answer(stream));
+            }
+        });
+        let credentials = Credentials { key_id: "key".to_owned(), key_secret: "secret".to_owned() };
+        Client::new(&format!("http://{address}"), credentials).expect("the address is right")
+    }
+
+    async fn answer(self, mut stream: TcpStream) {
+        let Some(request) = read_request(&mut stream).await else { return };
+        let for_token = request.starts_with("POST /oauth2/token");
+        self.heard.lock().expect("nobody panics with it").push(request);
+        let deed = if for_token {
+            let number = self.heard("/oauth2/token").len();
+            let body = format!(
+                r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":900,"scope":"instances:read"}}"#
+            );
+            Deed::Say(200, "application/json", body)
+        } else {
+            let next = self.deeds.lock().expect("nobody panics with it").pop_front();
+            next.unwrap_or(Deed::Hang)
+        };
+        if let Deed::Say(status, kind, body) = deed {
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nretry-after: 0\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            // The client may have gone; that is its own affair.
+            drop(stream.write_all(format!("{head}{body}").as_bytes()).await);
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut piece = [0_u8; 4096];
+    loop {
+        let count = stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(piece.get(..count)?);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length =
+                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Some(text);
+            }
+        }
+    }
+}
+
+fn instance() -> String {
+    r#"{"id":"0193573e-7a00-7000-8000-0000000000a1","name":"web","project":"default","generation":1,"state":"scheduled",
+        "fqdn":"web.x","containers":[],"cost":{"so_far":"0.00","per_hour":"0.01","currency":"USD"},
+        "spec":{"containers":[]},"created_at":"t","updated_at":"t","a_field_of_the_future":true}"#
+        .to_owned()
+}
+
+fn problem(status: u16, code: &str) -> String {
+    format!(r#"{{"type":"about:blank","title":"T","status":{status},"code":"{code}","detail":"what to do"}}"#)
+}
+
+fn create() -> InstanceCreate {
+    let container = ContainerSpec { image: "r.example/web:1".to_owned(), ..Default::default() };
+    InstanceCreate { containers: vec![container], ..Default::default() }
+}
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
+#[tokio::test]
+async fn a_create_without_an_answer_is_sent_again_with_its_key() {
+    let script =
+        Script::default().then(Deed::Hang).say(503, PROBLEM, problem(503, "unavailable")).say(201, JSON, instance());
+    let client = script.serve().await;
+    let made = client.create_instance("default", &create(), Some("order-1")).await.unwrap();
+    assert_eq!(made.name, "web");
+    let sent = script.heard("/v1/projects/default/instances");
+    assert_eq!(sent.len(), 3);
+    for request in &sent {
+        assert!(request.contains("idempotency-key: order-1") && request.contains("r.example/web:1"), "{request}");
+    }
+    assert_eq!(script.heard("/oauth2/token").len(), 1, "one token serves all of them");
+}
+
+#[tokio::test]
+async fn a_create_without_a_key_is_sent_once() {
+    let script = Script::default().then(Deed::Hang).say(201, JSON, instance());
+    let client = script.serve().await;
+    let error = client.create_instance("default", &create(), None).await.unwrap_err();
+    assert!(matches!(error, ClientError::Away { .. }), "{error}");
+    assert_eq!(script.heard("/v1/projects/default/instances").len(), 1);
+}
+
+#[tokio::test]
+async fn retries_end() {
+    let mut script = Script::default();
+    for _ in 0..10 {
+        script = script.say(503, PROBLEM, problem(503, "unavailable"));
+    }
+    let client = script.serve().await;
+    let error = client.instance("default", "web").await.unwrap_err();
+    assert_eq!((error.status(), error.code()), (Some(503), Some("unavailable")));
+    assert_eq!(script.heard("/instances/web").len(), 4);
+}
+
+#[tokio::test]
+async fn no_capacity_is_an_answer_and_so_is_a_refusal() {
+    for (status, code) in
+        [(503, "capacity_unavailable"), (404, "not_found"), (422, "invalid_field"), (409, "name_taken")]
+    {
+        let script = Script::default().say(status, PROBLEM, problem(status, code));
+        let client = script.serve().await;
+        let error = client.create_instance("default", &create(), Some("k")).await.unwrap_err();
+        assert_eq!(
+            (error.status(), error.code(), error.to_string().as_str()),
+            (Some(status), Some(code), "what to do")
+        );
+        assert_eq!(script.heard("/instances").len(), 1, "{code} is not asked again");
+        assert_eq!(error.is_not_found(), status == 404);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_forgotten_is_renewed_once() {
+    let script = Script::default().say(401, PROBLEM, problem(401, "unauthenticated")).say(200, JSON, instance());
+    let client = script.serve().await;
+    client.instance("default", "web").await.unwrap();
+    let sent = script.heard("/instances/web");
+    assert!(sent[0].contains("Bearer token-1") && sent[1].contains("Bearer token-2"), "{sent:?}");
+    let twice = Script::default().say(401, PROBLEM, problem(401, "unauthenticated")).say(
+        401,
+        PROBLEM,
+        problem(401, "unauthenticated"),
+    );
+    let error = twice.serve().await.instance("default", "web").await.unwrap_err();
+    assert_eq!(error.status(), Some(401));
+    assert_eq!(twice.heard("/instances/web").len(), 2);
+}
+
+#[tokio::test]
+async fn many_callers_share_one_token() {
+    let mut script = Script::default();
+    for _ in 0..8 {
+        script = script.say(200, JSON, instance());
+    }
+    let client = script.serve().await;
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.instance("default", "web").await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(script.heard("/oauth2/token").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_wherry_is_not_taken_for_it() {
+    let script =
+        Script::default().say(200, "text/html", "<h1>router login</h1>").say(404, "text/html", "<h1>gone</h1>");
+    let client = script.serve().await;
+    for status in [200, 404] {
+        match client.instance("default", "web").await.unwrap_err() {
+            ClientError::Unexpected { status: found, excerpt, .. } => {
+                assert_eq!(found, status);
+                assert!(excerpt.starts_with("<h1>"), "{excerpt}");
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_and_output_are_streams() {
+    let event = |seq: u64| {
+        format!(
+            ": alive\n\nid: {seq}\nevent: created\ndata: {{\"seq\":{seq},\"instance_id\":\"i\",\"instance\":\"web\",\"kind\":\"created\",\
+             \"at\":\"t\",\"state\":\"scheduled\",\"generation\":1,\"message\":\"created\"}}\n\n"
+        )
+    };
+    let script =
+        Script::default().say(200, "text/event-stream", event(7) + &event(9)).say(200, "text/plain", "one\ntwo\n");
+    let client = script.serve().await;
+    let options = EventOptions { after: 6, past_only: true, ..EventOptions::default() };
+    let events: Vec<_> = client.events("default", &options).await.unwrap().collect().await;
+    let numbers: Vec<u64> = events.into_iter().map(|event| event.unwrap().seq).collect();
+    assert_eq!(numbers, [7, 9]);
+    assert!(script.heard("/events")[0].contains("after=6&follow=false"));
+    let pieces: Vec<_> = client.logs("default", "web", "main", &LogOptions::default()).await.unwrap().collect().await;
+    let text: Vec<u8> = pieces.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(text, b"one\ntwo\n");
+}
