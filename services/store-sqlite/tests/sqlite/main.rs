@@ -2,6 +2,7 @@
 
 mod crashes;
 mod opening;
+mod records;
 mod schema;
 mod support;
 mod writing;
