@@ -128,6 +128,17 @@ impl CriRuntime {
         Ok(known)
     }
 
+    /// The sandboxes that the engine knows, and their cgroups.
+    pub(crate) async fn owners(&self) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+        let mut sandboxes = BTreeSet::new();
+        let mut cgroups: BTreeSet<String> = self.warm.claimed_cgroups().collect();
+        for mut item in self.sandboxes.list().await? {
+            cgroups.extend(item.annotations.remove(sandbox::CGROUP_ANNOTATION));
+            sandboxes.insert(item.id);
+        }
+        Ok((sandboxes, cgroups))
+    }
+
     /// Looks the image up and refuses what must not run.
     async fn vetted_image(&self, reference: &str) -> Result<Option<Image>> {
         let Some(found) = self.image(reference).await? else { return Ok(None) };

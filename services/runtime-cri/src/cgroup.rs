@@ -94,6 +94,11 @@ impl Cgroups {
         Ok(())
     }
 
+    /// The names of all instances' cgroups, in whichever hierarchy.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.hierarchies.mounts.iter().flat_map(|mount| child_names(&self.folder(mount))).collect()
+    }
+
     /// Removes all that has no process in it and whose name is not in `keep`; returns what was removed.
     pub(crate) async fn sweep(&self, keep: &BTreeSet<String>) -> Vec<String> {
         let mut swept = BTreeSet::new();

@@ -115,6 +115,7 @@ struct Watch {
     /// The process, when this Wherry started it: it must be reaped.
     child: Option<Child>,
     last_answer: Instant,
+    unowned: sweep::Unowned,
 }
 
 impl Containerd {
@@ -132,7 +133,7 @@ impl Containerd {
         let cgroups = Cgroups::detect(&options.cgroup_root)?;
         let layout = config::Layout::new(options)?;
         let runtime = Arc::new(CriRuntime::connect(cri)?);
-        let watch = Mutex::new(Watch { child: None, last_answer: Instant::now() });
+        let watch = Mutex::new(Watch { child: None, last_answer: Instant::now(), unowned: sweep::Unowned::default() });
         Ok(Self { layout, pause, runtime, cgroups, watch })
     }
 
@@ -184,6 +185,7 @@ impl Containerd {
                 Ok(_) => {
                     watch.last_answer = Instant::now();
                     self.runtime.warm().set_paused(false);
+                    sweep::sweep_unowned(&self.layout, &self.runtime, &self.cgroups, &mut watch.unowned).await?;
                     return Ok(Outcome::Running);
                 }
                 Err(error) if watch.last_answer.elapsed() < STUCK_AFTER && !first_look => return Err(error.into()),

@@ -34,17 +34,76 @@ pub(super) async fn sweep(layout: &Layout, runtime: &CriRuntime, cgroups: &Cgrou
     let mut swept = Swept::default();
     for shim in process::shims(&layout.socket) {
         if !known.alive.contains(&shim.sandbox) {
-            // Children first: they would be inherited by the machine's first process.
-            let mut pids = process::children(shim.pid);
-            pids.push(shim.pid);
-            process::kill(&pids).await;
+            kill_with_children(shim.pid).await;
             swept.shims.push(shim.sandbox);
         }
     }
     swept.network_namespaces = sweep_network_namespaces(layout, &known.network_namespaces).await;
-    swept.addresses = sweep_leases(&layout.cni_leases.join("wherry"), &known.sandboxes);
+    swept.addresses = sweep_leases(&layout.cni_leases.join("wherry"), |owner| known.sandboxes.contains(owner));
     swept.cgroups = cgroups.sweep(&known.cgroups).await;
     Ok(swept)
+}
+
+/// What no sandbox owned at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Unowned {
+    /// Ids that shims or address leases name.
+    sandboxes: BTreeSet<String>,
+    cgroups: BTreeSet<String>,
+}
+
+/// Removes what no sandbox owned at the last look either, and remembers what none owns now.
+///
+/// A Wherry that was killed while it started or removed a sandbox leaves its cgroup behind, and containerd, which lived on
+/// and had its call cut off, now and then a shim. Two looks, because what the dead Wherry had asked for may still be on its
+/// way at the first.
+pub(super) async fn sweep_unowned(
+    layout: &Layout,
+    runtime: &CriRuntime,
+    cgroups: &Cgroups,
+    unowned: &mut Unowned,
+) -> Result<(), ContainerdError> {
+    let leases = layout.cni_leases.join("wherry");
+    let mut sandboxes: BTreeSet<String> = leases_in(&leases).into_iter().map(|(_, owner)| owner).collect();
+    sandboxes.extend(process::shims(&layout.socket).into_iter().map(|shim| shim.sandbox));
+    let names = cgroups.names();
+    if sandboxes.is_empty() && names.is_empty() {
+        *unowned = Unowned::default();
+        return Ok(());
+    }
+    let (known_sandboxes, known_cgroups) = runtime.owners().await?;
+    let now = Unowned {
+        sandboxes: sandboxes.difference(&known_sandboxes).cloned().collect(),
+        cgroups: names.difference(&known_cgroups).cloned().collect(),
+    };
+    let earlier = std::mem::replace(unowned, now);
+    if earlier.sandboxes.is_disjoint(&unowned.sandboxes) && earlier.cgroups.is_disjoint(&unowned.cgroups) {
+        return Ok(());
+    }
+    let _no_sandbox_is_being_made = runtime.close_gate().await;
+    let known = runtime.known().await?;
+    let is_unowned = |sandbox: &String| earlier.sandboxes.contains(sandbox) && !known.sandboxes.contains(sandbox);
+    let mut swept = Swept::default();
+    for shim in process::shims(&layout.socket) {
+        if is_unowned(&shim.sandbox) {
+            kill_with_children(shim.pid).await;
+            swept.shims.push(shim.sandbox);
+        }
+    }
+    swept.network_namespaces = sweep_network_namespaces(layout, &known.network_namespaces).await;
+    swept.addresses = sweep_leases(&leases, |owner| !is_unowned(owner));
+    let mut keep = known.cgroups;
+    keep.extend(names.difference(&earlier.cgroups).cloned());
+    swept.cgroups = cgroups.sweep(&keep).await;
+    tracing::info!(?swept, "what a killed Wherry had left half made has been removed");
+    Ok(())
+}
+
+/// Children first: they would be inherited by the machine's first process.
+async fn kill_with_children(pid: u32) {
+    let mut pids = process::children(pid);
+    pids.push(pid);
+    process::kill(&pids).await;
 }
 
 /// Namespaces are files in the state folder with a mount on each that only containerd's mount namespace sees.
@@ -74,21 +133,25 @@ async fn sweep_network_namespaces(layout: &Layout, known: &BTreeSet<String>) -> 
     swept
 }
 
-/// host-local keeps one file for each address, named after it, with the sandbox's id in the first line.
-fn sweep_leases(folder: &Path, known: &BTreeSet<String>) -> Vec<String> {
-    let mut swept = Vec::new();
+/// Addresses that are leased, each with the id of its sandbox: host-local keeps one file for each address, named after it,
+/// with the sandbox's id in the first line.
+fn leases_in(folder: &Path) -> Vec<(String, String)> {
+    let mut leases = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<std::net::Ipv4Addr>().is_err() {
-            continue;
-        }
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        let owner = text.lines().next().unwrap_or_default().trim();
-        if !known.contains(owner) && std::fs::remove_file(entry.path()).is_ok() {
-            swept.push(name);
+        let address = entry.file_name().to_string_lossy().into_owned();
+        if address.parse::<std::net::Ipv4Addr>().is_ok() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            leases.push((address, text.lines().next().unwrap_or_default().trim().to_owned()));
         }
     }
-    swept
+    leases
+}
+
+fn sweep_leases(folder: &Path, is_kept: impl Fn(&String) -> bool) -> Vec<String> {
+    let goes = |(address, owner): (String, String)| {
+        (!is_kept(&owner) && std::fs::remove_file(folder.join(&address)).is_ok()).then_some(address)
+    };
+    leases_in(folder).into_iter().filter_map(goes).collect()
 }
 
 /// Removes CNI's notes that a killed containerd left half written. A sandbox with one can never be removed; without one its
@@ -126,7 +189,7 @@ mod tests {
         std::fs::write(folder.path().join("10.77.0.2"), "alive\r\neth0").unwrap();
         std::fs::write(folder.path().join("10.77.0.3"), "dead\r\neth0").unwrap();
         std::fs::write(folder.path().join("last_reserved_ip.0"), "10.77.0.3").unwrap();
-        let swept = sweep_leases(folder.path(), &BTreeSet::from(["alive".to_owned()]));
+        let swept = sweep_leases(folder.path(), |owner| owner == "alive");
         assert_eq!(swept, ["10.77.0.3"]);
         assert!(folder.path().join("10.77.0.2").exists() && folder.path().join("last_reserved_ip.0").exists());
     }
