@@ -126,7 +126,7 @@ async fn a_first_start_takes_less_than_three_seconds_and_says_what_to_type() {
 
 /// Main processes of all containers, by instance.
 fn running(world: &World) -> std::collections::BTreeMap<String, u32> {
-    let containers = world.wherry.engine().into_iter().filter(|container| container.is_container());
+    let containers = world.wherry.engine().into_iter().filter(crate::support::EngineContainer::is_container);
     containers.map(|container| (container.instance().unwrap().to_owned(), container.pid.unwrap())).collect()
 }
 

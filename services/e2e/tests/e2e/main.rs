@@ -7,4 +7,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod by_hand;
+mod kill_loop;
 mod support;

@@ -13,12 +13,19 @@ pub(crate) struct EngineContainer {
     pub(crate) labels: BTreeMap<String, String>,
     /// Main process, while there is one.
     pub(crate) pid: Option<u32>,
+    /// The sandbox that it is in, for a container.
+    pub(crate) sandbox: Option<String>,
 }
 
 impl EngineContainer {
     /// Whether it is a container and no sandbox.
     pub(crate) fn is_container(&self) -> bool {
         self.labels.get("io.cri-containerd.kind").is_some_and(|kind| kind == "container")
+    }
+
+    /// Whether it was made in advance, for whatever instance comes.
+    pub(crate) fn was_kept_ready(&self) -> bool {
+        self.labels.contains_key("wherry.runtime/warm")
     }
 
     /// The id of the instance that it belongs to; none for sandboxes that are kept ready.
@@ -44,7 +51,8 @@ pub(crate) fn containers(run_folder: &Path) -> Vec<EngineContainer> {
         let Some(text) = try_ctr(run_folder, &["containers", "info", id]) else { continue };
         let document: Value = serde_json::from_str(&text).unwrap();
         let labels = serde_json::from_value(document["Labels"].clone()).unwrap_or_default();
-        found.push(EngineContainer { id: id.to_owned(), labels, pid: pids.get(id).copied() });
+        let sandbox = document["Spec"]["annotations"]["io.kubernetes.cri.sandbox-id"].as_str().map(str::to_owned);
+        found.push(EngineContainer { id: id.to_owned(), labels, pid: pids.get(id).copied(), sandbox });
     }
     found
 }

@@ -2,12 +2,15 @@
 
 pub(crate) mod dns;
 mod engine;
+mod observer;
 mod traces;
 mod wherry;
 mod world;
 
-pub(crate) use wherry::{Said, Wherry};
-pub(crate) use world::{World, shell};
+pub(crate) use engine::EngineContainer;
+pub(crate) use observer::Observer;
+pub(crate) use wherry::Wherry;
+pub(crate) use world::{PROJECT, World, shell};
 
 use std::time::{Duration, Instant};
 

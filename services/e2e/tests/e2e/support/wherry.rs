@@ -24,7 +24,7 @@ use super::traces::Marks;
 /// A start on a busy machine; how long it may take when it matters is a test's own business.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+const COMMAND_WITHIN: Duration = Duration::from_mins(1);
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 const LOG_LINES_SHOWN: usize = 40;
 
@@ -127,6 +127,20 @@ impl Wherry {
 
     pub(crate) fn nft_table(&self) -> String {
         super::traces::output_of("nft", &["list", "table", "ip", &format!("wherry_{}", self.marks.short_id)])
+    }
+
+    /// How many addresses the packet filter takes for instances.
+    pub(crate) fn admitted(&self) -> usize {
+        let table = self.nft_table();
+        let set = table.split("set instances {").nth(1).unwrap().split("set ").next().unwrap();
+        set.matches(&self.marks.address_prefix).count()
+    }
+
+    /// Addresses that are handed out.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let files = fs::read_dir(self.data.join("containerd/leases/wherry")).into_iter().flatten().flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(&self.marks.address_prefix)).collect()
     }
 
     /// What is on the machine because of this installation.
@@ -268,6 +282,14 @@ impl Wherry {
         engine::containers(&self.marks.run_folder())
     }
 
+    /// Mounts in the private mount namespace of this installation's containerd, below the run folder.
+    pub(crate) fn engine_mounts(&self) -> Vec<String> {
+        let pid = self.containerd_pid().unwrap().as_raw_pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let run = format!("{}/", self.marks.run_folder().display());
+        text.lines().filter(|line| line.contains(&run)).map(str::to_owned).collect()
+    }
+
     /// Process id of this installation's containerd.
     pub(crate) fn containerd_pid(&self) -> Option<Pid> {
         let config = format!("{}/containerd.toml", self.marks.run_folder().display());
@@ -313,7 +335,8 @@ impl Wherry {
     fn show_logs(&self) {
         for path in [self.log_path(), self.data.join("containerd/containerd.log")] {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
+            // One line for each answered request says little here.
+            let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"answered\"")).collect();
             let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
             eprintln!("--- the end of {} ---\n{}", path.display(), last.join("\n"));
         }
