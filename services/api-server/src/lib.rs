@@ -2,7 +2,7 @@
 //!
 //! A handler reads a request, asks [`wherry_control::Control`], and writes the answer; decisions are made elsewhere. To add
 //! an operation: write its file under `v1`, name it in `v1::routes`, run the example `openapi` to renew the checked-in
-//! document, and give it a row in the table of `tests/isolation.rs`, which fails without one.
+//! document, and give it a row in the table of `tests/api/isolation.rs`, which fails without one.
 //!
 //! [`serve`] brings the public and the operator's router to a listener each.
 

@@ -17,6 +17,8 @@ pub struct ApiSettings {
     pub answer_timeout: Duration,
     /// Requests that are being answered at once, waits not counted.
     pub max_requests: usize,
+    /// Of these, how many may be token requests: a stranger's slow body must not keep everybody out.
+    pub max_logins: usize,
     /// Waits and streams that are open at once.
     pub max_streams: usize,
     /// Of these, how many may be one tenant's.
@@ -36,6 +38,7 @@ impl ApiSettings {
             body_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(30),
             max_requests: 512,
+            max_logins: 64,
             max_streams: 1_024,
             max_streams_per_tenant: 256,
             stream_keep_alive: Duration::from_secs(10),

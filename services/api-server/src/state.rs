@@ -54,6 +54,8 @@ pub struct ApiState {
     pub(crate) settings: Arc<ApiSettings>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
+    /// Token requests: nobody knows who sends them, so they may take only a part of the places.
+    pub(crate) logins: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) streams_of: Arc<StreamsOf>,
     pub(crate) shutdown: CancellationToken,
@@ -73,6 +75,7 @@ impl ApiState {
             readiness: readiness.into(),
             metrics: Arc::new(Metrics::new()),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
+            logins: Arc::new(Semaphore::new(settings.max_logins)),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
             streams_of: Arc::default(),
             settings: Arc::new(settings),

@@ -93,6 +93,7 @@ async fn answer(
             "send a form: Content-Type application/x-www-form-urlencoded",
         )));
     }
+    let _place = state.logins.try_acquire().map_err(|_| ApiError::Overloaded("other token requests"))?;
     let (parts, body) = request.into_parts();
     let body = read_body(body, state).await?;
     let parsed = TokenForm::parse(&body).and_then(|mut form| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{App, create, request};
+use crate::support::{App, create, request, token_request};
 
 #[tokio::test]
 async fn beyond_the_bound_a_request_is_refused_at_once() {
@@ -77,4 +77,20 @@ async fn one_tenants_streams_do_not_keep_anothers_out() {
     assert!(app.send(follow(&blue)).await.status().is_success());
     drop(first);
     assert!(app.send(follow(&acme)).await.status().is_success());
+}
+
+#[tokio::test]
+async fn strangers_slow_bodies_do_not_keep_callers_out() {
+    let app = App::with(Vec::new(), |settings| settings.max_logins = 2).await;
+    let token = app.acme().await;
+    let stuck = || {
+        let never = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let mut request = token_request("");
+        *request.body_mut() = never;
+        tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
+    };
+    let _held = [stuck(), stuck()];
+    tokio::task::yield_now().await;
+    app.ask(token_request("grant_type=client_credentials")).await.expect_problem(503, "overloaded");
+    app.get(&token, "/v1/projects").await.expect(200);
 }
