@@ -101,6 +101,13 @@ impl LocalService {
         Ok(service)
     }
 
+    /// Adds lines to `wherry.toml`, before the start.
+    pub(crate) fn configure(&self, lines: &str) -> Result<()> {
+        let path = self.data().join("wherry.toml");
+        let old = fs::read_to_string(&path).context("cannot read wherry.toml")?;
+        fs::write(path, format!("{old}\n{lines}")).context("cannot write wherry.toml")
+    }
+
     /// Starts the registry and answers it, to push images to.
     pub(crate) async fn start_registry(&mut self) -> Result<&Registry> {
         let registry = Registry::start(&self.scratch.path().join("registry")).await?;
