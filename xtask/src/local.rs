@@ -8,6 +8,7 @@
 pub(crate) mod dns;
 pub(crate) mod rest;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt as _;
@@ -42,6 +43,15 @@ pub(crate) enum Profile {
     Dev,
     /// What users run: for numbers that are to be kept.
     Release,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        })
+    }
 }
 
 /// Where a service answers.

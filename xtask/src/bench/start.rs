@@ -24,8 +24,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 50)]
     count: usize,
     /// Keep the result in docs/benchmarks.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dev")]
     write: bool,
+    /// Measure a dev build, which is there sooner and slower in all it does
+    #[arg(long)]
+    dev: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -33,8 +36,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let interrupt = Interrupt::listen(runtime.handle())?;
     setup::install(setup::Purpose::Demo)?;
-    println!("building wherry (release profile: these numbers are kept)");
-    let binary = local::build(Profile::Release)?;
+    let profile = if arguments.dev { Profile::Dev } else { Profile::Release };
+    println!("building wherry ({profile} profile)");
+    let binary = local::build(profile)?;
     interrupt.check()?;
     let mut service = LocalService::prepare("wherry-bench-", binary)?;
     let outcome = side_by_side(arguments.count, &runtime, &interrupt, &mut service);
