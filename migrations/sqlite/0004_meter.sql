@@ -17,6 +17,12 @@ BEGIN
     SELECT RAISE(ABORT, 'price_books_are_kept');
 END;
 
+-- The book that new intervals are rated with. An operator may go back to an older one.
+CREATE TABLE price_book_current (
+    only INTEGER CONSTRAINT price_book_current_key PRIMARY KEY CONSTRAINT price_book_current_only CHECK (only = 1),
+    id   TEXT    NOT NULL CONSTRAINT price_book_current_id REFERENCES price_books (id)
+) STRICT;
+
 -- [start_second, end_second); end_second is NULL while it is open. An interval that was opened and closed in the same
 -- grid second covers nothing: it is kept (its edges happened) and overlaps nothing, like an empty range in PostgreSQL.
 -- No foreign key to instances: an interval outlives its instance.

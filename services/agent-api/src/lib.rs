@@ -38,6 +38,9 @@ pub struct NodeHello {
     pub boot: BootId,
     /// Which journal its observations are numbered in; a lost journal means a new id.
     pub journal: JournalId,
+    /// The revision of the desired state that the agent holds. A control plane whose own is lower, because its store was
+    /// put back to an older state, goes above it: an agent refuses what is older than what it holds.
+    pub desired_revision: Option<u64>,
 }
 
 /// One instance as its node must keep it.

@@ -34,8 +34,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 
 use wherry_agent_api::NodeServices;
-use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook};
-use wherry_store::Store;
+use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, SpecError};
+use wherry_store::{PriceBookOutcome, Store};
 
 pub use background::{Background, ReconcilerStatus};
 pub use config::ControlConfig;
@@ -85,7 +85,11 @@ impl Control {
         publisher: Arc<dyn ZonePublisher>,
         config: ControlConfig,
     ) -> Result<Self, Error> {
-        store.put_price_book(&config.price_book).await?;
+        if store.put_price_book(&config.price_book).await? == PriceBookOutcome::Differs {
+            let id = &config.price_book.id;
+            let message = format!("{id:?} is stored with other prices, which do not change any more: give a new id");
+            return Err(SpecError::new("prices.id", message).into());
+        }
         let inner = Inner {
             zone: Zone::new(publisher, config.apex()),
             store,

@@ -75,6 +75,7 @@ impl ControlPlane for Control {
             capacity: hello.capacity,
             range: hello.range,
             boot: hello.boot,
+            held_revision: hello.desired_revision.unwrap_or(0),
         };
         self.store().register_node(&registration, self.now()).await.map_err(Error::from)?;
         self.learn_node(hello.node).await?;

@@ -49,7 +49,7 @@ impl Control {
     /// Makes a project.
     pub async fn create_project(&self, principal: &Principal, name: ProjectName) -> Result<ProjectRecord, Error> {
         Self::require(principal, Scope::InstancesWrite)?;
-        self.refuse_full(self.store().projects(principal.tenant, MAX_LISTED).await?.len(), "projects")?;
+        refuse_full(self.store().projects(principal.tenant, MAX_LISTED).await?.len(), "projects")?;
         let project = self.new_project(principal.tenant, name);
         match self.store().create_project(&project).await? {
             NameOutcome::Created => Ok(project),
@@ -109,7 +109,8 @@ impl Control {
         if request.expires_at.is_some_and(|at| at <= now) {
             return Err(SpecError::new("expires_at", "it is in the past").into());
         }
-        self.refuse_full(self.store().keys(tenant, MAX_LISTED).await?.len(), "keys")?;
+        let works = |key: &&ApiKeyRecord| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now);
+        refuse_full(self.store().keys(tenant, MAX_LISTED).await?.iter().filter(works).count(), "keys")?;
         let mut random = [0_u8; SECRET_BYTES];
         self.inner.entropy.fill(&mut random);
         let secret = format!("wsk_{}", URL_SAFE_NO_PAD.encode(random));
@@ -148,12 +149,12 @@ impl Control {
             created_at: self.now(),
         }
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as a question to the application, like its neighbours")]
-    fn refuse_full(&self, count: usize, what: &str) -> Result<(), Error> {
-        if u32::try_from(count).is_ok_and(|count| count < MAX_LISTED) {
-            return Ok(());
-        }
-        Err(SpecError::new("name", format!("there are {MAX_LISTED} {what} already, which is the most")).into())
+/// Refuses one more of what has a bound.
+fn refuse_full(count: usize, what: &str) -> Result<(), Error> {
+    if u32::try_from(count).is_ok_and(|count| count < MAX_LISTED) {
+        return Ok(());
     }
+    Err(SpecError::new("name", format!("there are {MAX_LISTED} {what} already, which is the most")).into())
 }

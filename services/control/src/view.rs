@@ -1,15 +1,13 @@
 //! An instance as its tenant sees it: the record, its DNS name, and what it costs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wherry_metering::Interval;
-use wherry_model::{Instance, InstanceState, PicoAmount, PriceBook};
+use wherry_model::{Instance, InstanceId, InstanceState, PicoAmount, PriceBook};
 use wherry_store::UsageQuery;
 
 use crate::{Control, Error, lock};
-
-/// Intervals of one instance that are read at once.
-const INTERVAL_PAGE: u32 = 1_000;
 
 /// Intervals that one answer is made of at most.
 const MAX_INTERVALS: usize = 100_000;
@@ -49,26 +47,32 @@ pub struct InstanceView {
 
 impl Control {
     pub(crate) async fn view(&self, instance: Instance) -> Result<InstanceView, Error> {
-        let intervals = self
-            .read_intervals(UsageQuery {
-                tenant: instance.tenant,
-                project: Some(instance.project),
-                instance: Some(instance.id),
-                from_second: 0,
-                to_second: i64::MAX,
-                limit: INTERVAL_PAGE,
-                after: None,
-            })
-            .await?;
-        let bill = self.bill(&intervals, wherry_metering::Window::ALWAYS).await?;
+        let views = self.views(vec![instance]).await?;
+        views.into_iter().next().ok_or_else(|| Error::internal("an instance has no view"))
+    }
+
+    /// The views of instances of one tenant, with one question to the meter for all of them.
+    pub(crate) async fn views(&self, instances: Vec<Instance>) -> Result<Vec<InstanceView>, Error> {
+        let Some(tenant) = instances.first().map(|instance| instance.tenant) else { return Ok(Vec::new()) };
+        let ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id).collect();
+        let mut metered: HashMap<InstanceId, Vec<Interval>> = HashMap::new();
+        for interval in self.store().metered(tenant, &ids).await? {
+            metered.entry(interval.instance).or_default().push(interval);
+        }
         let book = &self.inner.config.price_book;
-        let cost = Cost {
-            so_far: bill.total,
-            per_hour: wherry_metering::per_hour(&instance.spec.demand(), book),
-            currency: book.currency.clone(),
-        };
-        let progress = self.progress_of(&instance);
-        Ok(InstanceView { fqdn: self.inner.config.fqdn(&instance), instance, cost, progress })
+        let mut views = Vec::with_capacity(instances.len());
+        for instance in instances {
+            let intervals = metered.remove(&instance.id).unwrap_or_default();
+            let bill = self.bill(&intervals, wherry_metering::Window::ALWAYS).await?;
+            let cost = Cost {
+                so_far: bill.total,
+                per_hour: wherry_metering::per_hour(&instance.spec.demand(), book),
+                currency: book.currency.clone(),
+            };
+            let progress = self.progress_of(&instance);
+            views.push(InstanceView { fqdn: self.inner.config.fqdn(&instance), instance, cost, progress });
+        }
+        Ok(views)
     }
 
     /// How far the pull is, while there is one: a heartbeat may be older than the record.

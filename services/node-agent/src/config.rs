@@ -110,7 +110,7 @@ impl AgentConfig {
         }
     }
 
-    pub(crate) fn hello(&self, journal: JournalId) -> NodeHello {
+    pub(crate) fn hello(&self, journal: JournalId, desired_revision: Option<u64>) -> NodeHello {
         let machine = &self.machine;
         NodeHello {
             node: machine.node,
@@ -120,6 +120,7 @@ impl AgentConfig {
             range: machine.range,
             boot: machine.boot,
             journal,
+            desired_revision,
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
 }
 
 async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {
-    let hello = node.config.hello(node.journal.id());
+    let hello = node.config.hello(node.journal.id(), node.desired.revision());
     if let Err(error) = within(ANSWER_WITHIN, node.control.hello(hello)).await {
         return error;
     }

@@ -59,6 +59,7 @@ macro_rules! store_contract {
             nodes: [
                 a_new_node_is_ready_and_empty,
                 registering_again_keeps_what_is_placed,
+                registering_goes_above_what_the_agent_holds,
                 registering_wakes_a_silent_node_and_leaves_a_cordoned_one,
                 proof_of_life_never_goes_back,
                 unknown_nodes_are_said_to_be_unknown,

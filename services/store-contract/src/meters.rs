@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Handle;
 use wherry_model::lifecycle::{MeterEdge, MeterKind};
 use wherry_model::{Fact, Instance, PriceBook, Timestamp};
-use wherry_store::{Applied, NameOutcome, ProjectRecord, StoreError, TenantRecord, UsageQuery};
+use wherry_store::{Applied, NameOutcome, PriceBookOutcome, ProjectRecord, StoreError, TenantRecord, UsageQuery};
 
 use crate::world::{at, edges, exited, main_container, seen, started};
 use crate::{Subject, World};
@@ -164,8 +164,7 @@ pub async fn edges_out_of_turn_are_refused(subject: &mut impl Subject) {
     }
 }
 
-/// The latest new book rates new intervals; a stored one stays as it is, and putting it again changes nothing, so a
-/// service that puts its default book at every start does not undo the operator's.
+/// The book that was put last rates new intervals, also when it is an older one; a stored one stays as it is.
 pub async fn price_books_never_change(subject: &mut impl Subject) {
     use MeterKind::Run;
     let world = World::new(subject).await;
@@ -177,15 +176,26 @@ pub async fn price_books_never_change(subject: &mut impl Subject) {
     world.store.put_price_book(&second).await.unwrap();
     let made = world.applied(edges(&made, vec![close(Run, at(20)), open(Run, at(20))])).await;
     let tampered = PriceBook { cpu_pico_per_milli_second: 1, ..first.clone() };
-    world.store.put_price_book(&tampered).await.unwrap();
+    assert_eq!(world.store.put_price_book(&tampered).await.unwrap(), PriceBookOutcome::Differs);
     subject.reopen().await;
     let world = world.on(subject);
-    world.applied(edges(&made, vec![close(Run, at(30)), open(Run, at(30))])).await;
+    let made = world.applied(edges(&made, vec![close(Run, at(30)), open(Run, at(30))])).await;
+    assert_eq!(world.store.put_price_book(&first).await.unwrap(), PriceBookOutcome::Current);
+    world.applied(edges(&made, vec![close(Run, at(40)), open(Run, at(40))])).await;
     assert_eq!(world.store.price_book(&first.id).await.unwrap(), Some(first));
     assert_eq!(world.store.price_book(&second.id).await.unwrap(), Some(second));
     assert_eq!(world.store.price_book("unknown").await.unwrap(), None);
     let books: Vec<_> = world.intervals(made.id).await.into_iter().map(|interval| interval.price_book).collect();
-    assert_eq!(books, ["default-1", "summer", "summer"]);
+    assert_eq!(books, ["default-1", "summer", "summer", "default-1"]);
+    let sums = world.store.metered(world.tenant, &[made.id]).await.unwrap();
+    let mut sums: Vec<_> =
+        sums.iter().map(|sum| (sum.price_book.as_str(), sum.number, sum.start_second, sum.end_second)).collect();
+    sums.sort_unstable();
+    assert_eq!(
+        sums,
+        [("default-1", 0, 0, Some(10)), ("default-1", 4, at(40).grid_second(), None), ("summer", 0, 0, Some(20))]
+    );
+    assert_eq!(world.store.metered(world.with_tenant("other").await.tenant, &[made.id]).await.unwrap(), []);
 }
 
 /// Time without a price is an error that says so, and leaves nothing.

@@ -45,6 +45,20 @@ pub async fn registering_again_keeps_what_is_placed(subject: &mut impl Subject) 
     assert_eq!(world.node(after.id).await, after);
 }
 
+/// An agent that holds a newer desired state than the store knows would refuse all that comes: the store goes above it.
+pub async fn registering_goes_above_what_the_agent_holds(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let registration = world.registration(CAPACITY);
+    let first = world.store.register_node(&registration, at(0)).await.unwrap().desired_revision;
+    let ahead = NodeRegistration { held_revision: first + 100, ..registration.clone() };
+    assert_eq!(world.store.register_node(&ahead, at(1)).await.unwrap().desired_revision, first + 101);
+    let behind = NodeRegistration { held_revision: first, ..registration.clone() };
+    assert_eq!(world.store.register_node(&behind, at(2)).await.unwrap().desired_revision, first + 101);
+    let id = NodeId::from_uuid(world.uuid());
+    let unknown = NodeRegistration { id, held_revision: 7, ..registration };
+    assert_eq!(world.store.register_node(&unknown, at(3)).await.unwrap().desired_revision, 8);
+}
+
 /// A cordon is an operator's word and outlives a restart of the node.
 pub async fn registering_wakes_a_silent_node_and_leaves_a_cordoned_one(subject: &mut impl Subject) {
     let world = World::new(subject).await;

@@ -140,6 +140,7 @@ impl World {
     /// What a new node of this size would say of itself.
     pub fn registration(&self, capacity: Capacity) -> NodeRegistration {
         NodeRegistration {
+            held_revision: 0,
             id: NodeId::from_uuid(self.uuid()),
             name: "node".to_owned(),
             architecture: Architecture::Amd64,

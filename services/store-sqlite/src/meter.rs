@@ -5,8 +5,8 @@ use sqlx::QueryBuilder;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use wherry_metering::Interval;
 use wherry_model::lifecycle::{MeterEdge, MeterKind};
-use wherry_model::{CpuMillis, Generation, Instance, MemoryMib, PriceBook, Timestamp};
-use wherry_store::{MeterStore, StoreError, UsageQuery};
+use wherry_model::{CpuMillis, Generation, Instance, InstanceId, MemoryMib, PriceBook, TenantId, Timestamp};
+use wherry_store::{MeterStore, PriceBookOutcome, StoreError, UsageQuery};
 
 use crate::SqliteStore;
 use crate::columns::{Blob, Fields, integer, json};
@@ -38,23 +38,80 @@ impl MeterStore for SqliteStore {
         row.as_ref().map(|row| Fields { table: "price_books", row }.json("record")).transpose()
     }
 
-    async fn put_price_book(&self, book: &PriceBook) -> Result<(), StoreError> {
+    async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError> {
         let (id, record) = (book.id.clone(), json(book)?);
-        self.writer
-            .run("storing a price book", move |connection| {
-                Box::pin(async move {
-                    let stored =
-                        sqlx::query("INSERT INTO price_books (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
-                            .bind(id)
-                            .bind(record)
-                            .execute(connection)
-                            .await
-                            .context("storing a price book")?;
-                    Ok(if stored.rows_affected() == 1 { Verdict::Keep(()) } else { Verdict::Undo(()) })
-                })
-            })
-            .await
+        self.writer.run("storing a price book", move |connection| Box::pin(put_book(connection, id, record))).await
     }
+
+    async fn metered(&self, tenant: TenantId, instances: &[InstanceId]) -> Result<Vec<Interval>, StoreError> {
+        if instances.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sums(tenant, instances).build().fetch_all(&self.readers).await.context("adding up intervals")?;
+        rows.iter().map(interval).collect()
+    }
+}
+
+async fn put_book(
+    connection: &mut SqliteConnection,
+    id: String,
+    record: String,
+) -> Result<Verdict<PriceBookOutcome>, StoreError> {
+    const CONTEXT: &str = "storing a price book";
+    sqlx::query("INSERT INTO price_books (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
+        .bind(&id)
+        .bind(&record)
+        .execute(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+    let stored: String = sqlx::query_scalar("SELECT record FROM price_books WHERE id = ?")
+        .bind(&id)
+        .fetch_one(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+    if stored != record {
+        return Ok(Verdict::Undo(PriceBookOutcome::Differs));
+    }
+    let moved = sqlx::query(
+        "INSERT INTO price_book_current (only, id) VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET id = excluded.id
+         WHERE id <> excluded.id",
+    )
+    .bind(id)
+    .execute(connection)
+    .await
+    .context(CONTEXT)?;
+    let current = PriceBookOutcome::Current;
+    Ok(if moved.rows_affected() == 1 { Verdict::Keep(current) } else { Verdict::Undo(current) })
+}
+
+/// What was metered in all, a row for each group of closed intervals and one for each open interval.
+fn sums(tenant: TenantId, instances: &[InstanceId]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "SELECT instance, max(name) AS name, tenant, project, kind, 0 AS number, max(generation) AS generation, cpu_millis,
+             memory_mib, price_book, 0 AS start_second, sum(end_second - start_second) AS end_second, 0 AS late,
+             0 AS proof_at
+         FROM intervals WHERE tenant = ",
+    );
+    let one_of = |sql: &mut QueryBuilder<Sqlite>| {
+        sql.push_bind(tenant.blob()).push(" AND instance IN (");
+        let mut list = sql.separated(", ");
+        for instance in instances {
+            list.push_bind(instance.blob());
+        }
+        sql.push(")");
+    };
+    one_of(&mut sql);
+    sql.push(
+        " AND end_second IS NOT NULL GROUP BY tenant, instance, kind, project, cpu_millis, memory_mib, price_book",
+    );
+    sql.push(
+        " UNION ALL SELECT instance, intervals.name, tenant, project, kind, number, generation, cpu_millis, memory_mib,
+             price_book, start_second, NULL, late, nodes.proof_at
+         FROM intervals JOIN nodes ON nodes.id = intervals.node WHERE tenant = ",
+    );
+    one_of(&mut sql);
+    sql.push(" AND end_second IS NULL");
+    sql
 }
 
 /// Fewer than so many are collected and sorted; more are walked in the order of their key.
@@ -131,7 +188,7 @@ async fn open(
     late: bool,
 ) -> Result<(), StoreError> {
     let node = instance.node.ok_or_else(|| violation(format!("instance {} is metered on no node", instance.id)))?;
-    let book: Option<String> = sqlx::query_scalar("SELECT id FROM price_books ORDER BY position DESC LIMIT 1")
+    let book: Option<String> = sqlx::query_scalar("SELECT id FROM price_book_current")
         .fetch_optional(&mut *connection)
         .await
         .context("reading the price book")?;
@@ -217,7 +274,6 @@ fn interval(row: &SqliteRow) -> Result<Interval, StoreError> {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-    use wherry_model::{InstanceId, TenantId};
 
     use super::*;
     use crate::plan::assert_plan;

@@ -21,8 +21,9 @@ impl NodeStore for SqliteStore {
                 Box::pin(async move {
                     let row = sqlx::query(
                         "INSERT INTO nodes (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
-                             capacity_instances, boot, range_first, range_prefix, proof_at)
-                         VALUES (?, ?, ?, 'ready', ?, ?, ?, ?, ?, ?, ?)
+                             capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision)
+                         VALUES (?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                             CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END)
                          ON CONFLICT (id) DO UPDATE SET
                              name = excluded.name,
                              architecture = excluded.architecture,
@@ -32,7 +33,8 @@ impl NodeStore for SqliteStore {
                              capacity_instances = excluded.capacity_instances,
                              boot = excluded.boot,
                              range_first = excluded.range_first,
-                             range_prefix = excluded.range_prefix
+                             range_prefix = excluded.range_prefix,
+                             desired_revision = CASE WHEN desired_revision < ?11 THEN ?11 + 1 ELSE desired_revision END
                          RETURNING *",
                     )
                     .bind(node.id.blob())
@@ -45,6 +47,7 @@ impl NodeStore for SqliteStore {
                     .bind(node.range.0.to_bits())
                     .bind(node.range.1)
                     .bind(now.as_micros())
+                    .bind(integer(node.held_revision)?)
                     .fetch_one(connection)
                     .await
                     .context("registering a node")?;

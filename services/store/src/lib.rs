@@ -26,7 +26,7 @@ pub use feed::{ChangeFeed, Counters};
 pub use instance::{
     Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome,
 };
-pub use meter::{MeterStore, UsageQuery};
+pub use meter::{MeterStore, PriceBookOutcome, UsageQuery};
 pub use node::{NodeRegistration, NodeStore};
 pub use tenant::{ApiKeyRecord, NameOutcome, ProjectRecord, TenantRecord, TenantStore};
 

@@ -25,6 +25,15 @@ pub struct UsageQuery {
     pub after: Option<(InstanceId, wherry_model::lifecycle::MeterKind, u32)>,
 }
 
+/// What became of a price book that was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PriceBookOutcome {
+    /// It is stored, and new intervals are rated with it.
+    Current,
+    /// Another book is stored under this id; nothing was changed, because prices of the past do not change.
+    Differs,
+}
+
 /// Intervals and prices.
 #[async_trait]
 pub trait MeterStore: Send + Sync {
@@ -34,7 +43,11 @@ pub trait MeterStore: Send + Sync {
     /// The price book of that id.
     async fn price_book(&self, id: &str) -> Result<Option<PriceBook>, StoreError>;
 
-    /// Stores a price book under its id and makes it the one that new intervals are rated with. A book that is stored
-    /// already is left as it is: prices of the past do not change.
-    async fn put_price_book(&self, book: &PriceBook) -> Result<(), StoreError>;
+    /// Stores a price book under its id unless it is there, and makes it the one that new intervals are rated with.
+    async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError>;
+
+    /// What instances of the tenant were metered in all: of each, the closed intervals of one kind, size and price book
+    /// added up into one of number 0 that begins at second 0, and the open ones as they are. What it costs does not
+    /// grow with the history that the caller has to read.
+    async fn metered(&self, tenant: TenantId, instances: &[InstanceId]) -> Result<Vec<Interval>, StoreError>;
 }

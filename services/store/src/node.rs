@@ -22,6 +22,9 @@ pub struct NodeRegistration {
     pub range: (Ipv4Addr, u8),
     /// This boot of it.
     pub boot: BootId,
+    /// The desired revision that its agent holds; 0 for none. Higher than the stored one when the store was put back to
+    /// an older state: the stored one is then raised above it, because an agent refuses what is older than what it holds.
+    pub held_revision: u64,
 }
 
 /// Nodes.

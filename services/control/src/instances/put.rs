@@ -1,6 +1,8 @@
 //! Create by name: asking twice for the same gives the same.
 
-use wherry_model::{Generation, InstanceName, InstanceSpec, Principal, ProjectId, ProjectName, Scope};
+use wherry_model::{
+    Generation, InstanceName, InstanceSpec, InstanceState, Principal, ProjectId, ProjectName, Scope, SpecError,
+};
 
 use super::create::{check_key, fingerprint};
 use crate::{Control, CreateInstance, Error, InstanceView};
@@ -45,6 +47,10 @@ impl Control {
         let request =
             CreateInstance { project: project.clone(), name: Some(name.clone()), spec: spec.clone(), idempotency_key };
         match self.create_instance(principal, request).await {
+            Ok(created) if created.view.instance.state == InstanceState::Deleted => {
+                let message = "the instance that this key made is deleted: use a new key to make another";
+                Err(SpecError::new("Idempotency-Key", message).into())
+            }
             Ok(created) => Ok(Put { view: created.view, created: !created.replayed }),
             // Somebody put it a moment ago.
             Err(taken @ Error::NameTaken(_)) => {

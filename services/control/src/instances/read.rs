@@ -64,10 +64,7 @@ impl Control {
             limit: request.limit,
         };
         let page = self.store().instances(&query).await?;
-        let mut views = Vec::with_capacity(page.instances.len());
-        for instance in page.instances {
-            views.push(self.view(instance).await?);
-        }
+        let views = self.views(page.instances).await?;
         Ok(InstancePage { views, next: page.next.map(cursor::encode) })
     }
 }
