@@ -61,7 +61,7 @@ impl<'a> Wherry<'a> {
         };
         vec![
             "- wherry takes sandboxes (network included) from a small stock that it keeps ready; the starts here come one \
-             at a time, so the stock is never empty"
+             at a time, which leaves it time to refill"
                 .to_owned(),
             line("answer to create", &self.accepted, "p99 below 20 ms"),
             line("Running heard by a waiting client → its name answers", &self.named, "within 5 ms"),
