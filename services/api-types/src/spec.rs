@@ -103,11 +103,11 @@ pub struct ContainerSpec {
     pub image: String,
     /// Replaces the image's entrypoint when not empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<text::PlainText>, max_items = 128)]
+    #[schema(value_type = Vec<text::PlainText>, max_items = 256)]
     pub command: Vec<String>,
     /// Replaces the image's command when not empty. Together with `command` at most 32 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<text::PlainText>, max_items = 128)]
+    #[schema(value_type = Vec<text::PlainText>, max_items = 256)]
     pub args: Vec<String>,
     /// Added to the image's environment, at most 64 KiB in all. Of two entries with the same name the later wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

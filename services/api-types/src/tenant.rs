@@ -44,7 +44,7 @@ pub struct KeyCreate {
     #[schema(value_type = text::DisplayName)]
     pub name: String,
     /// What it may do. A tenant's key can do no more than the key or token that makes it.
-    #[schema(min_items = 1, max_items = 16)]
+    #[schema(min_items = 1)]
     pub scopes: Vec<Scope>,
     /// When it stops working; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,8 @@
 //!
 //! Rust code carries them as plain `String`: the server parses them into its own types, a client only passes them on.
 //! The types here exist for the OpenAPI document, where each is one named schema with its pattern. A pattern never
-//! refuses what the server accepts, so a client may check with it before it asks.
+//! refuses what the server accepts, so a client may check with it before it asks; where a rule cannot be said in a
+//! pattern, such as "at most 1024 cores", the words say it.
 
 use std::borrow::Cow;
 
@@ -68,8 +69,11 @@ text_schema!(
     /// digest the tag is `latest`. The digest that it means at the first pull is what every later start runs.
     ImageReference {
         pattern: concat!(
-            r"^(?:localhost|(?=[^/]*[.:])(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::[1-9][0-9]{0,3})?|localhost:[1-9][0-9]{0,3})",
-            r"(?:/[a-z0-9]+(?:[._-][a-z0-9]+)*)+",
+            r"^(?:localhost",
+            r"|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+(?::0*[1-9][0-9]{0,4})?",
+            r"|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?:0*[1-9][0-9]{0,4}",
+            r"|\[[0-9A-Fa-f:.]+\](?::0*[1-9][0-9]{0,4})?)",
+            r"(?:/(?![a-z0-9._-]*(?:\.\.|___))[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)+",
             r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
         ),
         length: 3..=512,
@@ -79,20 +83,12 @@ text_schema!(
 text_schema!(
     /// CPU in cores (`0.5`) or thousandths of a core (`500m`): 10m to 1024, in whole thousandths. It is reserved, is
     /// the limit, and is metered as asked.
-    CpuQuantity {
-        pattern: r"^(?:[1-9][0-9]{1,5}m|[1-9][0-9]{0,2}(?:\.[0-9]{1,3})?|0\.(?:0[1-9][0-9]?|[1-9][0-9]{0,2}))$",
-        length: 1..=20,
-        example: "250m"
-    }
+    CpuQuantity { pattern: r"^[0-9]+(?:\.[0-9]+)?m?$", length: 1..=20, example: "250m" }
 );
 text_schema!(
-    /// Memory in `Mi` (2^20 bytes) or `Gi` (2^30 bytes): 4Mi to 16Ti, in whole Mi. It is reserved, is the limit, and
+    /// Memory in `Mi` (2^20 bytes), `Gi` (2^30 bytes) and the other units of Kubernetes: 4Mi to 16Ti, in whole Mi. It is reserved, is the limit, and
     /// is metered as asked.
-    MemoryQuantity {
-        pattern: r"^(?:[4-9]Mi|[1-9][0-9]{1,6}Mi|[1-9][0-9]{0,3}Gi|(?:[1-9]|1[0-6])Ti|[0-9]{1,3}\.(?:25|5|75)Gi)$",
-        length: 3..=20,
-        example: "128Mi"
-    }
+    MemoryQuantity { pattern: r"^[0-9]+(?:\.[0-9]+)?(?:[KMGT]i|[kMGT])?$", length: 1..=21, example: "128Mi" }
 );
 text_schema!(
     /// An exact amount of money in units of the currency. Nothing is rounded; it is text because a JSON number would
@@ -117,11 +113,11 @@ text_schema!(
 );
 text_schema!(
     /// Text without the character NUL.
-    PlainText { pattern: r"^[^\u0000]*$", length: 0..=32768, example: "--verbose" }
+    PlainText { pattern: r"^[^\u0000]*$", length: 0..=65536, example: "--verbose" }
 );
 text_schema!(
     /// The name of an environment variable: not empty, no `=`, no NUL.
-    EnvName { pattern: r"^[^=\u0000]+$", length: 1..=1024, example: "GREETING" }
+    EnvName { pattern: r"^[^=\u0000]+$", length: 1..=65536, example: "GREETING" }
 );
 text_schema!(
     /// An absolute path inside the container.

@@ -110,7 +110,9 @@ fn host_is_valid(host: &str) -> bool {
                 && !label.ends_with('-')
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         });
-    name_ok && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number > 0))
+    // The number parser alone would also take "+80".
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    name_ok && port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok_and(|number| number > 0))
 }
 
 fn path_component_is_valid(component: &str) -> bool {
@@ -218,6 +220,7 @@ mod tests {
             "r.example/a@sha256:1",
             "r.example:0/a",
             "r.example:99999/a",
+            "r.example:+80/a",
             "[::zz]:1/a",
             "http://r.example/a",
             "r.example/a:",

@@ -29,6 +29,15 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
 
 fn container_to_model(index: usize, container: wire::ContainerSpec) -> Result<model::ContainerSpec, SpecError> {
     let at = |name: &str| format!("containers[{index}].{name}");
+    // Counted as they were given, before repetitions fold into one.
+    for (name, count, most) in [
+        ("env", container.env.len(), model::Limits::MAX_ENV_VARS),
+        ("ports", container.ports.len(), model::Limits::MAX_PORTS),
+    ] {
+        if count > most {
+            return Err(SpecError::new(at(name), format!("{count} were given, the most is {most}")));
+        }
+    }
     Ok(model::ContainerSpec {
         name: parse(at("name"), container.name.as_deref().unwrap_or(wire::DEFAULT_CONTAINER_NAME))?,
         image: parse(at("image"), &container.image)?,
@@ -180,5 +189,8 @@ mod tests {
         assert_eq!(spec.check(), Ok(()));
         assert_eq!(spec.containers[0].env, [model::EnvVar { name: "A".into(), value: "2".into() }]);
         assert_eq!(spec.containers[0].ports.len(), 1);
+        let mut many = minimal("r.example/web");
+        many.containers[0].ports = vec![wire::Port { port: 80, protocol: wire::Protocol::Tcp }; 65];
+        assert_eq!(spec_to_model(many).unwrap_err().field, "containers[0].ports");
     }
 }

@@ -63,7 +63,8 @@ impl FromRequestParts<ApiState> for IfMatch {
         const NAME: &str = "If-Match";
         let Some(tag) = single(&parts.headers, NAME)? else { return Ok(Self { generation: None }) };
         let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-        let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let plain = digits.len() <= 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|_| plain);
         let wrong = || ApiError::malformed(NAME, "If-Match is the generation of the instance, for example \"3\"");
         number.map(|number| Self { generation: Some(Generation(number)) }).ok_or_else(wrong)
     }

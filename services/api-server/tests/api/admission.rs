@@ -56,6 +56,7 @@ async fn a_wait_does_not_hold_a_place_among_the_requests() {
     let wait = request(Some(&token), "GET", "/v1/projects/default/instances/web/wait?state=running", &Value::Null);
     let router = app.router.clone();
     let waiting = tokio::spawn(async move { tower::ServiceExt::oneshot(router, wait).await });
+    tokio::task::yield_now().await;
     wherry_testkit::eventually("others are served meanwhile", || async {
         (app.get(&token, "/v1/projects").await.status == 200).then_some(())
     })

@@ -21,10 +21,10 @@ const DEFAULT_WAIT_SECONDS: u64 = 30;
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaitQuery {
     /// The state to wait for; may be repeated, then any of them will do.
-    #[param(required = true, min_items = 1, max_items = 11, value_type = Vec<InstanceState>)]
+    #[param(required = true, min_items = 1, value_type = Vec<InstanceState>)]
     state: Vec<InstanceState>,
     /// How long to wait at most, in seconds, up to `300s`; `30s` when absent.
-    #[param(required = false, pattern = "^(?:300|[12]?[0-9]{1,2})s$", example = "30s", value_type = String)]
+    #[param(required = false, pattern = "^0*(?:300|[12]?[0-9]{1,2})s$", example = "30s", value_type = String)]
     timeout: Duration,
 }
 
