@@ -1,7 +1,7 @@
 //! DNS names of instances: `<name>.<project label>.<region>.<zone>`.
 //!
 //! The project label is a keyed hash of tenant and project, 80 bits, so a name that was freed can only be used again in
-//! the same project, never by another tenant (security reference 2.1). It is the same for all instances of a project,
+//! the same project, never by another tenant. It is the same for all instances of a project,
 //! so it doubles as the search domain in which they find each other by bare names.
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -126,6 +126,8 @@ impl ControlPlane for Control {
     }
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
+        // Heard is heard, also while the store cannot write it down.
+        let doubt = lock(&self.inner.silence).note(heartbeat.node);
         let at = heartbeat.at.min(self.now());
         if !self.store().prove_life(heartbeat.node, at).await.map_err(Error::from)? {
             return Err(ControlError::UnknownNode);
@@ -134,7 +136,6 @@ impl ControlPlane for Control {
             (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes })
         };
         lock(&self.inner.progress).insert(heartbeat.node, heartbeat.pulls.iter().map(progress).collect());
-        let doubt = lock(&self.inner.silence).note(heartbeat.node);
         if let Some(doubt) = doubt {
             self.welcome_back(&heartbeat).await?;
             lock(&self.inner.silence).resolve(heartbeat.node, doubt);

@@ -20,8 +20,9 @@ pub(crate) async fn run(data: &DataFolder, purge: bool) -> anyhow::Result<()> {
         "{} does not exist: nothing was ever started there (another folder is given with --data)",
         data.root().display()
     );
-    let lock = data.lock().context("`wherry up` still runs: press Ctrl-C there first, then run `wherry down` again")?;
+    let lock = data.lock().context("end `wherry up` first with Ctrl-C, then run `wherry down` again")?;
     let settings = Settings::load(None, data.root())?;
+    crate::forwarding::put_back(data)?;
     let ended = end_instances(data, &settings).await?;
     firewall_of(data, &settings)?.remove().await?;
     drop(lock);

@@ -5,6 +5,7 @@ mod client;
 mod data;
 mod doctor;
 mod down;
+mod forwarding;
 mod settings;
 mod system;
 mod telemetry;

@@ -107,7 +107,7 @@ impl Default for Containerd {
 pub(crate) struct Auth {
     /// The base URL that tokens are issued under; `http://<listen.api>` when absent.
     pub(crate) issuer: Option<String>,
-    /// Outside issuers whose tokens are accepted, see `docs/auth.md`.
+    /// Outside issuers whose tokens are accepted, see `docs/configuration.md`.
     pub(crate) trusted: Vec<TrustedIssuer>,
 }
 
@@ -174,8 +174,8 @@ pub(crate) fn parse_range(text: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
     Ok((address, bits))
 }
 
-/// How long a started request may go on after Ctrl-C.
-pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How long requests and the agent's steps may go on after Ctrl-C; a little longer than the API's own grace of 10 s.
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(12);
 
 #[cfg(test)]
 mod tests {

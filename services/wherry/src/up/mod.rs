@@ -68,7 +68,7 @@ pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
         up = Up::start(surroundings, listeners) => up?,
         () = signals.stop_asked() => {
             let firewall = firewall_of(&data, &settings)?;
-            greeting::print_farewell(node::leave_clean(&engine_of(&data, &settings)?, &firewall).await?);
+            greeting::print_farewell(node::leave_clean(&data, &engine_of(&data, &settings)?, &firewall).await?);
             return Ok(());
         }
     };
@@ -81,6 +81,11 @@ pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
     }
     drop(lock);
     Ok(())
+}
+
+/// After a start that did not come to its end.
+async fn leave_clean(data: &DataFolder, settings: &Settings) -> anyhow::Result<usize> {
+    node::leave_clean(data, &engine_of(data, settings)?, &firewall_of(data, settings)?).await
 }
 
 fn surroundings(data: &DataFolder, args: &UpArgs) -> anyhow::Result<Surroundings> {
@@ -122,8 +127,9 @@ impl Up {
         let Surroundings { data, settings, clock, entropy, .. } = &surroundings;
         let engine = node::start_engine(&surroundings);
         let open = async { SqliteStore::open(data.database()).await.context("cannot open the store") };
-        let (containerd, store) = tokio::try_join!(engine, open)?;
-        let store = Arc::new(store);
+        // Neither is given up half way when the other fails: who cleans up has to know what runs.
+        let (containerd, store) = tokio::join!(engine, open);
+        let (containerd, store) = (containerd?, Arc::new(store?));
 
         let mut config = ControlConfig::new(data.naming_key(entropy.as_ref())?);
         config.region.clone_from(&settings.names.region);

@@ -1,6 +1,7 @@
 //! This machine as a node: its containerd, its firewall, its agent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use crate::settings::{SHUTDOWN_GRACE, Settings, parse_range};
 
 /// What runs on this machine because it is a node.
 pub(super) struct LocalNode {
+    data: DataFolder,
     agent: Arc<Agent>,
     containerd: Arc<Containerd>,
     firewall: Arc<NftFirewall>,
@@ -80,6 +82,7 @@ impl LocalNode {
             boot: read_boot_id().context("cannot read the kernel's boot id")?,
             dns_server: *gateway,
         };
+        crate::forwarding::switch_on(data)?;
         let firewall = Arc::new(firewall_of(data, settings)?);
         let agent = Agent::start(
             AgentConfig::new(data.node(), machine),
@@ -95,7 +98,7 @@ impl LocalNode {
         control.attach_node(id, Arc::clone(&agent) as Arc<dyn wherry_agent_api::NodeServices>);
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));
-        Ok(Self { agent, containerd, firewall, tasks })
+        Ok(Self { data: data.clone(), agent, containerd, firewall, tasks })
     }
 
     pub(super) fn agent(&self) -> &Arc<Agent> {
@@ -112,12 +115,16 @@ impl LocalNode {
         self.agent.shut_down(SHUTDOWN_GRACE).await;
         self.tasks.close();
         self.tasks.wait().await;
-        leave_clean(&self.containerd, self.firewall.as_ref()).await
+        leave_clean(&self.data, &self.containerd, self.firewall.as_ref()).await
     }
 }
 
 /// Stops containerd and removes its traces unless a sandbox needs it. Says how many run on.
-pub(super) async fn leave_clean(containerd: &Containerd, firewall: &dyn Firewall) -> anyhow::Result<usize> {
+pub(super) async fn leave_clean(
+    data: &DataFolder,
+    containerd: &Containerd,
+    firewall: &dyn Firewall,
+) -> anyhow::Result<usize> {
     if containerd.pid().is_some() {
         let sandboxes = match containerd.runtime().list_sandboxes(&Labels::new()).await {
             Ok(sandboxes) => sandboxes,
@@ -131,12 +138,16 @@ pub(super) async fn leave_clean(containerd: &Containerd, firewall: &dyn Firewall
         }
     }
     firewall.remove().await?;
+    crate::forwarding::put_back(data)?;
     let left = containerd.destroy().await?;
     if !left.is_empty() {
         tracing::warn!(?left, "not everything could be cleaned up, `wherry down` tries again");
     }
     Ok(0)
 }
+
+/// Whoever asks for readiness waits some seconds at most; a containerd that takes longer is not ready.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 struct EngineCheck(Arc<CriRuntime>);
 
@@ -147,10 +158,11 @@ impl ReadinessCheck for EngineCheck {
     }
 
     async fn check(&self) -> Result<(), String> {
-        match self.0.status().await {
-            Ok(Readiness::Ready) => Ok(()),
-            Ok(Readiness::NotReady { reason }) => Err(reason),
-            Err(error) => Err(error.to_string()),
+        match tokio::time::timeout(READY_WITHIN, self.0.status()).await {
+            Ok(Ok(Readiness::Ready)) => Ok(()),
+            Ok(Ok(Readiness::NotReady { reason })) => Err(reason),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("containerd has not answered for {} s", READY_WITHIN.as_secs())),
         }
     }
 }
