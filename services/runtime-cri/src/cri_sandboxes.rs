@@ -1,6 +1,6 @@
 //! The engine's sandboxes as CRI gives them, with the cgroup that each gets from us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +56,14 @@ impl CriSandboxes {
         let mut client = self.connection.runtime();
         let answer = client.list_pod_sandbox(request(v1::ListPodSandboxRequest::default(), READ_LIMIT));
         Ok(answered("ListPodSandbox", About::Engine, READ_LIMIT, answer).await?.items)
+    }
+
+    /// Ids of the sandboxes in which there is a container, in whatever state.
+    pub(crate) async fn used(&self) -> Result<BTreeSet<String>> {
+        let mut client = self.connection.runtime();
+        let answer = client.list_containers(request(v1::ListContainersRequest::default(), READ_LIMIT));
+        let containers = answered("ListContainers", About::Engine, READ_LIMIT, answer).await?.containers;
+        Ok(containers.into_iter().map(|container| container.pod_sandbox_id).collect())
     }
 
     pub(crate) async fn status(&self, id: &str) -> Result<Option<v1::PodSandboxStatus>> {

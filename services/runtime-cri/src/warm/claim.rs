@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,19 @@ impl Claims {
         Ok(())
     }
 
+    /// A crash between the removal of a sandbox and that of its claim leaves a claim on nothing. That the engine does not
+    /// list the sandbox says too little: one that it could not load is back after its next start. Its folder goes before
+    /// the sandbox does, and as long as it has one the claim stays.
+    pub(super) fn forget_gone(&self, listed: &[v1::PodSandbox], sandbox_files: &Path) {
+        for id in self.all().into_keys() {
+            let is_gone =
+                listed.iter().all(|item| item.id != id) && matches!(sandbox_files.join(&id).try_exists(), Ok(false));
+            if is_gone && let Err(error) = self.remove(&id) {
+                tracing::warn!(%error, sandbox = id, "the claim on a sandbox that is gone cannot be removed");
+            }
+        }
+    }
+
     fn path(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.json"))
     }
@@ -146,6 +159,20 @@ mod tests {
         other.remove("s1").unwrap();
         other.remove("s1").unwrap();
         assert!(Claims::load(folder.path().join("claims")).unwrap().all().is_empty());
+    }
+
+    #[test]
+    fn a_claim_goes_when_nothing_is_left_of_its_sandbox() {
+        let folder = tempfile::tempdir().unwrap();
+        let claims = Claims::load(folder.path().join("claims")).unwrap();
+        for id in ["listed", "not-loaded", "gone"] {
+            claims.add(id, claim(id)).unwrap();
+        }
+        let files = folder.path().join("sandboxes");
+        std::fs::create_dir_all(files.join("not-loaded")).unwrap();
+        let listed = v1::PodSandbox { id: "listed".into(), ..v1::PodSandbox::default() };
+        claims.forget_gone(&[listed], &files);
+        assert_eq!(claims.all().into_keys().collect::<Vec<_>>(), ["listed", "not-loaded"]);
     }
 
     #[test]

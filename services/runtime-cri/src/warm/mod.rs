@@ -6,7 +6,9 @@
 //!
 //! Invariants:
 //! - To the caller a claimed sandbox is what it asked for, in every listing, and an unclaimed one does not exist.
-//! - Its network namespace is fresh: nothing has run in it. A sandbox is never used twice.
+//! - Its network namespace is fresh: nothing has run in it. A sandbox is never used twice: one with a container, in whatever
+//!   state, is removed, whatever the claims say.
+//! - A claim outlives every listing that its sandbox is missing from: it goes when containerd has no files of it either.
 //! - A crash at any point leaves it unclaimed or claimed, never half: what was written into an unclaimed one is written
 //!   again by the next claim.
 //! - Making them never competes with a start: it begins a moment after the last claim.
@@ -153,12 +155,14 @@ impl WarmPool {
         }
         let claim = Claim::of(config);
         let metadata = claim.metadata();
-        let known = self.sandboxes.list().await?;
+        let (known, used) = tokio::try_join!(self.sandboxes.list(), self.sandboxes.used())?;
         if self.claims.holds(&metadata) || known.iter().any(|item| item.metadata.as_ref() == Some(&metadata)) {
             return Err(taken(config));
         }
-        let is_ready =
-            |id: &str| known.iter().any(|item| item.id == id && item.state() == v1::PodSandboxState::SandboxReady);
+        let is_ready = |id: &str| {
+            let is_ready = |item: &v1::PodSandbox| item.state() == v1::PodSandboxState::SandboxReady;
+            known.iter().any(|item| item.id == id && is_ready(item)) && !used.contains(id)
+        };
         while let Some(ready) = shelf.ready.pop() {
             if !is_ready(&ready.id) {
                 continue;
@@ -240,11 +244,8 @@ impl WarmPool {
     /// Puts what is usable on the shelf; returns what is not, or is too many.
     async fn look(&self, target: usize) -> Result<Vec<String>> {
         let mut shelf = self.shelf.lock().await;
-        let listed = self.sandboxes.list().await?;
-        // A crash between the removal of a sandbox and that of its claim.
-        for id in self.claims.all().into_keys().filter(|id| listed.iter().all(|item| item.id != *id)) {
-            drop(self.claims.remove(&id));
-        }
+        let (listed, used) = tokio::try_join!(self.sandboxes.list(), self.sandboxes.used())?;
+        self.claims.forget_gone(&listed, &self.sandbox_files);
         let numbers = listed.iter().filter_map(|item| item.metadata.as_ref()?.name.strip_prefix("warm-")?.parse().ok());
         self.last_number.fetch_max(numbers.max().unwrap_or(0), Ordering::Relaxed);
         let wanted_label = label_of(&shelf.sysctls);
@@ -255,6 +256,7 @@ impl WarmPool {
                 continue;
             }
             let usable = item.state() == v1::PodSandboxState::SandboxReady
+                && !used.contains(&item.id)
                 && item.labels.get(WARM_LABEL) == Some(&wanted_label)
                 && shelf.ready.len() < target;
             if !usable {

@@ -87,3 +87,32 @@ async fn a_claimed_sandbox_is_what_was_asked_for() {
     drop(second);
     engine.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_was_used_is_never_handed_over_even_without_its_claim() {
+    let engine = Engine::start_warm(OciRuntime::Automatic, 1).await;
+    wait_for_warm(&engine, 1).await;
+    let (used, container) = engine.run("lost", "sleep 1000").await;
+    engine.wait_for(&container, ContainerState::Running).await;
+    let claim = engine.options.data_dir.join("claims").join(format!("{used}.json"));
+    assert!(claim.exists(), "it was not taken from the warm ones, or claims are kept elsewhere");
+
+    let pid = rustix::process::Pid::from_raw(i32::try_from(engine.containerd.pid().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    std::fs::remove_file(claim).unwrap();
+    let second = Containerd::new(engine.options.clone()).unwrap().with_warm_sandboxes(2);
+    assert!(matches!(second.ensure_running().await.unwrap(), Outcome::Started(_)));
+    for round in 0..200 {
+        let left = second.runtime().list_containers(&Labels::new()).await.unwrap();
+        if left.is_empty() {
+            break;
+        }
+        assert!(round < 199, "it is kept: {left:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let next = second.runtime().run_sandbox(&engine.sandbox_config("next")).await.unwrap();
+    assert_ne!(next, used);
+    second.runtime().remove_sandbox(&next).await.unwrap();
+    drop(second);
+    engine.finish().await;
+}
