@@ -7,5 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod by_hand;
+mod images;
 mod kill_loop;
+mod machine_faults;
+mod refusals;
 mod support;

@@ -9,7 +9,8 @@ mod world;
 
 pub(crate) use engine::EngineContainer;
 pub(crate) use observer::Observer;
-pub(crate) use wherry::Wherry;
+pub(crate) use traces::output_of;
+pub(crate) use wherry::{Said, Wherry, binary, plain_client, said};
 pub(crate) use world::{PROJECT, World, shell};
 
 use std::time::{Duration, Instant};

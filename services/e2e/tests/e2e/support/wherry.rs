@@ -18,7 +18,6 @@ use tempfile::TempDir;
 use wherry_api_client::{Client, Credentials};
 
 use super::engine::{self, EngineContainer};
-use super::eventually;
 use super::traces::Marks;
 
 /// A start on a busy machine; how long it may take when it matters is a test's own business.
@@ -390,14 +389,6 @@ pub(crate) fn binary() -> PathBuf {
 
 pub(crate) fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
-}
-
-/// Waits until nobody listens there any more, or until somebody does.
-pub(crate) async fn listens(address: SocketAddr, expected: bool) {
-    eventually(&format!("somebody listens on {address}: {expected}"), Duration::from_secs(10), async || {
-        (std::net::TcpStream::connect(address).is_ok() == expected).then_some(())
-    })
-    .await;
 }
 
 fn free_tcp() -> SocketAddr {
