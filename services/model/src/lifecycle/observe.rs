@@ -151,7 +151,11 @@ fn container_exited(
     };
     let exit = ContainerExit { finished_at: exit.finished_at.max(record.started_at), ..exit };
     record.end = Some(exit.clone());
+    // The end of an earlier run, told late, decides nothing while a later one runs.
+    let later_run = status.is_running();
+    let restart_at = restart_at.filter(|_| !later_run);
     status.restart_at = restart_at;
+    let others_run = others_run || later_run;
     draft.instance.started_at.get_or_insert(started_at);
     if !others_run {
         // Opened here when the start was never reported, or when silence closed the meter of a run that is known.
