@@ -15,8 +15,8 @@
 //! ```
 //!
 //! What is real: `control`, the store, the life of an instance. What is played: the clock ([`ManualClock`]), randomness
-//! ([`SeededEntropy`]), the DNS server ([`RecordingZone`]) and the nodes ([`ScriptedAgent`]: an agent that keeps the
-//! contract of `agent-api` by hand, without containers).
+//! ([`SeededEntropy`]), the DNS server ([`RecordingZone`]) and the nodes: a [`ScriptedAgent`] keeps the contract of
+//! `agent-api` by hand, without containers; a [`RealNode`] is the real agent on an engine in memory, and lets the clock run.
 //!
 //! Time has two hands. [`Stack::advance`] turns the wall clock only. [`Stack::let_pass`] turns tokio's monotonic clock
 //! too, on which silence of nodes and waits are judged; it needs the single-threaded runtime of `#[tokio::test]`. Pausing
@@ -26,23 +26,27 @@
 //! Failures of the kit itself panic with a sentence: it serves tests only.
 
 mod agent;
+mod builder;
 mod clock;
 mod entropy;
 mod interrupt;
 mod line;
 mod patience;
+mod real;
 mod sample;
 mod seed;
 mod stack;
 mod zone;
 
 pub use agent::{Obedience, Ran, ScriptedAgent};
+pub use builder::{Node, StackBuilder, Tenant};
 pub use clock::ManualClock;
 pub use entropy::SeededEntropy;
 pub use interrupt::interrupted;
 pub use line::Line;
 pub use patience::{PATIENCE, eventually};
+pub use real::RealNode;
 pub use sample::{digest, main_container, sized, spec};
 pub use seed::seeds;
-pub use stack::{Node, Stack, StackBuilder, Tenant};
+pub use stack::Stack;
 pub use zone::RecordingZone;

@@ -1,14 +1,15 @@
 //! Waits that end.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// How long anything in a test may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks again until `check` gives something; panics with `what` when it does not within [`PATIENCE`].
+/// Asks again until `check` gives something; panics with `what` when it does not within [`PATIENCE`]. That is measured on
+/// the real clock, so a check may let time pass on the others.
 pub async fn eventually<T, F, Fut>(what: &str, mut check: F) -> T
 where
     F: FnMut() -> Fut,

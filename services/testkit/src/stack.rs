@@ -1,148 +1,43 @@
-//! The stack itself: put together, restarted, and moved through time.
+//! The stack itself: looked at, restarted, and moved through time.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wherry_agent_api::NodeHello;
-use wherry_control::{
-    Background, Control, ControlConfig, CreateInstance, InstanceView, NewKey, ReconcilerStatus, TenantKeyRequest,
-};
-use wherry_model::{
-    Architecture, BootId, Capacity, InstanceName, InstanceSpec, JournalId, NodeId, Principal, ProjectName, ScopeSet,
-    Subject, TenantName, Timestamp,
-};
-use wherry_store::{Store, TenantRecord};
+use wherry_control::{Background, Control, ControlConfig, CreateInstance, InstanceView, ReconcilerStatus};
+use wherry_model::{InstanceName, InstanceSpec, InstanceState, NodeId, Principal, Timestamp};
+use wherry_store::Store;
 use wherry_store_sqlite::SqliteStore;
 
-use crate::{Line, ManualClock, RecordingZone, ScriptedAgent, SeededEntropy, eventually};
+use crate::{
+    Line, ManualClock, Node, RealNode, RecordingZone, ScriptedAgent, SeededEntropy, StackBuilder, Tenant, eventually,
+};
 
-/// A node of the played fleet.
-#[derive(Debug, Clone, Copy)]
-pub struct Node {
-    /// What it hands out.
-    pub capacity: Capacity,
-    /// Its kind.
-    pub architecture: Architecture,
-}
-
-impl Node {
-    /// An amd64 node of this size, with room for 100 instances.
-    pub const fn sized(cpu_millis: u64, memory_mib: u64) -> Self {
-        Self { capacity: Capacity { cpu_millis, memory_mib, instances: 100 }, architecture: Architecture::Amd64 }
-    }
-}
-
-/// A tenant with a key of its own.
-#[derive(Debug, Clone)]
-pub struct Tenant {
-    /// The tenant.
-    pub record: TenantRecord,
-    /// Its key with every scope that a tenant can have, and the secret.
-    pub key: NewKey,
-    /// The caller that the key stands for.
-    pub principal: Principal,
-    /// Its `default` project.
-    pub project: ProjectName,
-}
-
-impl Tenant {
-    /// The same caller with other scopes.
-    pub fn with_scopes(&self, scopes: ScopeSet) -> Principal {
-        Principal { scopes, ..self.principal.clone() }
-    }
-}
-
-/// What a stack is made of; see [`Stack::builder`].
-#[derive(Debug)]
-pub struct StackBuilder {
-    seed: u64,
-    nodes: Vec<Node>,
-    config: ControlConfig,
-}
-
-impl StackBuilder {
-    /// Seeds ids and secrets.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// These nodes instead of the one.
-    pub fn nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
-        self.nodes = nodes.into_iter().collect();
-        self
-    }
-
-    /// Changes the application's configuration.
-    pub fn configure(mut self, change: impl FnOnce(&mut ControlConfig)) -> Self {
-        change(&mut self.config);
-        self
-    }
-
-    /// Builds it: the application is open, two tenants exist, every node has said hello and proved life.
-    pub async fn start(self) -> Stack {
-        let folder = tempfile::Builder::new().prefix("wherry-testkit-").tempdir().expect("a temporary folder is made");
-        let clock = Arc::new(ManualClock::default());
-        let entropy = Arc::new(SeededEntropy::new(self.seed));
-        let zone = Arc::new(RecordingZone::default());
-        let line = Arc::new(Line::default());
-        let live = Live::open(folder.path().join(DATABASE), &clock, &entropy, &zone, &self.config).await;
-        line.plug(live.control.clone());
-        let operator = Principal {
-            tenant: live.control.ensure_tenant(name("operator")).await.expect("the operator's tenant is made").id,
-            subject: Subject::External { issuer: "testkit".to_owned(), subject: "operator".to_owned() },
-            scopes: ScopeSet::all(),
-        };
-        let tenants = [tenant(&live.control, "acme").await, tenant(&live.control, "blue").await];
-        let mut agents = Vec::new();
-        for (index, node) in self.nodes.into_iter().enumerate() {
-            let hello = hello(index, node, &clock, &entropy);
-            agents.push(ScriptedAgent::new(Arc::clone(&line), Arc::clone(&clock), Arc::clone(&entropy), hello));
-        }
-        let stack = Stack {
-            live: Some(live),
-            ended: Weak::new(),
-            clock,
-            entropy,
-            zone,
-            line,
-            config: self.config,
-            operator,
-            tenants,
-            agents,
-            folder,
-        };
-        stack.greet().await;
-        stack
-    }
-}
-
-const DATABASE: &str = "wherry.db";
+pub(crate) const DATABASE: &str = "wherry.db";
 
 /// The whole stack in one process. See the crate's page.
 #[derive(Debug)]
 pub struct Stack {
-    live: Option<Live>,
+    pub(crate) live: Option<Live>,
     /// The store of the application that was crashed, until its last call has ended.
-    ended: Weak<SqliteStore>,
-    clock: Arc<ManualClock>,
-    entropy: Arc<SeededEntropy>,
-    zone: Arc<RecordingZone>,
-    line: Arc<Line>,
-    config: ControlConfig,
-    operator: Principal,
-    tenants: [Tenant; 2],
-    agents: Vec<ScriptedAgent>,
-    folder: TempDir,
+    pub(crate) ended: Weak<SqliteStore>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    pub(crate) zone: Arc<RecordingZone>,
+    pub(crate) line: Arc<Line>,
+    pub(crate) config: ControlConfig,
+    pub(crate) operator: Principal,
+    pub(crate) tenants: [Tenant; 2],
+    pub(crate) agents: Vec<ScriptedAgent>,
+    pub(crate) real: Vec<RealNode>,
+    pub(crate) folder: TempDir,
 }
 
 /// What a crash ends.
-struct Live {
-    store: Arc<SqliteStore>,
-    control: Control,
+pub(crate) struct Live {
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) control: Control,
 }
 
 impl std::fmt::Debug for Live {
@@ -152,7 +47,7 @@ impl std::fmt::Debug for Live {
 }
 
 impl Live {
-    async fn open(
+    pub(crate) async fn open(
         database: PathBuf,
         clock: &Arc<ManualClock>,
         entropy: &Arc<SeededEntropy>,
@@ -182,9 +77,14 @@ impl Stack {
         Self::builder().start().await
     }
 
+    /// The same with the real agent instead of a scripted one.
+    pub async fn with_real_agent() -> Self {
+        Self::builder().nodes([]).real_nodes([Node::sized(4_000, 4_096)]).start().await
+    }
+
     /// What [`Self::start`] starts, to be changed before it is started.
     pub fn builder() -> StackBuilder {
-        StackBuilder { seed: 1, nodes: vec![Node::sized(4_000, 4_096)], config: ControlConfig::new([7; 32]) }
+        StackBuilder::default()
     }
 
     /// The application.
@@ -248,6 +148,25 @@ impl Stack {
         &self.agents
     }
 
+    /// The first node with a real agent.
+    pub fn real(&mut self) -> &mut RealNode {
+        self.real.first_mut().expect("the stack has a node with a real agent")
+    }
+
+    /// The nodes with real agents.
+    pub fn real_nodes(&mut self) -> &mut [RealNode] {
+        &mut self.real
+    }
+
+    /// Ends the agent of a node as `kill -9` does, and starts the next one.
+    pub async fn restart_agent(&mut self, index: usize) {
+        let control = self.control().clone();
+        let node = self.real.get_mut(index).expect("the stack has that many nodes with real agents");
+        node.crash().await;
+        node.start().await;
+        node.attach(&control);
+    }
+
     /// Where the database is.
     pub fn database(&self) -> PathBuf {
         self.folder.path().join(DATABASE)
@@ -270,6 +189,18 @@ impl Stack {
         found.expect("the instance exists")
     }
 
+    /// Waits until the tenant's instance is in `state`, and gives it.
+    pub async fn until(&self, tenant: &Tenant, name_or_id: &str, state: InstanceState) -> InstanceView {
+        let view = eventually(&format!("{name_or_id} is {state}"), || async {
+            let view = self.read(tenant, name_or_id).await;
+            (view.instance.state == state).then_some(view)
+        })
+        .await;
+        // DNS is told right after the commit that was just seen.
+        self.quiet().await;
+        view
+    }
+
     /// Turns the wall clock forward.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
@@ -280,7 +211,9 @@ impl Stack {
         tokio::time::pause();
         tokio::time::advance(time).await;
         tokio::time::resume();
-        self.clock.advance(time);
+        if !self.clock.runs() {
+            self.clock.advance(time);
+        }
     }
 
     /// Waits until no write is under way that a caller has left behind. Needs a single-threaded runtime.
@@ -289,9 +222,9 @@ impl Stack {
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
-        // The store writes in the order of the asking.
-        let node = self.agent().node();
-        self.store().prove_life(node, Timestamp::default()).await.expect("the store writes");
+        // The store writes in the order of the asking; this node is nobody's.
+        let nobody = NodeId::from_uuid(uuid::Uuid::nil());
+        self.store().prove_life(nobody, Timestamp::default()).await.expect("the store writes");
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
@@ -347,34 +280,12 @@ impl Stack {
         for agent in &self.agents {
             self.control().attach_node(agent.node(), Arc::new(agent.clone()));
         }
+        for node in &self.real {
+            node.attach(self.control());
+        }
     }
 
     fn live(&self) -> &Live {
         self.live.as_ref().expect("the stack was crashed and not restarted")
-    }
-}
-
-fn name(text: &str) -> TenantName {
-    TenantName::new(text).expect("the kit's names are right")
-}
-
-async fn tenant(control: &Control, text: &str) -> Tenant {
-    let record = control.ensure_tenant(name(text)).await.expect("the tenant is made");
-    let request = TenantKeyRequest { name: "first".to_owned(), scopes: ScopeSet::tenant(), expires_at: None };
-    let key = control.issue_key(record.id, request).await.expect("the tenant's key is made");
-    let principal = Principal { tenant: record.id, subject: Subject::Key(key.record.id), scopes: ScopeSet::tenant() };
-    Tenant { record, key, principal, project: ProjectName::default_project() }
-}
-
-fn hello(index: usize, node: Node, clock: &ManualClock, entropy: &SeededEntropy) -> NodeHello {
-    let third = u8::try_from(index).expect("a test has fewer than 256 nodes");
-    NodeHello {
-        node: NodeId::generate(clock, entropy),
-        name: format!("node-{index}"),
-        architecture: node.architecture,
-        capacity: node.capacity,
-        range: (Ipv4Addr::new(10, 200, third, 0), 24),
-        boot: BootId::generate(clock, entropy),
-        journal: JournalId::generate(clock, entropy),
     }
 }
