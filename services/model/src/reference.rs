@@ -2,8 +2,13 @@
 //!
 //! A registry must be named. Short names that mean one company's registry are a well-known way to run somebody else's
 //! image, so they are refused unless the operator configures a default registry.
+//!
+//! The node asks the registry from its own network, which instances cannot reach. So a registry must not be given as an
+//! address that only means something there: link-local with the metadata services, unspecified, multicast. Loopback and
+//! private addresses may be real registries and stay; so does a name, whatever it resolves to.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +23,9 @@ pub enum ReferenceError {
     /// Not the grammar of the OCI distribution specification.
     #[error("{0:?} is not an image reference: write REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST")]
     Syntax(String),
+    /// The registry is an address at which none can be.
+    #[error("{0} is an address of the machine's own surroundings, images cannot be pulled from it: name a registry")]
+    ForbiddenRegistry(IpAddr),
     /// Longer than any registry accepts.
     #[error("an image reference has at most 512 characters")]
     TooLong,
@@ -93,6 +101,53 @@ impl ImageReference {
     }
 }
 
+/// The address that a host with or without a port spells, if it spells one.
+fn address_of(host: &str) -> Option<IpAddr> {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    any_ipv4(name).map(IpAddr::V4)
+}
+
+/// IPv4 in every spelling that `inet_aton` takes (POSIX `inet_addr`): one to four parts, each decimal, octal after `0` or
+/// hexadecimal after `0x`; the last part fills all that is left.
+fn any_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+        Some("") => Some(0),
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if part.len() > 1 && part.starts_with('0') => u32::from_str_radix(part, 8).ok(),
+        None => part.parse::<u32>().ok(),
+    };
+    let parts = text.split('.').map(number).collect::<Option<Vec<u32>>>()?;
+    let (last, leading) = parts.split_last()?;
+    let left_bits = 32_u32.checked_sub(8 * u32::try_from(leading.len()).ok()?).filter(|bits| *bits >= 8)?;
+    if leading.iter().any(|part| *part > 255) || u64::from(*last) >= 1 << left_bits {
+        return None;
+    }
+    let above = leading.iter().fold(0_u64, |above, part| above << 8 | u64::from(*part));
+    u32::try_from(above << left_bits | u64::from(*last)).ok().map(Ipv4Addr::from)
+}
+
+/// Azure's machine agent and metadata, at a public address.
+const AZURE_AGENT: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
+fn is_forbidden(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_link_local() || v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast() || v4 == AZURE_AGENT
+        }
+        IpAddr::V6(v6) => {
+            // Mapped (RFC 4291), the deprecated compatible form, and NAT64 (RFC 6052) carry an IPv4 address at the end.
+            let [.., high, low] = v6.segments();
+            let carries = matches!(v6.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..]);
+            let carried = Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+            let forbidden_carried = carries && v6 != Ipv6Addr::LOCALHOST && is_forbidden(IpAddr::V4(carried));
+            v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast() || forbidden_carried
+        }
+    }
+}
+
 fn host_is_valid(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
@@ -153,6 +208,9 @@ impl FromStr for ImageReference {
         if !host_is_valid(host) || !path.split('/').all(path_component_is_valid) || !tag.is_none_or(tag_is_valid) {
             return Err(syntax());
         }
+        if let Some(address) = address_of(host).filter(|address| is_forbidden(*address)) {
+            return Err(ReferenceError::ForbiddenRegistry(address));
+        }
         let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
         Ok(Self { repository: format!("{host}/{path}"), tag, digest })
     }
@@ -204,6 +262,54 @@ mod tests {
         assert_eq!(pinned.parse::<ImageReference>().unwrap().to_string(), pinned);
         let tagged: ImageReference = "r.example/web:1".parse().unwrap();
         assert_eq!(tagged.pinned(format!("sha256:{HEX}").parse().unwrap()).to_string(), pinned);
+    }
+
+    #[test]
+    fn registries_in_the_machines_surroundings_are_refused_however_they_are_spelt() {
+        for host in [
+            "169.254.169.254",
+            "169.254.1.1:5000",
+            "2852039166:80",
+            "0xa9fea9fe:80",
+            "0XA9.0xFE.0xa9.0xfe",
+            "0251.0376.0251.0376",
+            "169.16689662",
+            "169.254.43518",
+            "025177524776:80",
+            "168.63.129.16",
+            "168.0x3f8110",
+            "0.0.0.0:5000",
+            "0.0",
+            "0x.0:80",
+            "224.0.0.1",
+            "255.255.255.255",
+            "[::]:5000",
+            "[fe80::1]",
+            "[febf::1]:80",
+            "[ff02::1]",
+            "[::ffff:169.254.169.254]",
+            "[::ffff:a9fe:a9fe]:80",
+            "[::169.254.169.254]",
+            "[64:ff9b::a9fe:a9fe]",
+        ] {
+            let refused = format!("{host}/team/web:1").parse::<ImageReference>().unwrap_err();
+            assert!(matches!(refused, ReferenceError::ForbiddenRegistry(_)), "{host}: {refused}");
+        }
+        for host in [
+            "127.0.0.1:5000",
+            "10.0.0.5",
+            "192.168.7.9:5000",
+            "[::1]:5000",
+            "[fd00::5]",
+            "169.253.0.1",
+            "169.254.169.254.example",
+            "0xa9fea9fe.example",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "registry.example:5000",
+        ] {
+            format!("{host}/team/web:1").parse::<ImageReference>().unwrap_or_else(|error| panic!("{host}: {error}"));
+        }
     }
 
     #[test]
