@@ -44,7 +44,7 @@ impl Lab {
         }
         lab.attach("world", "uplink", [192, 0, 2, 9].into());
         // A world that has a public, a metadata and two private addresses.
-        for address in ["198.51.100.7", "169.254.169.254", "10.99.0.1", "192.168.7.1"] {
+        for address in ["198.51.100.7", "169.254.169.254", "168.63.129.16", "10.99.0.1", "192.168.7.1"] {
             run(&format!("ip -n {} addr add {address}/32 dev lo", lab.name("world")));
             run(&format!("ip -n {machine} route add {address}/32 via 192.0.2.9 dev uplink onlink"));
         }
@@ -219,6 +219,7 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
 
     assert_eq!(lab.tcp("i2", "198.51.100.7:80").as_deref(), Some("10.77.0.1"), "the world sees the machine's address");
     assert_eq!(lab.tcp("i2", "169.254.169.254:80"), None, "metadata");
+    assert_eq!(lab.tcp("i2", "168.63.129.16:80"), None, "a metadata service with a public address");
     assert_eq!(lab.tcp("i2", "10.99.0.1:80"), None, "private");
     assert!(lab.tcp("i2", "192.168.7.1:80").is_some(), "private and allowed");
 
@@ -236,12 +237,81 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
     run(&format!("ip -n {} addr add {neighbour}/32 dev eth0", lab.name("i4")));
     assert!(!lab.packet_arrives("i4", neighbour, "i3"), "a packet with the address of a neighbour in i3's project");
     assert!(!lab.packet_arrives("i4", me, "i3"));
+    run(&format!("ip -n {} addr add {neighbour}/32 dev lo", lab.name("world")));
+    assert!(!lab.packet_arrives("world", neighbour, "i3"), "a packet from outside with an instance's address");
 
     firewall.apply(&Ruleset { instances: rules().instances.split_off(1) }).await.unwrap();
     assert_eq!(lab.tcp("i2", "10.77.0.3:9000"), None, "let out");
     firewall.remove().await.unwrap();
     firewall.remove().await.unwrap();
     assert!(lab.tcp("i2", "10.77.0.5:9000").is_some());
+}
+
+#[tokio::test]
+async fn rules_that_somebody_took_away_are_missed() {
+    let lab = Lab::new();
+    let firewall = lab.firewall();
+    assert_eq!(firewall.stands().await, Ok(false));
+    firewall.apply(&rules()).await.unwrap();
+    assert_eq!(firewall.stands().await, Ok(true));
+    let nft = format!("ip netns exec {} nft", lab.name("machine"));
+    for theft in [
+        "flush ruleset",
+        "delete table ip wherry_test",
+        "flush chain ip wherry_test forward",
+        "flush chain ip wherry_test input",
+        "flush chain ip wherry_test pinned",
+        "delete table ip6 wherry_test",
+    ] {
+        run(&format!("{nft} {theft}"));
+        assert_eq!(firewall.stands().await, Ok(false), "{theft}");
+        firewall.apply(&rules()).await.unwrap();
+        assert_eq!(firewall.stands().await, Ok(true), "{theft}");
+    }
+    let mut config = NftConfig::new("wherry_test".to_owned(), ([10, 77, 0, 0].into(), 16), [10, 77, 0, 1].into());
+    config.program = vec!["no-such-program".to_owned()];
+    assert!(NftFirewall::new(config).stands().await.is_err(), "nobody knows");
+}
+
+#[tokio::test]
+async fn instances_do_not_speak_ipv6() {
+    let lab = Lab::new();
+    let machine = lab.name("machine");
+    let links = [
+        (lab.name("i2"), "eth0", 2),
+        (machine.clone(), "veth2", 1),
+        (machine, "uplink", 3),
+        (lab.name("world"), "eth0", 4),
+    ];
+    for (host, link, last) in links {
+        let network = if last < 3 { "a" } else { "b" };
+        run(&format!(
+            "ip netns exec {host} sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.all.forwarding=1"
+        ));
+        run(&format!("ip -n {host} addr add fd00:{network}::{last}/64 dev {link} nodad"));
+    }
+    let (bound, listening) = std::sync::mpsc::channel();
+    drop(lab.on("machine", move || {
+        let socket = UdpSocket::bind("[::]:53").unwrap();
+        bound.send(()).unwrap();
+        while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+            drop(socket.send_to(b"!", peer));
+        }
+    }));
+    listening.recv().unwrap();
+    let answered = |from: &str, to: &'static str| {
+        let call = lab.on(from, move || {
+            let socket = UdpSocket::bind("[::]:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.send_to(b"?", to).unwrap();
+            socket.recv(&mut [0; 64]).is_ok()
+        });
+        call.join().unwrap()
+    };
+    assert!(answered("i2", "[fd00:a::1]:53"), "without rules it is, so the rest says something");
+    lab.firewall().apply(&rules()).await.unwrap();
+    assert!(!answered("i2", "[fd00:a::1]:53"));
+    assert!(answered("world", "[fd00:b::3]:53"), "others are");
 }
 
 #[tokio::test]

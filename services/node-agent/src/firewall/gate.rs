@@ -1,16 +1,23 @@
 //! Lets instances in and out: collects what workers ask for, applies it, and tells each when its wish is in force.
 //!
 //! Wishes that come while the rules are being applied go together into the next application. A wish that is in force
-//! already costs nothing. Failures are told to whoever waits; they try again, nothing is retried here.
+//! already costs nothing. Failures are told to whoever waits; they try again.
+//!
+//! Others may empty the machine's packet filter (`nft flush ruleset`). That is looked for every few seconds, and mended; so
+//! is a failure.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use wherry_model::InstanceId;
 
 use super::{Admitted, Firewall, FirewallError, Ruleset};
 use crate::status::Board;
+
+/// How long the rules can be gone unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Wanted {
@@ -91,14 +98,15 @@ impl Gate {
     /// Applies for ever.
     pub(crate) async fn keep(self: Arc<Self>) {
         loop {
-            self.changed.notified().await;
+            let looked = tokio::time::timeout(LOOK_EVERY, self.changed.notified()).await.is_err();
+            let gone = looked && self.is_gone().await;
             let (version, rules) = {
                 let wanted = self.wanted();
                 let instances = wanted.admitted.iter().map(|(id, admitted)| (*id, admitted.clone())).collect();
                 (wanted.version, Ruleset { instances })
             };
             let in_force = |attempt: &Attempt| attempt.version == version && attempt.outcome.is_ok();
-            if version == 0 || self.latest.borrow().as_ref().is_some_and(in_force) {
+            if version == 0 || (!gone && self.latest.borrow().as_ref().is_some_and(in_force)) {
                 continue;
             }
             let outcome = self.firewall.apply(&rules).await;
@@ -107,6 +115,24 @@ impl Gate {
             }
             self.board.set(|status| &mut status.firewall_trouble, outcome.as_ref().err().map(ToString::to_string));
             self.latest.send_replace(Some(Attempt { version, outcome }));
+        }
+    }
+
+    /// Whether rules that were put in force are not any more.
+    async fn is_gone(&self) -> bool {
+        if self.latest.borrow().as_ref().is_none_or(|attempt| attempt.outcome.is_err()) {
+            return false;
+        }
+        match self.firewall.stands().await {
+            Ok(true) => false,
+            Ok(false) => {
+                tracing::error!("somebody took the firewall's rules away; they are put in force again");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "whether the firewall's rules are in force cannot be told");
+                false
+            }
         }
     }
 
@@ -154,6 +180,20 @@ mod tests {
         gate.admit(id(1), admitted(1)).await.unwrap();
         gate.release(id(99)).await.unwrap();
         assert_eq!(firewall.applied(), before, "nothing changed, nothing is applied");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_that_somebody_took_away_are_back_soon() {
+        let (gate, firewall) = gate();
+        gate.begin(BTreeMap::new());
+        gate.admit(id(1), admitted(1)).await.unwrap();
+        firewall.remove().await.unwrap();
+        firewall.fail(1);
+        tokio::time::sleep(3 * LOOK_EVERY).await;
+        assert_eq!(firewall.in_force().unwrap().instances.len(), 1);
+        let applied = firewall.applied();
+        tokio::time::sleep(3 * LOOK_EVERY).await;
+        assert_eq!(firewall.applied(), applied);
     }
 
     #[tokio::test]

@@ -64,6 +64,9 @@ pub trait Firewall: Send + Sync {
     /// Puts the rules in force, all of them at once.
     async fn apply(&self, rules: &Ruleset) -> Result<(), FirewallError>;
 
+    /// Whether rules are in force: others may empty the packet filter, and then everybody would reach everybody.
+    async fn stands(&self) -> Result<bool, FirewallError>;
+
     /// Takes all rules of this installation away. Idempotent; for `wherry down`, an agent that stops leaves them.
     async fn remove(&self) -> Result<(), FirewallError>;
 }

@@ -62,6 +62,10 @@ impl Firewall for RecordingFirewall {
         self.change(Some(rules.clone()))
     }
 
+    async fn stands(&self) -> Result<bool, FirewallError> {
+        Ok(self.in_force().is_some())
+    }
+
     async fn remove(&self) -> Result<(), FirewallError> {
         self.change(None)
     }

@@ -11,8 +11,10 @@ use wherry_model::Protocol;
 
 use super::{NftConfig, Ruleset};
 
-/// Never reachable, whatever is allowed: this host, loopback, link-local with the metadata services, multicast, reserved.
-const FORBIDDEN: [&str; 5] = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
+/// Never reachable, whatever is allowed: this host, loopback, Azure's machine agent, link-local with the metadata services,
+/// multicast, reserved.
+const FORBIDDEN: [&str; 6] =
+    ["0.0.0.0/8", "127.0.0.0/8", "168.63.129.16", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"];
 /// Reachable only where allowed: RFC 1918, carrier-grade NAT (RFC 6598), IETF and benchmark networks.
 const PRIVATE: [&str; 6] =
     ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15"];
@@ -62,10 +64,11 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     let _infallible = write!(
         text,
         r#"
-  # A sender's address must be the one that the link leads to.
+  # A sender's address must be the one that the link leads to, and nobody else has one of ours.
   chain pinned {{
     type filter hook prerouting priority raw; policy accept;
     iifname "{link}*" fib saddr . iif oif missing drop
+    ip saddr {range} iifname != {{ "lo", "{link}*" }} drop
   }}
 
   # Packets through this machine. What does not concern instances is not touched.
@@ -112,13 +115,55 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
 }}
 "#
     );
+    if config.ipv6 {
+        text.push_str(&render_without_ipv6(config));
+    }
     text
+}
+
+/// Instances have no IPv6 address, and their kernel setting says so; this holds when the setting does not.
+///
+/// Our links have names that CNI draws at random behind a prefix that others use too, so the rule cannot name them. Links
+/// that are ports of a bridge, as those of other container software are, never show as the interface of an IPv6 packet:
+/// the bridge does. What is hit beside ours is only IPv6 over somebody else's unbridged links with the same prefix.
+fn render_without_ipv6(config: &NftConfig) -> String {
+    let (table, link) = (&config.table, &config.link_prefix);
+    format!(
+        r#"
+table ip6 {table} {{
+  chain silent {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname "{link}*" drop
+  }}
+}}
+"#
+    )
+}
+
+/// The chains that everything passes, by the family of their table, each with its last rule: a chain can be emptied and
+/// still be there.
+pub(super) fn passed(
+    config: &NftConfig,
+) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {
+    const IP: &[(&str, &str)] =
+        &[("pinned", "} drop"), ("forward", "goto to_instance"), ("input", "tcp dport 53 accept")];
+    const IP6: &[(&str, &str)] = &[("silent", "*\" drop")];
+    std::iter::once(("ip", IP)).chain(config.ipv6.then_some(("ip6", IP6)))
+}
+
+/// Whether a table, as `nft list table` prints it, has these rules in these chains.
+pub(super) fn has_rules(listed: &str, chains: &[(&str, &str)]) -> bool {
+    chains.iter().all(|(chain, rule)| {
+        let from_chain = listed.split_once(&format!("chain {chain} {{")).map_or("", |(_, rest)| rest);
+        from_chain.split("\n\t}").next().is_some_and(|rules| rules.contains(rule))
+    })
 }
 
 /// The script that removes the table, whether it is there or not.
 pub(super) fn render_removal(config: &NftConfig) -> String {
     let table = &config.table;
-    format!("table ip {table}\ndelete table ip {table}\n")
+    let removal = |family: &str| format!("table {family} {table}\ndelete table {family} {table}\n");
+    removal("ip") + &if config.ipv6 { removal("ip6") } else { String::new() }
 }
 
 fn set(text: &mut String, name: &str, of: &str, flags: &str, elements: impl Iterator<Item = String>) {
@@ -143,6 +188,7 @@ mod tests {
     fn config() -> NftConfig {
         let mut config = NftConfig::new("wherry_test".into(), ([10, 77, 0, 0].into(), 16), [10, 77, 0, 1].into());
         config.egress_allow = vec![([192, 168, 7, 9].into(), 24)];
+        config.ipv6 = true;
         config
     }
 

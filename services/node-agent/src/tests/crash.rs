@@ -208,6 +208,10 @@ impl Firewall for Mortal<dyn Firewall> {
         self.around("firewall", self.inner.apply(rules)).await
     }
 
+    async fn stands(&self) -> Result<bool, FirewallError> {
+        self.inner.stands().await
+    }
+
     async fn remove(&self) -> Result<(), FirewallError> {
         self.inner.remove().await
     }
