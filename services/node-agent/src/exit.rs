@@ -39,15 +39,23 @@ pub(crate) fn exit_of(status: &ContainerStatus, known: Circumstances) -> Contain
         return lost(known);
     }
     let exit_code = status.exit_code.unwrap_or(UNSEEN);
-    let signal =
-        exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok()).filter(|s| (1..=64).contains(s));
     let out_of_memory = status.reason == "OOMKilled";
+    // CRI tells an end by signal 9 and `exit(137)` apart only by who else has a reason to send one: we, or the kernel.
+    let named =
+        exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok()).filter(|s| (1..=64).contains(s));
+    let signal = named.filter(|_| out_of_memory || known.stopped_by_us);
     let reason = match (out_of_memory, known.stopped_by_us) {
         (true, _) => EndReason::OomKilled,
         (false, true) => EndReason::StoppedByUser,
         (false, false) => EndReason::Exited,
     };
-    let message = out_of_memory.then(|| format!("it was allowed {} MiB; ask for more memory", known.memory_mib));
+    let message = if out_of_memory {
+        Some(format!("it was allowed {} MiB; ask for more memory", known.memory_mib))
+    } else if let (Some(number), None) = (named, signal) {
+        Some(format!("either signal {number} ended it or the program chose this code"))
+    } else {
+        None
+    };
     ContainerExit { finished_at, exit_code, signal, reason, message }
 }
 
@@ -128,7 +136,11 @@ mod tests {
         };
         assert_eq!(case(0, "Completed", false), (0, None, EndReason::Exited));
         assert_eq!(case(128, "Error", false), (128, None, EndReason::Exited));
-        assert_eq!(case(137, "Error", false), (137, Some(9), EndReason::Exited));
+        assert_eq!(case(137, "Error", false), (137, None, EndReason::Exited), "the program may have chosen it");
+        assert_eq!(
+            exit_of(&status(137, "Error"), known()).message.unwrap(),
+            "either signal 9 ended it or the program chose this code"
+        );
         assert_eq!(case(137, "OOMKilled", true), (137, Some(9), EndReason::OomKilled));
         assert_eq!(case(143, "Error", true), (143, Some(15), EndReason::StoppedByUser));
         assert_eq!(case(255, "Error", false), (255, None, EndReason::Exited));
