@@ -21,6 +21,7 @@ use crate::firewall::{Firewall, Gate};
 use crate::journal::{Journal, JournalDisk};
 use crate::node::Node;
 use crate::observer::Observer;
+use crate::permits::Permits;
 use crate::proof::Proofs;
 use crate::roster::Spawn;
 use crate::status::{AgentStatus, Board};
@@ -106,7 +107,7 @@ impl Agent {
         desired: DesiredStore,
         proofs: Proofs,
     ) -> Self {
-        let Parts { runtime, firewall, control, clock, entropy: _ } = parts;
+        let Parts { runtime, firewall, control, clock, entropy } = parts;
         let (board, proofs) = (Arc::new(Board::default()), Arc::new(proofs));
         let observer = Observer::new(
             runtime.clone(),
@@ -118,7 +119,8 @@ impl Agent {
         );
         let kill = CancellationToken::new();
         let node = Arc::new(Node {
-            pulls: Semaphore::new(config.pulls.at_once.max(1)),
+            pulls: Permits::new(config.pulls.at_once),
+            look_ups: Permits::new(config.pulls.at_once),
             starts: Semaphore::new(config.starts_at_once.max(1)),
             gate: Arc::new(Gate::new(firewall, board.clone())),
             observer: Arc::new(observer),
@@ -130,6 +132,7 @@ impl Agent {
             runtime,
             control,
             clock,
+            entropy,
             proofs,
             board,
         });
@@ -140,9 +143,7 @@ impl Agent {
     fn begin<D: JournalDisk + 'static>(&self, disk: D) {
         let node = &self.node;
         self.run(&self.supports, node.journal.clone().write_out(disk, self.hush.clone()));
-        let (journal, control) = (node.journal.clone(), node.control.clone());
-        let (id, board) = (node.config.machine.node, node.board.clone());
-        self.run(&self.supports, reporter::keep(journal, control, id, board, self.hush.clone()));
+        self.run(&self.supports, reporter::keep(node.clone(), self.hush.clone()));
         self.run(&self.supports, until(self.hush.clone(), node.observer.clone().observe()));
         self.run(&self.supports, until(self.hush.clone(), node.gate.clone().keep()));
         self.act(session::keep(node.clone()));

@@ -36,7 +36,7 @@ pub struct PullLimits {
     pub tries: u32,
     /// After this long one try is given up.
     pub timeout: Duration,
-    /// Pulls at the same time.
+    /// Pulls at the same time, of one tenant half of them; and as many questions what a tag means now.
     pub at_once: usize,
 }
 

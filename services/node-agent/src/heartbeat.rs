@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_agent_api::{Heartbeat, PullProgress, RunningContainer};
-use wherry_model::{InstanceId, Timestamp};
+use wherry_agent_api::{Heartbeat, PullProgress, Report, RunningContainer};
+use wherry_model::{Fact, InstanceId, Observation, Timestamp};
 
 use crate::node::Node;
 use crate::observer::Snapshot;
@@ -44,7 +44,7 @@ async fn store_proofs(node: &Arc<Node>) {
 }
 
 async fn heartbeat(node: &Node, snapshot: &Snapshot) -> Heartbeat {
-    let at: Timestamp = snapshot.at;
+    let at = proved_until(snapshot.at, &node.journal.unacknowledged(Report::MAX_OBSERVATIONS));
     let running = snapshot.running().map(|(instance, container)| RunningContainer {
         instance,
         generation: container.generation,
@@ -53,6 +53,16 @@ async fn heartbeat(node: &Node, snapshot: &Snapshot) -> Heartbeat {
     });
     let machine = &node.config.machine;
     Heartbeat { node: machine.node, boot: machine.boot, at, running: running.collect(), pulls: pulls(node).await }
+}
+
+/// Life is not proved past an end that the control plane does not know yet: it would bill up to the proof, beyond that end,
+/// if this node fell silent before the report arrives.
+fn proved_until(asked_at: Timestamp, unacknowledged: &[Observation]) -> Timestamp {
+    let ends = unacknowledged.iter().filter_map(|observation| match &observation.fact {
+        Fact::ContainerExited { exit, .. } => Some(exit.finished_at),
+        _ => None,
+    });
+    ends.min().map_or(asked_at, |end| end.min(asked_at))
 }
 
 /// The engine names layers, not images: its downloads can be told apart only while one image is being pulled.

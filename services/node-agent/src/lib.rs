@@ -40,6 +40,7 @@ mod logs;
 mod message;
 mod node;
 mod observer;
+mod permits;
 mod plan;
 mod proof;
 mod reporter;

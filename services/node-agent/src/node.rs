@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use wherry_agent_api::{ControlPlane, LogQuery};
-use wherry_model::{Action, Clock, InstanceId};
+use wherry_agent_api::{ControlPlane, LogQuery, NodeHello};
+use wherry_model::{Action, Clock, Entropy, InstanceId};
 use wherry_runtime::ContainerRuntime;
 
 use crate::config::AgentConfig;
@@ -15,6 +15,7 @@ use crate::firewall::Gate;
 use crate::journal::{Journal, RunMemory};
 use crate::logs::{LogProgress, LogProgressSource};
 use crate::observer::Observer;
+use crate::permits::Permits;
 use crate::proof::Proofs;
 use crate::status::Board;
 
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn ContainerRuntime>,
     pub(crate) control: Arc<dyn ControlPlane>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) desired: Arc<DesiredStore>,
     pub(crate) observer: Arc<Observer>,
@@ -31,7 +33,9 @@ pub(crate) struct Node {
     pub(crate) gate: Arc<Gate>,
     pub(crate) board: Arc<Board>,
     /// Bounds pulls.
-    pub(crate) pulls: Semaphore,
+    pub(crate) pulls: Permits,
+    /// Bounds questions to registries about images that are here.
+    pub(crate) look_ups: Permits,
     /// Bounds sandboxes that are being made.
     pub(crate) starts: Semaphore,
     /// Nothing new is begun once this is cancelled.
@@ -41,6 +45,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// What it says of itself now.
+    pub(crate) fn hello(&self) -> NodeHello {
+        self.config.hello(self.journal.id(), self.desired.revision())
+    }
+
     /// What each instance is pulling now.
     pub(crate) fn pulling(&self) -> MutexGuard<'_, BTreeMap<InstanceId, String>> {
         self.pulling.lock().unwrap_or_else(PoisonError::into_inner)

@@ -33,8 +33,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
 }
 
 async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {
-    let hello = node.config.hello(node.journal.id(), node.desired.revision());
-    if let Err(error) = within(ANSWER_WITHIN, node.control.hello(hello)).await {
+    if let Err(error) = within(ANSWER_WITHIN, node.control.hello(node.hello())).await {
         return error;
     }
     // The first answer of a life is asked for in any case: it confirms what the file says.

@@ -10,19 +10,23 @@
 //! On disk: `journal.log`, one checked line per fact; `said.json`, the journal's id and what was remembered up to a
 //! number. When the log has grown and most facts are taken, a new snapshot is written and the log emptied. Numbers are
 //! contiguous for ever; if the log does not continue its snapshot, the journal is lost and another begins with a new id.
+//!
+//! A new id ([`Journal::renew`]) and an instance that is set aside ([`Journal::set_aside`]) are in a new snapshot, with an
+//! empty log behind it, before anything is sent accordingly.
 
 mod file;
 mod line;
 mod memory;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 use wherry_model::{Clock, Entropy, Fact, Generation, InstanceId, JournalId, Observation};
 
 pub(crate) use self::file::{JournalDisk, JournalFolder};
@@ -37,6 +41,8 @@ struct Snapshot {
     /// What was said up to there and is not acknowledged.
     facts: VecDeque<Observation>,
     instances: BTreeMap<InstanceId, Memory>,
+    #[serde(default)]
+    aside: BTreeSet<InstanceId>,
 }
 
 /// How the disk stands.
@@ -50,20 +56,27 @@ struct Written {
 
 #[derive(Debug)]
 struct State {
+    id: JournalId,
     last_said: u64,
     /// On disk or not, not acknowledged.
     facts: VecDeque<Observation>,
     memories: BTreeMap<InstanceId, Memory>,
+    /// Instances whose facts go a way of their own.
+    aside: BTreeSet<InstanceId>,
     file_bytes: u64,
+    /// Counts the snapshots that were asked for.
+    snapshots_wanted: u64,
 }
 
 /// The journal of one node.
 pub(crate) struct Journal {
-    id: JournalId,
     clock: Arc<dyn Clock>,
     max_bytes: u64,
+    opened_through: u64,
     state: Mutex<State>,
     written: watch::Sender<Written>,
+    /// How many of the snapshots that were asked for are on disk.
+    snapshots_made: watch::Sender<u64>,
     to_write: Notify,
 }
 
@@ -93,16 +106,19 @@ impl Journal {
                 tracing::error!(facts = lines.len(), "the journal does not fit its snapshot; a new one begins");
             }
             let journal = JournalId::generate(&*clock, entropy);
-            let (facts, instances) = (VecDeque::new(), BTreeMap::new());
-            let snapshot = Snapshot { journal, through: 0, facts, instances };
+            let (facts, instances, aside) = (VecDeque::new(), BTreeMap::new(), BTreeSet::new());
+            let snapshot = Snapshot { journal, through: 0, facts, instances, aside };
             disk.write_at(0, &[])?;
             disk.replace_snapshot(&encode(&snapshot))?;
             (snapshot, Vec::new(), 0)
         };
         let mut state = State {
+            id: snapshot.journal,
             last_said: snapshot.through,
             facts: snapshot.facts,
             memories: snapshot.instances,
+            aside: snapshot.aside,
+            snapshots_wanted: 0,
             file_bytes: u64::try_from(file_bytes).unwrap_or(u64::MAX),
         };
         for observation in lines.into_iter().filter(|line| line.seq > snapshot.through) {
@@ -110,18 +126,72 @@ impl Journal {
         }
         let written = Written { through: state.last_said, failure: None };
         let journal = Self {
-            id: snapshot.journal,
             clock,
             max_bytes,
+            opened_through: state.last_said,
             state: Mutex::new(state),
             written: watch::channel(written).0,
+            snapshots_made: watch::channel(0).0,
             to_write: Notify::new(),
         };
         Ok((journal, disk))
     }
 
-    pub(crate) const fn id(&self) -> JournalId {
-        self.id
+    pub(crate) fn id(&self) -> JournalId {
+        self.state().id
+    }
+
+    /// The last number that an earlier agent used.
+    pub(crate) const fn opened_through(&self) -> u64 {
+        self.opened_through
+    }
+
+    /// Goes on under a new id, with the numbers as they are; returns when that is on disk.
+    pub(crate) async fn renew(&self, id: JournalId) {
+        self.change(|state| state.id = id).await;
+    }
+
+    /// The facts of this instance go a way of their own from now on; returns when that is on disk.
+    pub(crate) async fn set_aside(&self, instance: InstanceId) {
+        self.change(|state| {
+            state.aside.insert(instance);
+        })
+        .await;
+    }
+
+    /// The facts of this instance go with all others again, unless some wait: their numbers are behind what was
+    /// acknowledged of the others. Returns when that is on disk.
+    pub(crate) async fn take_back(&self, instance: InstanceId) {
+        let is_waiting = |state: &State| state.facts.iter().any(|fact| fact.instance == instance);
+        self.change(|state| {
+            if !is_waiting(state) {
+                state.aside.remove(&instance);
+            }
+        })
+        .await;
+    }
+
+    /// Instances whose facts go a way of their own.
+    pub(crate) fn aside(&self) -> BTreeSet<InstanceId> {
+        self.state().aside.clone()
+    }
+
+    /// In which journal the facts of an instance that is set aside are numbered. The same for ever, and nobody else's.
+    pub(crate) fn id_aside(&self, instance: InstanceId) -> JournalId {
+        let mixed = self.id().as_uuid().as_u128() ^ instance.as_uuid().as_u128();
+        JournalId::from_uuid(Uuid::from_u128(mixed))
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut State)) {
+        let wanted = {
+            let mut state = self.state();
+            change(&mut state);
+            state.snapshots_wanted += 1;
+            state.snapshots_wanted
+        };
+        self.to_write.notify_one();
+        // The sender lives in `self`, so the channel cannot close.
+        drop(self.snapshots_made.subscribe().wait_for(|made| *made >= wanted).await);
     }
 
     /// Numbers a fact, remembers it and queues it for the disk. Returns its number.
@@ -173,10 +243,21 @@ impl Journal {
         self.state().memories.remove(&instance);
     }
 
-    /// The oldest facts that are on disk and not acknowledged, at most `most`.
+    /// The oldest facts that are on disk and not acknowledged, at most `most`; none of instances that are set aside.
     pub(crate) fn unacknowledged(&self, most: usize) -> Vec<Observation> {
+        self.on_disk(most, |state, fact| !state.aside.contains(&fact.instance))
+    }
+
+    /// The same of one instance that is set aside.
+    pub(crate) fn unacknowledged_aside(&self, instance: InstanceId, most: usize) -> Vec<Observation> {
+        self.on_disk(most, |_, fact| fact.instance == instance)
+    }
+
+    fn on_disk(&self, most: usize, wanted: impl Fn(&State, &Observation) -> bool) -> Vec<Observation> {
         let written = self.written.borrow().through;
-        self.state().facts.iter().take_while(|fact| fact.seq <= written).take(most).cloned().collect()
+        let state = self.state();
+        let on_disk = state.facts.iter().take_while(|fact| fact.seq <= written);
+        on_disk.filter(|fact| wanted(&state, fact)).take(most).cloned().collect()
     }
 
     /// Waits until there is something to send.
@@ -189,14 +270,22 @@ impl Journal {
         }
     }
 
-    /// The control plane has stored everything up to `through`.
+    /// The control plane has stored everything up to `through`, but for instances that are set aside.
     pub(crate) fn acknowledged(&self, through: u64) {
-        let written = self.written.borrow().through;
+        self.forget_facts(through, |state, fact| !state.aside.contains(&fact.instance));
+    }
+
+    /// The same of one instance that is set aside.
+    pub(crate) fn acknowledged_aside(&self, instance: InstanceId, through: u64) {
+        self.forget_facts(through, |_, fact| fact.instance == instance);
+    }
+
+    fn forget_facts(&self, through: u64, stored: impl Fn(&State, &Observation) -> bool) {
+        let through = through.min(self.written.borrow().through);
         let mut state = self.state();
-        let through = through.min(written);
-        while state.facts.front().is_some_and(|fact| fact.seq <= through) {
-            state.facts.pop_front();
-        }
+        let mut facts = std::mem::take(&mut state.facts);
+        facts.retain(|fact| fact.seq > through || !stored(&state, fact));
+        state.facts = facts;
         drop(state);
         self.to_write.notify_one();
     }
@@ -212,9 +301,9 @@ impl Journal {
 }
 
 impl State {
-    fn snapshot(&self, journal: JournalId) -> Snapshot {
-        let (facts, instances) = (self.facts.clone(), self.memories.clone());
-        Snapshot { journal, through: self.last_said, facts, instances }
+    fn snapshot(&self) -> Snapshot {
+        let (facts, instances, aside) = (self.facts.clone(), self.memories.clone(), self.aside.clone());
+        Snapshot { journal: self.id, through: self.last_said, facts, instances, aside }
     }
 
     fn remember(&mut self, observation: &Observation) {

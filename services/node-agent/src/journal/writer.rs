@@ -68,18 +68,20 @@ impl Journal {
     }
 
     fn empty_if_long<D: JournalDisk>(&self, disk: &mut D) -> io::Result<()> {
-        let snapshot = {
+        let (snapshot, wanted) = {
             let state = self.state();
-            if state.file_bytes < EMPTY_AT_BYTES || state.facts.len() > MOST_CARRIED_OVER {
+            let is_long = state.file_bytes >= EMPTY_AT_BYTES && state.facts.len() <= MOST_CARRIED_OVER;
+            if !is_long && state.snapshots_wanted == *self.snapshots_made.borrow() {
                 return Ok(());
             }
-            state.snapshot(self.id)
+            (state.snapshot(), state.snapshots_wanted)
         };
         disk.replace_snapshot(&encode(&snapshot))?;
         // What was said meanwhile has higher numbers and is still queued.
         self.written.send_modify(|now| now.through = snapshot.through);
         disk.write_at(0, &[])?;
         self.state().file_bytes = 0;
+        self.snapshots_made.send_replace(wanted);
         Ok(())
     }
 

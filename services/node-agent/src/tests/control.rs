@@ -1,6 +1,6 @@
 //! A control plane in memory: the real lifecycle functions over a map. It checks what the agent promises of its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,16 @@ use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId,
 #[derive(Default)]
 struct State {
     instances: BTreeMap<InstanceId, Instance>,
+    /// How far each journal is stored.
+    stored: BTreeMap<JournalId, u64>,
+    /// The journal of the last hello.
     journal: Option<JournalId>,
-    stored: u64,
+    /// Whether it goes above what the agent holds.
+    ignores_floor: bool,
+    /// It fails on every report with a fact of one of these.
+    poison: BTreeSet<InstanceId>,
+    /// There was poison: what is sent may leave it out.
+    choked: bool,
     facts: Vec<Observation>,
     edges: Vec<(InstanceId, MeterEdge)>,
     heartbeats: Vec<Heartbeat>,
@@ -73,6 +81,21 @@ impl FakeControl {
         self.revision.send_replace(revision);
     }
 
+    pub(super) fn ignore_floor(&self, ignores_floor: bool) {
+        self.state().ignores_floor = ignores_floor;
+    }
+
+    /// From now on facts of these fail every report that they are in.
+    pub(super) fn set_poison(&self, poison: impl IntoIterator<Item = InstanceId>) {
+        let mut state = self.state();
+        state.poison = poison.into_iter().collect();
+        state.choked = true;
+    }
+
+    pub(super) fn journals(&self) -> BTreeMap<JournalId, u64> {
+        self.state().stored.clone()
+    }
+
     pub(super) fn revision(&self) -> u64 {
         *self.revision.borrow()
     }
@@ -126,9 +149,9 @@ fn desired_of(instance: &Instance) -> DesiredInstance {
 impl ControlPlane for FakeControl {
     async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
         let mut state = self.answers()?;
-        if state.journal != Some(hello.journal) {
-            state.journal = Some(hello.journal);
-            state.stored = 0;
+        state.journal = Some(hello.journal);
+        if let Some(floor) = hello.desired_revision.filter(|floor| *floor > self.revision() && !state.ignores_floor) {
+            self.revision.send_replace(floor + 1);
         }
         Ok(())
     }
@@ -149,17 +172,24 @@ impl ControlPlane for FakeControl {
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
         let mut state = self.answers()?;
-        if state.journal != Some(report.journal) {
-            return Err(ControlError::UnknownNode);
-        }
+        let Some(introduced) = state.journal else { return Err(ControlError::UnknownNode) };
         assert!(report.observations.len() <= Report::MAX_OBSERVATIONS);
+        if report.observations.iter().any(|observation| state.poison.contains(&observation.instance)) {
+            return Err(ControlError::Unavailable("told to choke".to_owned()));
+        }
         let mut listed_changed = false;
+        let mut through = state.stored.get(&report.journal).copied().unwrap_or(0);
+        let is_whole = !state.choked && state.stored.keys().all(|journal| *journal == introduced);
         for observation in report.observations {
-            if observation.seq <= state.stored {
+            if observation.seq <= through {
                 continue;
             }
-            assert_eq!(observation.seq, state.stored + 1, "numbers are contiguous");
-            state.stored = observation.seq;
+            assert!(
+                !is_whole || report.journal != introduced || observation.seq == through + 1,
+                "numbers are contiguous"
+            );
+            through = observation.seq;
+            state.stored.insert(report.journal, through);
             state.facts.push(observation.clone());
             let Some(instance) = state.instances.get(&observation.instance).cloned() else { continue };
             if let Ok(change) = observe(&instance, &observation, (self.now)()) {
@@ -168,7 +198,6 @@ impl ControlPlane for FakeControl {
                 apply(&mut state, change);
             }
         }
-        let through = state.stored;
         drop(state);
         if listed_changed {
             self.revision.send_modify(|revision| *revision += 1);

@@ -82,6 +82,7 @@ async fn an_older_desired_state_is_refused_and_a_doubled_one_changes_nothing() {
     let instance = world.instance(id);
     world.control.forget(id);
     world.control.turn_back(revision - 1);
+    world.control.ignore_floor(true);
     let again = world.agent().await;
     tokio::time::sleep(WHILE).await;
     assert_eq!(world.running().await.len(), 1, "an older state that does not list it removes nothing");

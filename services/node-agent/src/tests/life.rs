@@ -194,3 +194,24 @@ async fn a_slow_pull_shows_progress_and_is_left_when_it_is_not_wanted() {
     assert!(world.elapsed().saturating_sub(before) < Duration::from_secs(1));
     world.until("no pull", |w| w.control.heartbeats().last().is_some_and(|beat| beat.pulls.is_empty())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn registries_that_trickle_hold_up_their_own_tenant_only() {
+    let world = World::new();
+    let _agent = world.agent().await;
+    let slow = "r.example/slow:1";
+    let trickle = FakeImage { size_bytes: 1, pull_delay: Duration::from_mins(9), ..FakeImage::default() };
+    for number in 0..8 {
+        let image = format!("{slow}-{number}");
+        world.runtime.publish(&image, trickle.clone());
+        if number % 2 == 0 {
+            world.runtime.preload(&image, trickle.clone());
+        }
+        world.create_from(&image, "serve", RestartPolicy::Always);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let begun = world.elapsed();
+    let cached = world.create_for("cc", IMAGE, "serve", RestartPolicy::Always);
+    world.until_state(cached, S::Running).await;
+    assert!(world.elapsed().saturating_sub(begun) < Duration::from_secs(1), "{:?}", world.elapsed());
+}

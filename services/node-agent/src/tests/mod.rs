@@ -5,5 +5,6 @@ mod control;
 mod crash;
 mod disturbed;
 mod life;
+mod line;
 mod output;
 mod world;

@@ -105,6 +105,17 @@ impl World {
     }
 
     pub(super) fn create_from(&self, image: &str, program: &str, restart_policy: RestartPolicy) -> InstanceId {
+        self.create_for("aa", image, program, restart_policy)
+    }
+
+    /// The same for the tenant whose id is this byte, sixteen times.
+    pub(super) fn create_for(
+        &self,
+        tenant: &str,
+        image: &str,
+        program: &str,
+        restart_policy: RestartPolicy,
+    ) -> InstanceId {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
         let words = |text: &str| text.split('\u{1}').map(str::to_owned).collect::<Vec<_>>();
         let command =
@@ -129,7 +140,7 @@ impl World {
         };
         let birth = Birth {
             id: format!("{number:032x}").parse().unwrap(),
-            tenant: "aa".repeat(16).parse().unwrap(),
+            tenant: tenant.repeat(16).parse().unwrap(),
             project: "bb".repeat(16).parse().unwrap(),
             project_name: ProjectName::new("default").unwrap(),
             name: InstanceName::new(format!("web-{number}")).unwrap(),

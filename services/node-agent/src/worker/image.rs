@@ -14,8 +14,9 @@ use crate::message;
 use crate::node::Node;
 use crate::status::Phase;
 
-/// A pull that only asks what a reference means ends sooner than this and is not worth a word.
-const QUIET_PULL: Duration = Duration::from_millis(300);
+/// A pull that only asks what a reference means ends sooner than this and is not worth a word. One that takes longer is
+/// given up and begun again as a pull like any other, so that no registry can hold up the questions to others.
+const QUIET_PULL: Duration = Duration::from_millis(500);
 
 /// An image that is wanted, and what is on the machine of it.
 pub(super) struct Wanted<'a> {
@@ -112,8 +113,6 @@ impl Worker {
         }
         self.node.pulling().insert(self.instance, image.reference.clone());
         let _listed = Listed { node: &self.node, instance: self.instance };
-        // The semaphore is never closed.
-        let _permit = self.node.pulls.acquire().await;
         let pulled = self.pull(desired, image).await;
         let pulled = match pulled {
             Ok(pulled) => pulled,
@@ -132,7 +131,7 @@ impl Worker {
         Ok(Some(pulled.pinned_reference))
     }
 
-    /// The pull itself; said to have started at once when nothing is here, else only when it turns out to take time.
+    /// The pull itself; not said to have started when only a question to the registry was needed.
     async fn pull(
         &self,
         desired: &DesiredInstance,
@@ -141,18 +140,17 @@ impl Worker {
         let container = image.container.spec.name.clone();
         let timeout = self.node.config.pulls.timeout;
         let request = PullRequest { reference: image.reference.clone(), auth: None, timeout };
-        let pull = self.node.runtime.pull_image(&request);
-        tokio::pin!(pull);
         if image.is_present() {
-            match tokio::time::timeout(QUIET_PULL, &mut pull).await {
-                Ok(pulled) => return pulled,
-                Err(_) => self.say(desired.generation, Fact::PullStarted { container }),
+            let _permit = self.node.look_ups.acquire(desired.tenant).await;
+            let quick = tokio::time::timeout(QUIET_PULL, self.node.runtime.pull_image(&request));
+            if let Ok(pulled) = quick.await {
+                return pulled;
             }
-        } else {
-            self.say(desired.generation, Fact::PullStarted { container });
         }
+        let _permit = self.node.pulls.acquire(desired.tenant).await;
+        self.say(desired.generation, Fact::PullStarted { container });
         self.node.board.set_phase(self.instance, Some(Phase::Pulling));
-        pull.await
+        self.node.runtime.pull_image(&request).await
     }
 
     fn say_not_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, failures: u32, error: &RuntimeError) {
