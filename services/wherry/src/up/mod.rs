@@ -64,11 +64,20 @@ pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
     let lock = data.lock()?;
     let listeners = Listeners::bind(&surroundings.settings.listen).await?;
     let settings = Arc::clone(&surroundings.settings);
-    let up = tokio::select! {
-        up = Up::start(surroundings, listeners) => up?,
-        () = signals.stop_asked() => {
-            let firewall = firewall_of(&data, &settings)?;
-            greeting::print_farewell(node::leave_clean(&data, &engine_of(&data, &settings)?, &firewall).await?);
+    let started = tokio::select! {
+        up = Up::start(surroundings, listeners) => Some(up),
+        () = signals.stop_asked() => None,
+    };
+    let up = match started {
+        Some(Ok(up)) => up,
+        Some(Err(error)) => {
+            if let Err(trouble) = leave_clean(&data, &settings).await {
+                tracing::warn!(error = format!("{trouble:#}"), "not everything could be cleaned up");
+            }
+            return Err(error);
+        }
+        None => {
+            greeting::print_farewell(leave_clean(&data, &settings).await?);
             return Ok(());
         }
     };
