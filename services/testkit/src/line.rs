@@ -1,7 +1,7 @@
 //! The line between agents and the control plane: it outlives restarts of the control plane, can be cut, and can lose
 //! answers.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use wherry_model::NodeId;
 pub struct Line {
     far_end: watch::Sender<FarEnd>,
     lost_answers: AtomicU32,
+    reports_refused: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -29,7 +30,8 @@ impl std::fmt::Debug for FarEnd {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { far_end: watch::channel(FarEnd(None)).0, lost_answers: AtomicU32::new(0) }
+        let far_end = watch::channel(FarEnd(None)).0;
+        Self { far_end, lost_answers: AtomicU32::new(0), reports_refused: AtomicBool::new(false) }
     }
 }
 
@@ -47,6 +49,11 @@ impl Line {
     /// The answers to the next `count` reports are lost: they arrive and are stored, but the agent does not learn it.
     pub fn lose_answers(&self, count: u32) {
         self.lost_answers.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets reports fail, and only them.
+    pub fn refuse_reports(&self, refuse: bool) {
+        self.reports_refused.store(refuse, Ordering::SeqCst);
     }
 
     async fn call<T, F>(&self, call: impl FnOnce(Control) -> F + Send) -> Result<T, ControlError>
@@ -75,6 +82,9 @@ impl ControlPlane for Line {
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        if self.reports_refused.load(Ordering::SeqCst) {
+            return Err(ControlError::Unavailable("reports are not taken now".to_owned()));
+        }
         let ack = self.call(|control| async move { control.report(report).await }).await?;
         let lost = self.lost_answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if lost.is_ok() {

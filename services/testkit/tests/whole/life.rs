@@ -181,3 +181,33 @@ async fn an_image_that_does_not_exist_fails_with_its_name() {
     stack.until(&acme, &made.id.to_string(), InstanceState::Deleted).await;
     until_nothing_is_left(&mut stack).await;
 }
+
+#[tokio::test]
+async fn nothing_is_billed_past_an_end_that_was_not_told_in_time() {
+    let mut stack = Stack::with_real_agent().await;
+    let acme = stack.acme().clone();
+    let mut spec = server();
+    spec.restart_policy = RestartPolicy::Never;
+    let web = stack.create(&acme, "web", spec).await.instance;
+    stack.until(&acme, "web", InstanceState::Running).await;
+    stack.let_pass(Duration::from_secs(3)).await;
+    stack.line().refuse_reports(true);
+    assert!(stack.real().exit(web.id, 0).await);
+    // Heartbeats arrive all the while; then nothing does, until the node is given up.
+    for _ in 0..10 {
+        stack.let_pass(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert_eq!(stack.read(&acme, "web").await.instance.state, InstanceState::Running);
+    stack.real().crash().await;
+    stack.let_pass(Duration::from_secs(16)).await;
+    stack.background().await;
+    assert_eq!(stack.read(&acme, "web").await.instance.state, InstanceState::Unknown);
+    stack.line().refuse_reports(false);
+    stack.restart_agent(0).await;
+    let ended = stack.until(&acme, "web", InstanceState::Succeeded).await.instance;
+    let run = ended.containers[0].latest_run().unwrap();
+    let ran = run.end.as_ref().unwrap().finished_at.grid_second() - run.started_at.grid_second();
+    let usage = stack.control().instance_usage(&acme.principal, &acme.project, "web").await.unwrap();
+    assert_eq!(usage.bill.quantity(MeterKind::Run, Resource::Cpu) / 250, i128::from(ran));
+}
