@@ -7,8 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod by_hand;
+mod confinement;
 mod images;
 mod kill_loop;
 mod machine_faults;
+mod protocol;
 mod refusals;
+mod runs;
 mod support;

@@ -118,6 +118,9 @@ async fn damaged_settings_and_keys_are_named() {
         wherry.assert_nothing_left().await;
         fs::write(&path, whole).unwrap();
     }
+    // After an orderly end everything is in the database file; before it the journal beside it would mend the damage.
+    wherry.start().await;
+    assert!(wherry.interrupt().await.success());
     let database = wherry.data().join("wherry.db");
     let whole = fs::read(&database).unwrap();
     fs::write(&database, [b"garbage".as_slice(), &whole[7..]].concat()).unwrap();
