@@ -3,7 +3,7 @@ use std::time::Duration;
 use wherry_metering::Resource;
 use wherry_model::lifecycle::MeterKind;
 use wherry_model::{Clock, EventKind, InstanceState, NodeState};
-use wherry_testkit::{Node, Stack, spec};
+use wherry_testkit::{Node, Stack, interrupted, spec};
 
 use crate::support::{asked, create, delete, state, stop};
 
@@ -188,4 +188,22 @@ async fn hello_alone_proves_nothing() {
     assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Unknown);
     let node = stack.store().node(stack.agent().node()).await.unwrap().unwrap();
     assert_eq!(node.state, NodeState::Silent, "an agent whose engine is stuck takes nothing new");
+}
+
+#[tokio::test]
+async fn a_return_that_is_cut_off_is_finished_by_the_next_heartbeat() {
+    let stack = silent_stack().await;
+    for polls in (1..400).step_by(7) {
+        if interrupted(polls, stack.agent().heartbeat()).await.is_some() {
+            break;
+        }
+        stack.quiet().await;
+        if polls % 2 == 0 {
+            stack.let_pass(seconds(16)).await;
+            stack.background().await;
+        }
+    }
+    stack.agent().heartbeat().await.unwrap();
+    assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Running);
+    create(stack.control(), stack.acme(), asked(None, spec())).await.expect("the node takes new instances again");
 }

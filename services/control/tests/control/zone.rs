@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wherry_model::{Fact, InstanceState};
-use wherry_testkit::{Stack, spec};
+use wherry_testkit::{Stack, interrupted, sized, spec};
 
 use crate::support::{delete, start, state, stop};
 
@@ -97,4 +97,31 @@ async fn a_deleted_name_does_not_come_back() {
     assert_eq!(stack.zone().records(), BTreeMap::new());
     stack.reopen().await;
     assert_eq!(stack.zone().records(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_name_goes_also_when_who_stopped_it_did_not_wait() {
+    let stack = Stack::start().await;
+    let (mut polls, mut cut_off) = (0, 0);
+    loop {
+        polls += 1 + polls / 8;
+        let name = format!("web-{polls}");
+        stack.create(stack.acme(), &name, sized(10, 4)).await;
+        stack.agent().obey().await;
+        let done = interrupted(polls, stop(&stack, stack.acme(), &name)).await;
+        stack.quiet().await;
+        let web = stack.read(stack.acme(), &name).await;
+        let answers = stack.zone().lookup(&web.fqdn).is_some();
+        assert_eq!(
+            answers,
+            web.instance.state == InstanceState::Running,
+            "after {polls} polls: {}",
+            web.instance.state
+        );
+        if done.is_some() {
+            assert!(cut_off > 3);
+            return;
+        }
+        cut_off += 1;
+    }
 }

@@ -14,7 +14,7 @@ use wherry_runtime::fake::Fault;
 use wherry_testkit::{Node, Stack, eventually, interrupted, seeds, sized};
 
 /// Steps of one seed.
-const STEPS: u32 = 50;
+const STEPS: u32 = 60;
 
 /// What an engine may get wrong.
 const CALLS: [&str; 7] = [
@@ -37,7 +37,7 @@ struct Chaos {
 
 impl Chaos {
     async fn new(seed: u64) -> Self {
-        let node = Node::sized(2_000, 2_048);
+        let node = Node::sized(1_000, 1_024);
         let stack = Stack::builder()
             .seed(seed)
             .nodes([])
@@ -55,17 +55,17 @@ impl Chaos {
     async fn step(&mut self) {
         match self.below(100) {
             0..14 => self.create().await,
-            14..36 => self.ask().await,
-            36..46 => self.container_ends().await,
-            46..54 => self.stack.reopen().await,
-            54..64 => {
+            14..40 => self.ask().await,
+            40..50 => self.container_ends().await,
+            50..56 => self.stack.reopen().await,
+            56..66 => {
                 let index = self.random.random_range(0..2);
                 self.stack.restart_agent(index).await;
             }
-            64..74 => self.break_engine(),
-            74..78 => {
-                let down = self.below(2) == 0;
-                self.stack.real_nodes()[0].engine().set_engine_down(down);
+            66..75 => self.break_engine(),
+            75..78 => {
+                let (index, down) = (self.random.random_range(0..2), self.below(2) == 0);
+                self.stack.real_nodes()[index].engine().set_engine_down(down);
             }
             78..86 => {
                 let time = Duration::from_millis(u64::from(self.below(4_000)));
