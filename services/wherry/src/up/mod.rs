@@ -21,7 +21,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use wherry_api_server::{ApiParts, ApiSettings, ApiState};
+use wherry_api_server::{ApiParts, ApiSettings, ApiState, OutsideIssuer, SigningKey};
 use wherry_control::{Background, Control, ControlConfig, TenantKeyRequest};
 use wherry_dns_server::{
     AuthoritativeConfig, AuthoritativeServer, Ipv4Range, Limits, NodeResolver, NodeResolverConfig, Upstream, ZoneHandle,
@@ -166,9 +166,13 @@ impl Up {
         .await
         .context("cannot read what is stored")?;
 
+        ensure_client_file(&surroundings, &control, listeners.addresses.api).await?;
+        let keys = Keys::open(&surroundings)?;
+
+        // Last of what can fail: an agent that has begun would put back what is cleaned up after a failed start.
         let background = Arc::new(Background::start(&control));
         let node = LocalNode::start(&surroundings, containerd, &control, &stop).await?;
-        let state = api_state(&surroundings, &control, &node, listeners.addresses.api, &stop)?;
+        let state = api_state(&surroundings, &control, &node, keys, listeners.addresses.api, &stop);
         let sources = metrics::Sources {
             control: control.clone(),
             background: Arc::clone(&background),
@@ -176,7 +180,6 @@ impl Up {
             dns: [("public", Arc::clone(dns.0.counters())), ("instances", Arc::clone(dns.1.counters()))],
         };
         metrics::start(state.registry(), sources, stop.clone())?;
-        ensure_client_file(&surroundings, &control, listeners.addresses.api).await?;
         let addresses = listeners.addresses;
         let servers = listeners.serve(&state, &stop);
         Ok(Self { surroundings, store, control, background, node, listeners: addresses, stop, servers, dns })
@@ -224,26 +227,40 @@ fn serve_names(
     Ok((public, private))
 }
 
+/// What tokens are signed and verified with.
+struct Keys {
+    signing: SigningKey,
+    outside: Vec<OutsideIssuer>,
+}
+
+impl Keys {
+    fn open(surroundings: &Surroundings) -> anyhow::Result<Self> {
+        let path = surroundings.data.keys().join("token.pem");
+        let signing = SigningKey::open(&path, surroundings.entropy.as_ref()).context("cannot use the token signing key")?;
+        Ok(Self { signing, outside: auth::outside_issuers(&surroundings.settings.auth)? })
+    }
+}
+
 fn api_state(
     surroundings: &Surroundings,
     control: &Control,
     node: &LocalNode,
+    keys: Keys,
     api: std::net::SocketAddr,
     stop: &CancellationToken,
-) -> anyhow::Result<ApiState> {
-    let Surroundings { data, settings, clock, entropy, .. } = surroundings;
+) -> ApiState {
+    let Surroundings { settings, clock, entropy, .. } = surroundings;
     let external = settings.auth.issuer.clone().unwrap_or_else(|| format!("http://{api}"));
-    Ok(ApiState::new(ApiParts {
+    ApiState::new(ApiParts {
         control: control.clone(),
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
-        signing_key: wherry_api_server::SigningKey::open(&data.keys().join("token.pem"), entropy.as_ref())
-            .context("cannot use the token signing key")?,
-        outside_issuers: auth::outside_issuers(&settings.auth)?,
+        signing_key: keys.signing,
+        outside_issuers: keys.outside,
         readiness: vec![node.readiness()],
         settings: ApiSettings::new(external),
         shutdown: stop.child_token(),
-    }))
+    })
 }
 
 /// Makes the key that the CLI on this machine uses, unless it is there and works.
