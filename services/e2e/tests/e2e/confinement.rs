@@ -31,7 +31,7 @@ async fn the_profile_as_seen_from_inside() {
         unshare -r true && echo BAD user namespace
         dmesg > /dev/null && echo BAD kernel log
         ls /dev/mem /dev/vda && echo BAD devices
-        echo DONE; sleep 999";
+        echo DONE; sleep 999 & wait";
     let inside = world.run(&world.script("inside", script)).await;
     let text = world.logged("inside", "DONE").await;
     assert!(!text.contains("BAD"), "{text}");
@@ -68,8 +68,9 @@ async fn the_profile_as_seen_from_inside() {
 async fn a_fork_bomb_stops_at_its_limit_and_the_neighbour_lives() {
     let world = World::start().await;
     let neighbour = world.run(&world.script("neighbour", "while :; do echo alive; sleep 0.2; done")).await;
-    let bomb =
-        world.run(&world.script("bomb", "f() { sleep 60 & f; }; (while :; do sleep 60 & done) & f; sleep 99")).await;
+    let mut bomb = world.script("bomb", "f() { sleep 60 & f; }; (while :; do sleep 60 & done) & f; sleep 99");
+    bomb.stop_grace_seconds = Some(1);
+    let bomb = world.run(&bomb).await;
     let engine = world.wherry.engine();
     let main =
         engine.iter().find(|thing| thing.is_container() && thing.instance() == Some(&bomb.id)).unwrap().pid.unwrap();
@@ -135,7 +136,7 @@ fn probing(services: &[(&str, String, u16)]) -> String {
         let fetch = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {host} {port} | grep -q 'HTTP/1'");
         format!("if {fetch}; then echo {name} yes; else echo {name} no; fi")
     });
-    format!("{}; echo DONE; sleep 999", probes.collect::<Vec<_>>().join("; "))
+    format!("{}; echo DONE; sleep 999 & wait", probes.collect::<Vec<_>>().join("; "))
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn an_image_that_does_not_exist_fails_with_its_name() {
 async fn a_registry_that_is_away_is_asked_again_until_it_is_back() {
     let mut world = World::start().await;
     world.registry.stop();
-    let create = world.script("patient", "sleep 999");
+    let create = world.script("patient", "sleep 999 & wait");
     let made = world.create(&create).await;
     let waiting = eventually("the message names the registry", Duration::from_secs(10), async || {
         let now = world.get(&made.id).await;
@@ -45,7 +45,7 @@ async fn a_registry_that_is_away_is_asked_again_until_it_is_back() {
 #[tokio::test]
 async fn a_slow_registry_shows_progress_and_holds_nobody_else_up() {
     let world = World::start().await;
-    world.run(&world.script("first", "sleep 999")).await;
+    world.run(&world.script("first", "sleep 999 & wait")).await;
     let line = SlowPath::start(&world.registry.address(), 400 * 1024).await.unwrap();
     // 2 MB that do not compress: five seconds on this line.
     let noise: Vec<u8> = (0_u32..500_000)
@@ -62,7 +62,7 @@ async fn a_slow_registry_shows_progress_and_holds_nobody_else_up() {
     })
     .await;
     let begun = Instant::now();
-    world.run(&world.script("second", "sleep 999")).await;
+    world.run(&world.script("second", "sleep 999 & wait")).await;
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "a slow pull held another instance up for {took:?}");
     let later = eventually("progress grows", Duration::from_secs(10), async || {
@@ -94,7 +94,7 @@ async fn every_start_runs_what_the_tag_meant_at_first() {
         image.push(&world.registry.address(), "demo/moving", "latest").await.unwrap()
     };
     let reference = push("the first content").await;
-    let create = |name: &str| shell(name, &reference, "busybox cat /text; busybox sleep 999");
+    let create = |name: &str| shell(name, &reference, "busybox cat /text; busybox sleep 999 & wait");
     let first = world.run(&create("pinned")).await;
     world.logged("pinned", "the first content").await;
 

@@ -42,7 +42,7 @@ async fn a_killed_containerd_is_started_again_and_containers_do_not_notice() {
     .await;
     // The API goes on, and takes new work.
     assert_eq!(world.get("ticking").await.name, "ticking");
-    let meanwhile = world.create(&world.script("meanwhile", "sleep 999")).await;
+    let meanwhile = world.create(&world.script("meanwhile", "sleep 999 & wait")).await;
     ready_again(&world, Duration::from_secs(15)).await;
     assert_ne!(world.wherry.containerd_pid().unwrap(), containerd);
     world.reach(&meanwhile.id, InstanceState::Running).await;
@@ -62,7 +62,7 @@ async fn a_killed_containerd_is_started_again_and_containers_do_not_notice() {
 #[tokio::test]
 async fn a_stuck_containerd_is_told_and_waited_for() {
     let world = World::start().await;
-    let steady = world.run(&world.script("steady", "sleep 999")).await;
+    let steady = world.run(&world.script("steady", "sleep 999 & wait")).await;
     let pid = pid_of(&world, &steady.id);
     let containerd = world.wherry.containerd_pid().unwrap();
 
@@ -74,7 +74,7 @@ async fn a_stuck_containerd_is_told_and_waited_for() {
     let begun = Instant::now();
     assert_eq!(world.get("steady").await.id, steady.id);
     assert_eq!(dns::over_udp(world.wherry.dns, &steady.fqdn).addresses.len(), 1);
-    let made = world.create(&world.script("meanwhile", "sleep 999")).await;
+    let made = world.create(&world.script("meanwhile", "sleep 999 & wait")).await;
     assert!(begun.elapsed() < Duration::from_secs(1), "the API hangs with containerd: {:?}", begun.elapsed());
     assert!(runs(pid));
 
@@ -89,9 +89,9 @@ async fn a_stuck_containerd_is_told_and_waited_for() {
 #[tokio::test]
 async fn without_room_a_create_is_refused_with_a_time_to_come_back() {
     let world = World::start_with("[node]\ncpu_millis = 100\n").await;
-    world.run(&world.script("first", "sleep 999")).await;
-    world.run(&world.script("second", "sleep 999")).await;
-    let body = serde_json::to_vec(&world.script("third", "sleep 999")).unwrap();
+    world.run(&world.script("first", "sleep 999 & wait")).await;
+    world.run(&world.script("second", "sleep 999 & wait")).await;
+    let body = serde_json::to_vec(&world.script("third", "sleep 999 & wait")).unwrap();
     let request = plain_client().post(world.wherry.url("/v1/projects/default/instances")).body(body);
     let request = request.header("content-type", "application/json").bearer_auth(world.wherry.token().await);
     let answer = request.send().await.unwrap();
@@ -106,7 +106,7 @@ async fn without_room_a_create_is_refused_with_a_time_to_come_back() {
 
     // A name that was refused is free, and so is the room of what is deleted.
     world.delete("first").await;
-    world.run(&world.script("third", "sleep 999")).await;
+    world.run(&world.script("third", "sleep 999 & wait")).await;
     world.finish().await;
 }
 
@@ -176,8 +176,11 @@ async fn a_full_disk_refuses_new_work_and_keeps_what_runs() {
     };
     println!("{} projects fitted in", kept.len());
     assert_eq!((refusal.status(), refusal.code()), (Some(503), Some("unavailable")), "{refusal}");
-    let error =
-        world.client.create_instance(PROJECT, &world.script("new", "sleep 999"), Some("key-new")).await.unwrap_err();
+    let error = world
+        .client
+        .create_instance(PROJECT, &world.script("new", "sleep 999 & wait"), Some("key-new"))
+        .await
+        .unwrap_err();
     assert_eq!(error.status(), Some(503));
     assert!(error.to_string().contains("disk is full"), "{error}");
     // What runs goes on, and is answered for.
@@ -188,7 +191,8 @@ async fn a_full_disk_refuses_new_work_and_keeps_what_runs() {
     assert!(page.contains("Hello"), "{page}");
 
     disk.free();
-    let made = world.client.create_instance(PROJECT, &world.script("new", "sleep 999"), Some("key-new")).await.unwrap();
+    let made =
+        world.client.create_instance(PROJECT, &world.script("new", "sleep 999 & wait"), Some("key-new")).await.unwrap();
     world.reach(&made.id, InstanceState::Running).await;
     let now = world.get("web").await;
     assert_eq!((now.state, now.containers[0].runs.len(), pid_of(&world, &web.id)), (InstanceState::Running, 1, pid));

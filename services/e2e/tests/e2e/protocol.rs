@@ -12,7 +12,7 @@ use crate::support::{PROJECT, Wherry, World, plain_client};
 #[tokio::test]
 async fn an_idempotency_key_means_the_same_after_a_kill() {
     let mut world = World::start().await;
-    let body = world.script("once", "sleep 999");
+    let body = world.script("once", "sleep 999 & wait");
     let made = world.client.create_instance(PROJECT, &body, Some("key-1")).await.unwrap();
     world.wherry.kill();
     world.wherry.start().await;
@@ -20,7 +20,7 @@ async fn an_idempotency_key_means_the_same_after_a_kill() {
     assert_eq!(again.id, made.id);
     world.reach(&made.id, InstanceState::Running).await;
 
-    let other = world.script("other", "sleep 999");
+    let other = world.script("other", "sleep 999 & wait");
     let error = world.client.create_instance(PROJECT, &other, Some("key-1")).await.unwrap_err();
     assert_eq!((error.status(), error.code()), (Some(409), Some("idempotency_parameter_mismatch")), "{error}");
     // Without the key it is another wish, and the name is taken.
@@ -56,7 +56,7 @@ async fn events(world: &World, last: Option<u64>) -> Vec<(u64, Value)> {
 #[tokio::test]
 async fn events_are_replayed_from_any_number_after_a_restart() {
     let mut world = World::start().await;
-    world.run(&world.script("first", "sleep 999")).await;
+    world.run(&world.script("first", "sleep 999 & wait")).await;
     world.wherry.cli(&["stop", "first"]).await.well();
     let all = events(&world, None).await;
     let kinds: Vec<&str> = all.iter().map(|(_, event)| event["kind"].as_str().unwrap()).collect();
@@ -71,7 +71,7 @@ async fn events_are_replayed_from_any_number_after_a_restart() {
         assert_eq!(events(&world, Some(*last)).await, again[seen + 1..], "after {last}");
     }
     // What comes next has a higher number.
-    world.run(&world.script("second", "sleep 999")).await;
+    world.run(&world.script("second", "sleep 999 & wait")).await;
     let last = again.last().unwrap().0;
     let new = events(&world, Some(last)).await;
     assert!(!new.is_empty() && new.iter().all(|(number, _)| *number > last), "{new:#?}");

@@ -39,7 +39,7 @@ async fn a_port_in_use_is_named_with_the_setting_that_moves_it() {
 #[tokio::test]
 async fn a_second_up_on_the_same_data_is_refused_and_harms_nothing() {
     let world = World::start().await;
-    let web = world.run(&world.script("steady", "sleep 999")).await;
+    let web = world.run(&world.script("steady", "sleep 999 & wait")).await;
     let said = world.wherry.cli(&["up"]).await;
     refused(said, &[&world.wherry.pid().to_string(), "--data"]);
     // With ports of its own it comes further, but no further than the lock.

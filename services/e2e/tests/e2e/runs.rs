@@ -15,7 +15,7 @@ async fn every_end_has_its_code_and_reason() {
     let mut absent = world.script("absent", "");
     absent.containers[0].command = vec!["/no/such/program".to_owned()];
     let (well, three, killed) =
-        (world.script("well", "exit 0"), world.script("three", "exit 3"), world.script("killed", "sleep 999"));
+        (world.script("well", "exit 0"), world.script("three", "exit 3"), world.script("killed", "sleep 999 & wait"));
     let shot = async {
         let running = world.run(&killed).await;
         let engine = world.wherry.engine();
@@ -99,7 +99,8 @@ async fn restarts_follow_the_policy_and_back_off() {
 async fn a_chatty_container_cannot_fill_the_disk() {
     let world = World::start().await;
     let line = "0123456789abcdef".repeat(8);
-    let script = format!("for i in 1 2 3 4 5; do yes {line} | head -n 93000; sleep 1.2; done; echo the end; sleep 999");
+    let script =
+        format!("for i in 1 2 3 4 5; do yes {line} | head -n 93000; sleep 1.2; done; echo the end; sleep 999 & wait");
     let mut chatty = world.script("chatty", &script);
     chatty.containers[0].cpu = Some("1".to_owned());
     world.create(&chatty).await;

@@ -119,11 +119,12 @@ async fn registry_with_tool(wherry: &Wherry) -> (Registry, String) {
     (registry, tool)
 }
 
-/// The body of a create that runs a shell script from `image`, never restarted.
+/// The body of a create that runs a shell script from `image`, never restarted. It ends when it is asked to, once what runs in
+/// the foreground has ended.
 pub(crate) fn shell(name: &str, image: &str, script: &str) -> InstanceCreate {
     let container = ContainerSpec {
         image: image.to_owned(),
-        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()],
+        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("trap 'exit 0' TERM; {script}")],
         cpu: Some("50m".to_owned()),
         memory: Some("32Mi".to_owned()),
         ..ContainerSpec::default()
