@@ -203,7 +203,7 @@ pub(crate) struct ConnectionArgs {
 /// `wherry run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// What to run: REGISTRY/REPOSITORY[:TAG][@DIGEST]
+    /// What to run: REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, or both
     pub(crate) image: String,
     /// Name in the project; made up when absent
     #[arg(long)]
