@@ -236,7 +236,8 @@ struct Keys {
 impl Keys {
     fn open(surroundings: &Surroundings) -> anyhow::Result<Self> {
         let path = surroundings.data.keys().join("token.pem");
-        let signing = SigningKey::open(&path, surroundings.entropy.as_ref()).context("cannot use the token signing key")?;
+        let signing =
+            SigningKey::open(&path, surroundings.entropy.as_ref()).context("cannot use the token signing key")?;
         Ok(Self { signing, outside: auth::outside_issuers(&surroundings.settings.auth)? })
     }
 }
