@@ -128,6 +128,13 @@ impl CriRuntime {
         Ok(known)
     }
 
+    async fn cri_remove_container(&self, id: &ContainerId) -> Result<()> {
+        let message = v1::RemoveContainerRequest { container_id: id.to_string() };
+        let mut client = self.connection.runtime();
+        let answer = client.remove_container(request(message, WRITE_LIMIT));
+        gone_is_fine(answered("RemoveContainer", About::Container(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+    }
+
     /// The sandboxes that the engine knows, and their cgroups.
     pub(crate) async fn owners(&self) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         let mut sandboxes = BTreeSet::new();
@@ -157,6 +164,25 @@ impl CriRuntime {
     fn is_vetted(&self, reference: &str) -> bool {
         self.vetted.lock().unwrap_or_else(PoisonError::into_inner).contains(reference)
     }
+}
+
+/// What containerd says of a container that it cannot remove because of a task, in whichever state that is.
+const TASK_IN_THE_WAY: &str = "cannot delete running task";
+
+/// Kills and removes a container's task by containerd's own tool; CRI has no call for it.
+async fn remove_task(socket: &std::path::Path, id: &ContainerId) -> Result<()> {
+    let failed = |why: String| RuntimeError::Internal { message: format!("the task of a container stays: {why}") };
+    let output = tokio::process::Command::new("ctr")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io", "--timeout", "10s", "tasks", "delete", "--force", id.as_str()])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| failed(format!("ctr cannot be started: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() || text.contains("not found") { Ok(()) } else { Err(failed(text.trim().to_owned())) }
 }
 
 fn image_spec(reference: &str) -> v1::ImageSpec {
@@ -318,10 +344,16 @@ impl ContainerRuntime for CriRuntime {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        let message = v1::RemoveContainerRequest { container_id: id.to_string() };
-        let mut client = self.connection.runtime();
-        let answer = client.remove_container(request(message, WRITE_LIMIT));
-        gone_is_fine(answered("RemoveContainer", About::Container(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+        match self.cri_remove_container(id).await {
+            // A start that was cut off, by a Wherry that was killed, may leave a task of which CRI knows nothing: it calls
+            // the container ended, and yet never gets rid of it.
+            Err(RuntimeError::Internal { message }) if message.contains(TASK_IN_THE_WAY) => {
+                tracing::warn!(container = %id, %message, "its task is removed past CRI");
+                remove_task(&self.options.socket, id).await?;
+                self.cri_remove_container(id).await
+            }
+            outcome => outcome,
+        }
     }
 
     async fn container(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {

@@ -70,6 +70,8 @@ async fn a_fork_bomb_stops_at_its_limit_and_the_neighbour_lives() {
     let neighbour = world.run(&world.script("neighbour", "while :; do echo alive; sleep 0.2; done")).await;
     let mut bomb = world.script("bomb", "f() { sleep 60 & f; }; (while :; do sleep 60 & done) & f; sleep 99");
     bomb.stop_grace_seconds = Some(1);
+    // A thousand processes need processor time even to die, and get no more of it than this.
+    bomb.containers[0].cpu = Some("500m".to_owned());
     let bomb = world.run(&bomb).await;
     let engine = world.wherry.engine();
     let main =
