@@ -185,6 +185,7 @@ impl Containerd {
                 Ok(_) => {
                     watch.last_answer = Instant::now();
                     self.runtime.warm().set_paused(false);
+                    sweep::sweep_records(&self.layout, &self.runtime, &mut watch.unowned).await?;
                     sweep::sweep_unowned(&self.layout, &self.runtime, &self.cgroups, &mut watch.unowned).await?;
                     return Ok(Outcome::Running);
                 }

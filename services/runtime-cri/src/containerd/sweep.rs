@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use wherry_runtime::{ContainerRuntime as _, Labels};
+
 use super::ContainerdError;
 use super::config::Layout;
 use crate::adapter::CriRuntime;
@@ -50,6 +52,59 @@ pub(super) struct Unowned {
     /// Ids that shims or address leases name.
     sandboxes: BTreeSet<String>,
     cgroups: BTreeSet<String>,
+    /// Looks for records since this supervisor was made, and what the last of them found.
+    record_looks: u32,
+    records: BTreeSet<String>,
+}
+
+/// Only a Wherry before this one leaves records without an owner: a few looks at the beginning find them all.
+const RECORD_LOOKS: u32 = 3;
+
+/// Removes containerd's own records of containers that CRI does not list, seen at two looks in a row: a create that was cut
+/// off leaves one, and with it a snapshot on the disk.
+pub(super) async fn sweep_records(
+    layout: &Layout,
+    runtime: &CriRuntime,
+    unowned: &mut Unowned,
+) -> Result<(), ContainerdError> {
+    if unowned.record_looks >= RECORD_LOOKS {
+        return Ok(());
+    }
+    unowned.record_looks += 1;
+    let now = unowned_records(layout, runtime).await?;
+    if !now.is_disjoint(&unowned.records) {
+        let _no_sandbox_is_being_made = runtime.close_gate().await;
+        let still = unowned_records(layout, runtime).await?;
+        for id in still.intersection(&unowned.records) {
+            ctr(layout, &["containers", "delete", id]).await;
+            tracing::info!(container = id, "the record of a container that was never finished has been removed");
+        }
+    }
+    unowned.records = now;
+    Ok(())
+}
+
+async fn unowned_records(layout: &Layout, runtime: &CriRuntime) -> Result<BTreeSet<String>, ContainerdError> {
+    // Asked before CRI is: what is made in between is in CRI's list only.
+    let recorded = ctr(layout, &["containers", "list", "--quiet"]).await;
+    let (mut known, _) = runtime.owners().await?;
+    known.extend(runtime.list_containers(&Labels::new()).await?.into_iter().map(|container| container.id.to_string()));
+    Ok(recorded.lines().filter(|id| !id.is_empty() && !known.contains(*id)).map(str::to_owned).collect())
+}
+
+/// What containerd's tool prints; nothing when it fails, the next look is soon.
+async fn ctr(layout: &Layout, arguments: &[&str]) -> String {
+    let output = tokio::process::Command::new(&layout.ctr)
+        .arg("--address")
+        .arg(&layout.socket)
+        .args(["--namespace", "k8s.io", "--timeout", "10s"])
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = output.ok().filter(|output| output.status.success());
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 /// Removes what no sandbox owned at the last look either, and remembers what none owns now.
@@ -68,21 +123,21 @@ pub(super) async fn sweep_unowned(
     sandboxes.extend(process::shims(&layout.socket).into_iter().map(|shim| shim.sandbox));
     let names = cgroups.names();
     if sandboxes.is_empty() && names.is_empty() {
-        *unowned = Unowned::default();
+        unowned.sandboxes.clear();
+        unowned.cgroups.clear();
         return Ok(());
     }
     let (known_sandboxes, known_cgroups) = runtime.owners().await?;
-    let now = Unowned {
-        sandboxes: sandboxes.difference(&known_sandboxes).cloned().collect(),
-        cgroups: names.difference(&known_cgroups).cloned().collect(),
-    };
-    let earlier = std::mem::replace(unowned, now);
-    if earlier.sandboxes.is_disjoint(&unowned.sandboxes) && earlier.cgroups.is_disjoint(&unowned.cgroups) {
+    let now = sandboxes.difference(&known_sandboxes).cloned().collect();
+    let earlier_sandboxes = std::mem::replace(&mut unowned.sandboxes, now);
+    let now = names.difference(&known_cgroups).cloned().collect();
+    let earlier_cgroups = std::mem::replace(&mut unowned.cgroups, now);
+    if earlier_sandboxes.is_disjoint(&unowned.sandboxes) && earlier_cgroups.is_disjoint(&unowned.cgroups) {
         return Ok(());
     }
     let _no_sandbox_is_being_made = runtime.close_gate().await;
     let known = runtime.known().await?;
-    let is_unowned = |sandbox: &String| earlier.sandboxes.contains(sandbox) && !known.sandboxes.contains(sandbox);
+    let is_unowned = |sandbox: &String| earlier_sandboxes.contains(sandbox) && !known.sandboxes.contains(sandbox);
     let mut swept = Swept::default();
     for shim in process::shims(&layout.socket) {
         if is_unowned(&shim.sandbox) {
@@ -93,7 +148,7 @@ pub(super) async fn sweep_unowned(
     swept.network_namespaces = sweep_network_namespaces(layout, &known.network_namespaces).await;
     swept.addresses = sweep_leases(&leases, |owner| !is_unowned(owner));
     let mut keep = known.cgroups;
-    keep.extend(names.difference(&earlier.cgroups).cloned());
+    keep.extend(names.difference(&earlier_cgroups).cloned());
     swept.cgroups = cgroups.sweep(&keep).await;
     tracing::info!(?swept, "what a killed Wherry had left half made has been removed");
     Ok(())
