@@ -71,7 +71,7 @@ async fn a_fact_that_the_control_plane_cannot_take_holds_up_its_own_instance_onl
     }
     assert_ne!(world.instance(poison).state, S::Running);
     // Set aside for good: neither a crash nor what others say meanwhile loses what it said.
-    drop(agent);
+    agent.buried().await;
     let agent = world.agent().await;
     world.until_run(others[0], 4).await;
     assert_eq!(world.control.facts(poison), []);
