@@ -43,7 +43,9 @@ fn get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
         let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        // In one write: a server that answers after the first piece and closes would reset the connection over the rest.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MOST_BYTES).read_to_end(&mut answer)?;
         Ok(answer)
@@ -71,10 +73,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 256];
-            let length = stream.read(&mut request).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut piece = [0; 256];
+                let length = stream.read(&mut piece).unwrap();
+                assert_ne!(length, 0, "the request ended early");
+                request.extend_from_slice(&piece[..length]);
+            }
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nx: y\r\n\r\nthe store\nis away").unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            String::from_utf8(request).unwrap()
         });
         assert_eq!(get(address, "/readyz"), Ok((503, "the store is away".to_owned())));
         assert!(server.join().unwrap().starts_with("GET /readyz HTTP/1.0\r\n"));
