@@ -96,8 +96,41 @@ pub enum NodeState {
     Ready,
     /// Keeps what it has, takes nothing new.
     Cordoned,
+    /// Is being emptied ([`Drain`]), takes nothing new.
+    Draining,
     /// Silent for longer than the detection time.
     Silent,
+}
+
+/// What happens to instances that are still on a node when the grace of its drain is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainThen {
+    /// They are stopped there and then placed elsewhere, never running twice.
+    Move,
+    /// They are stopped, with `evicted` as the reason; their owners may start them again.
+    Stop,
+}
+
+impl DrainThen {
+    /// The name on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// The emptying of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// Until then instances may end by themselves.
+    pub grace_until: Timestamp,
+    /// What happens to those that have not.
+    pub then: DrainThen,
 }
 
 /// A node as the store keeps it. `used` is the sum of what is placed; the row is the referee of every placement.
@@ -123,4 +156,12 @@ pub struct NodeRecord {
     pub proof_at: Timestamp,
     /// Counts changes of the node's desired instances.
     pub desired_revision: u64,
+    /// The lease epoch: grows when the node is fenced.
+    pub epoch: u64,
+    /// Counts proofs of life. Who has seen no growth for the detection time has not heard the node, whatever the clocks say.
+    pub heartbeats: u64,
+    /// The address at which the other nodes reach it.
+    pub underlay: Option<Ipv4Addr>,
+    /// While it is being emptied.
+    pub drain: Option<Drain>,
 }

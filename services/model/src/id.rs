@@ -79,6 +79,14 @@ typed_id!(
     JournalId
 );
 typed_id!(
+    /// A process that answers for the control plane, new at each start.
+    ReplicaId
+);
+typed_id!(
+    /// A join token; public, the secret is not part of it.
+    TokenId
+);
+typed_id!(
     /// One boot of one machine, as the kernel names it.
     BootId
 );

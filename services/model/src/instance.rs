@@ -55,6 +55,8 @@ pub enum Intent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {
+    /// It left its node and waits for a place on another.
+    Pending,
     /// Placed; its node has not begun yet.
     Scheduled,
     /// Its image is being fetched.
@@ -81,7 +83,8 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// Every state.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Pending,
         Self::Scheduled,
         Self::Pulling,
         Self::Starting,
@@ -98,6 +101,7 @@ impl InstanceState {
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "pending",
             Self::Scheduled => "scheduled",
             Self::Pulling => "pulling",
             Self::Starting => "starting",
@@ -142,6 +146,8 @@ pub enum EndReason {
     StartFailed,
     /// The machine restarted or lost the container; when exactly it ended is not known.
     NodeLost,
+    /// The service needed its machine.
+    Evicted,
 }
 
 impl EndReason {
@@ -155,6 +161,7 @@ impl EndReason {
             Self::ImageRefused => "image_refused",
             Self::StartFailed => "start_failed",
             Self::NodeLost => "node_lost",
+            Self::Evicted => "evicted",
         }
     }
 }
@@ -205,6 +212,16 @@ impl ContainerStatus {
     }
 }
 
+/// Why a node must end an instance that its user wants to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// Once it has ended there it is placed elsewhere.
+    Move,
+    /// It is stopped, with `evicted` as the reason.
+    Evict,
+}
+
 /// Where one meter of an instance stands. The intervals themselves are rows of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meter {
@@ -251,6 +268,9 @@ pub struct Instance {
     pub node: Option<NodeId>,
     /// Whether its demand is taken from that node's row.
     pub holds_resources: bool,
+    /// While its node is being emptied of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
     /// Where it is in its life.
     pub state: InstanceState,
     /// Why it ended, once it has.
@@ -291,7 +311,7 @@ impl Instance {
     pub fn action(&self) -> Action {
         match self.intent {
             Intent::Delete => Action::Remove,
-            Intent::Run if !self.state.is_settled() => Action::Run,
+            Intent::Run if !self.state.is_settled() && self.leaving.is_none() => Action::Run,
             Intent::Run | Intent::Stop => Action::Stop,
         }
     }
@@ -322,6 +342,9 @@ pub enum EventKind {
     Deleted,
     Unknown,
     Recovered,
+    Leaving,
+    Displaced,
+    Scheduled,
 }
 
 impl EventKind {
@@ -343,6 +366,9 @@ impl EventKind {
             Self::Deleted => "deleted",
             Self::Unknown => "unknown",
             Self::Recovered => "recovered",
+            Self::Leaving => "leaving",
+            Self::Displaced => "displaced",
+            Self::Scheduled => "scheduled",
         }
     }
 }

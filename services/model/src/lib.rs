@@ -20,16 +20,16 @@ mod spec;
 mod time;
 
 pub use fact::{ContainerExit, Fact, Observation};
-pub use fleet::{Architecture, Capacity, Demand, NodeRecord, NodeState};
-pub use id::{ApiKeyId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, TenantId};
+pub use fleet::{Architecture, Capacity, Demand, Drain, DrainThen, NodeRecord, NodeState};
+pub use id::{ApiKeyId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, TokenId};
 pub use instance::{
     Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, Generation, Instance, InstanceState, Intent,
-    Meter, Revision,
+    Leaving, Meter, Revision,
 };
 pub use money::{PicoAmount, PriceBook};
 pub use name::{ContainerName, InstanceName, NameError, ProjectName, TenantName};
 pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
 pub use quantity::{CpuMillis, MemoryMib, QuantityError};
 pub use reference::{Digest, ImageReference, ReferenceError};
-pub use spec::{ContainerSpec, EnvVar, InstanceSpec, Limits, Port, Protocol, RestartPolicy, SpecError};
+pub use spec::{ContainerSpec, EnvVar, InstanceSpec, Limits, OnNodeLoss, Port, Protocol, RestartPolicy, SpecError};
 pub use time::{Clock, Timestamp};

@@ -64,6 +64,24 @@ pub enum RestartPolicy {
     Never,
 }
 
+/// What happens when the machine of an instance is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNodeLoss {
+    /// It waits for its machine: it is never run twice, and it runs on while only the network is cut.
+    #[default]
+    Keep,
+    /// It is placed elsewhere, after its machine has ended it by itself or was confirmed off.
+    Replace,
+}
+
+impl OnNodeLoss {
+    /// Whether it is the usual one, which stored records and requests leave out.
+    pub fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
+}
+
 /// Transport protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +144,9 @@ pub struct InstanceSpec {
     pub architecture: Option<Architecture>,
     /// Seconds between SIGTERM and SIGKILL at a stop.
     pub stop_grace_seconds: u32,
+    /// What happens when its machine is lost.
+    #[serde(default, skip_serializing_if = "OnNodeLoss::is_keep")]
+    pub on_node_loss: OnNodeLoss,
     /// The tenant's own marks.
     pub labels: BTreeMap<String, String>,
 }
@@ -282,6 +303,7 @@ mod tests {
             restart_policy: RestartPolicy::OnFailure,
             architecture: None,
             stop_grace_seconds: 10,
+            on_node_loss: OnNodeLoss::Keep,
             labels: BTreeMap::new(),
         }
     }

@@ -2,7 +2,24 @@
 
 use async_trait::async_trait;
 
+use wherry_model::Instance;
+
 use crate::error::StoreError;
+
+/// Up to where a reader has read changes. Only the store that gave it understands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChangeCursor(pub u64);
+
+/// Instances that were written, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// As they are now, each once, in no order that matters.
+    pub instances: Vec<Instance>,
+    /// Where to read on.
+    pub next: ChangeCursor,
+    /// Whether there is more to read at once.
+    pub more: bool,
+}
 
 /// Tells readers that something may have changed. It wakes, it does not say what: readers read state.
 #[async_trait]
@@ -12,6 +29,13 @@ pub trait ChangeFeed: Send + Sync {
 
     /// Returns a newer position after the next commit, or the same one after at most a second.
     async fn changed(&self, seen: u64) -> u64;
+
+    /// The cursor of now: what is written after this call is found from it. Taken before reading state.
+    async fn cursor(&self) -> Result<ChangeCursor, StoreError>;
+
+    /// Instances written since `after`, about `limit` of them: every write is found at least once, whatever the order in
+    /// which transactions commit; a record may come again. Deleted ones come as long as they are kept.
+    async fn changes(&self, after: ChangeCursor, limit: u32) -> Result<Changes, StoreError>;
 }
 
 /// Numbers that only grow, also over restarts.

@@ -153,6 +153,9 @@ pub trait InstanceStore: Send + Sync {
     /// None when there is no such node.
     async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError>;
 
+    /// Instances that wait for a place, longest waiting first (by their last write), at most `limit`.
+    async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError>;
+
     /// Every instance that has an address: what the zone is made of. In order of id, after `after`, at most `limit`.
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError>;
 

@@ -15,6 +15,7 @@
 mod error;
 mod event;
 mod feed;
+mod fleet;
 mod instance;
 mod meter;
 mod node;
@@ -22,15 +23,47 @@ mod tenant;
 
 pub use error::StoreError;
 pub use event::{EventQuery, EventStore, StoredEvent};
-pub use feed::{ChangeFeed, Counters};
+pub use feed::{ChangeCursor, ChangeFeed, Changes, Counters};
+pub use fleet::{
+    CallRecord, CallStore, EnrolOutcome, EnrolmentRecord, EnrolmentStore, InstallationStore, JoinTokenRecord,
+    LeaseStore, ReplicaRecord, ReplicaStore,
+};
 pub use instance::{
     Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome,
 };
 pub use meter::{MeterStore, PriceBookOutcome, UsageQuery};
-pub use node::{NodeRegistration, NodeStore};
+pub use node::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome};
 pub use tenant::{ApiKeyRecord, NameOutcome, ProjectRecord, TenantRecord, TenantStore};
 
 /// Everything that a store does.
-pub trait Store: TenantStore + NodeStore + InstanceStore + EventStore + MeterStore + ChangeFeed + Counters {}
+pub trait Store:
+    TenantStore
+    + NodeStore
+    + InstanceStore
+    + EventStore
+    + MeterStore
+    + ChangeFeed
+    + Counters
+    + EnrolmentStore
+    + LeaseStore
+    + ReplicaStore
+    + CallStore
+    + InstallationStore
+{
+}
 
-impl<T: TenantStore + NodeStore + InstanceStore + EventStore + MeterStore + ChangeFeed + Counters> Store for T {}
+impl<T> Store for T where
+    T: TenantStore
+        + NodeStore
+        + InstanceStore
+        + EventStore
+        + MeterStore
+        + ChangeFeed
+        + Counters
+        + EnrolmentStore
+        + LeaseStore
+        + ReplicaStore
+        + CallStore
+        + InstallationStore
+{
+}

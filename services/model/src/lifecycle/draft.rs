@@ -1,6 +1,7 @@
 //! The record while a change is being made: collects what has to be written with it.
 
 use crate::fact::ContainerExit;
+use crate::id::NodeId;
 use crate::instance::{EndReason, Event, EventKind, Instance, InstanceState, Revision};
 use crate::time::Timestamp;
 
@@ -12,7 +13,8 @@ pub(super) struct Draft {
     now: Timestamp,
     meter: Vec<MeterEdge>,
     events: Vec<Event>,
-    held: bool,
+    /// The node whose row the record held something of.
+    held: Option<NodeId>,
 }
 
 impl Draft {
@@ -23,7 +25,7 @@ impl Draft {
             now,
             meter: Vec::new(),
             events: Vec::new(),
-            held: instance.holds_resources,
+            held: if instance.holds_resources { instance.node } else { None },
         }
     }
 
@@ -90,20 +92,46 @@ impl Draft {
         self.instance.message = message;
         self.instance.finished_at = Some(at);
         self.instance.unknown_since = None;
+        self.instance.leaving = None;
         for container in &mut self.instance.containers {
             container.restart_at = None;
         }
+    }
+
+    /// The instance has left its node, which runs nothing of it any more, and waits for a place. Facts of the generation
+    /// that it had there mean nothing from now on.
+    pub(super) fn displace(&mut self, at: Timestamp, reason: EndReason, message: &str) {
+        self.end_open_runs(at, reason);
+        self.close(MeterKind::Pull, at);
+        let latest = self.instance.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
+        let after = &mut self.instance;
+        after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
+        after.generation = after.generation.next();
+        after.node = None;
+        after.holds_resources = false;
+        after.leaving = None;
+        after.state = InstanceState::Pending;
+        after.reason = None;
+        after.message = Some(message.to_owned());
+        after.address = None;
+        after.unknown_since = None;
+        after.started_at = None;
+        after.finished_at = None;
+        for container in &mut after.containers {
+            container.restart_at = None;
+        }
+        self.event(EventKind::Displaced, at, message);
     }
 
     /// The change; resources are given back when the record no longer holds them, taken when it newly does.
     pub(super) fn finish(mut self) -> Change {
         self.instance.revision = Revision(self.from.0 + 1);
         self.instance.updated_at = self.now.max(self.instance.updated_at);
-        let holds = self.instance.holds_resources;
+        let holds = if self.instance.holds_resources { self.instance.node } else { None };
         Change {
             from: self.from,
-            releases: if self.held && !holds { self.instance.node } else { None },
-            takes: if !self.held && holds { self.instance.node } else { None },
+            releases: self.held.filter(|held| holds != Some(*held)),
+            takes: holds.filter(|holds| self.held != Some(*holds)),
             after: self.instance,
             meter: self.meter,
             events: self.events,

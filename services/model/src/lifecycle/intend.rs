@@ -3,10 +3,11 @@
 use thiserror::Error;
 
 use crate::id::NodeId;
-use crate::instance::{EventKind, Instance, InstanceState, Intent};
+use crate::instance::{EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
 use crate::time::Timestamp;
 
 use super::draft::Draft;
+use super::observe::delete_record;
 use super::{Change, MeterKind};
 
 /// What a user asks.
@@ -44,7 +45,23 @@ fn stop(instance: &Instance, actor: &str, now: Timestamp) -> Result<Option<Chang
     use InstanceState as S;
     match instance.state {
         S::Deleting | S::Deleted => Err(Refusal::Gone),
+        S::Stopping if instance.leaving == Some(Leaving::Move) => {
+            let mut draft = Draft::of(instance, now);
+            draft.instance.intent = Intent::Stop;
+            draft.instance.leaving = None;
+            draft.instance.message = None;
+            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
+            Ok(Some(draft.finish()))
+        }
         S::Stopping | S::Stopped | S::Succeeded | S::Failed => Ok(None),
+        S::Pending => {
+            let mut draft = Draft::of(instance, now);
+            draft.instance.intent = Intent::Stop;
+            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
+            draft.settle(S::Stopped, EndReason::StoppedByUser, None, now);
+            draft.event(EventKind::Stopped, now, "stopped");
+            Ok(Some(draft.finish()))
+        }
         S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => {
             let mut draft = Draft::of(instance, now);
             draft.instance.intent = Intent::Stop;
@@ -61,8 +78,9 @@ fn start(instance: &Instance, node: NodeId, actor: &str, now: Timestamp) -> Resu
     use InstanceState as S;
     match instance.state {
         S::Deleting | S::Deleted => Err(Refusal::Gone),
+        S::Stopping if instance.leaving == Some(Leaving::Move) => Ok(None),
         S::Stopping => Err(Refusal::StillStopping),
-        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => Ok(None),
+        S::Pending | S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => Ok(None),
         S::Stopped | S::Succeeded | S::Failed if instance.holds_resources => Err(Refusal::StillStopping),
         S::Stopped | S::Succeeded | S::Failed => {
             let mut draft = Draft::of(instance, now);
@@ -91,6 +109,12 @@ fn delete(instance: &Instance, actor: &str, now: Timestamp) -> Option<Change> {
     }
     let mut draft = Draft::of(instance, now);
     draft.instance.intent = Intent::Delete;
+    draft.instance.leaving = None;
+    if instance.state == S::Pending {
+        draft.event_by(EventKind::DeleteRequested, now, "delete requested", Some(actor));
+        delete_record(&mut draft, now);
+        return Some(draft.finish());
+    }
     draft.instance.state = S::Deleting;
     draft.close(MeterKind::Pull, now);
     draft.event_by(EventKind::DeleteRequested, now, "delete requested", Some(actor));

@@ -1,5 +1,6 @@
 //! The life of an instance as pure functions: [`create`], [`intend`] (what a user asked), [`observe`] (what an agent
-//! saw), [`silence`] and [`recover`] (its node went quiet and came back).
+//! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`] and [`place`] (it changes
+//! its node).
 //!
 //! Each returns a [`Change`]: the record afterwards and everything that must be written with it in the same transaction
 //! (resources given back, meter edges, events). Whoever applies it guards the write with [`Change::from`], so of two
@@ -14,6 +15,7 @@
 mod draft;
 mod intend;
 mod observe;
+mod relocate;
 mod silence;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use crate::time::Timestamp;
 
 pub use intend::{Ask, Refusal, intend};
 pub use observe::{Ignored, observe};
+pub use relocate::{leave, lose, place};
 pub use silence::{recover, silence};
 
 /// Which meter of an instance.
@@ -123,6 +126,7 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         intent: Intent::Run,
         node: Some(birth.node),
         holds_resources: true,
+        leaving: None,
         state: InstanceState::Scheduled,
         reason: None,
         message: None,

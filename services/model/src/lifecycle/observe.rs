@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use thiserror::Error;
 
 use crate::fact::{ContainerExit, Fact, Observation};
-use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent};
+use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
 use crate::name::ContainerName;
 use crate::reference::Digest;
+use crate::spec::RestartPolicy;
 use crate::time::Timestamp;
 
 use super::draft::Draft;
@@ -34,6 +35,10 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
     }
     if observation.generation != instance.generation {
         return Err(Ignored::OtherGeneration);
+    }
+    // Nothing runs of an instance that has no node.
+    if instance.state == InstanceState::Pending {
+        return Err(Ignored::Nothing);
     }
     // Once an instance is settled, or its sandbox is gone, nothing of this generation can start or end any more.
     let about_a_run = matches!(observation.fact, Fact::ContainerStarted { .. } | Fact::ContainerExited { .. });
@@ -164,6 +169,11 @@ fn container_exited(
         draft.close(MeterKind::Run, exit.finished_at);
     }
     let sentence = exit_sentence(name, &exit);
+    // It came to its own end before its node could end it: there is nothing left to move.
+    if draft.instance.leaving.is_some() && !others_run && is_final(draft.instance.spec.restart_policy, &exit) {
+        let state = if exit.exit_code == 0 { InstanceState::Succeeded } else { InstanceState::Failed };
+        draft.settle(state, exit.reason, Some(sentence.clone()), exit.finished_at);
+    }
     if draft.instance.intent == Intent::Run && is_under_way(draft.instance.state) {
         match restart_at {
             Some(at) => {
@@ -186,6 +196,17 @@ fn container_exited(
     true
 }
 
+/// Whether the container ended by itself and its policy leaves it at that.
+fn is_final(policy: RestartPolicy, exit: &ContainerExit) -> bool {
+    let by_itself = !matches!(exit.reason, EndReason::StoppedByUser | EndReason::NodeLost);
+    by_itself
+        && match policy {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => exit.exit_code == 0,
+            RestartPolicy::Never => true,
+        }
+}
+
 fn failed(draft: &mut Draft, reason: EndReason, message: &str, at: Timestamp) -> bool {
     draft.close(MeterKind::Pull, at);
     if !is_under_way(draft.instance.state) {
@@ -200,6 +221,16 @@ fn failed(draft: &mut Draft, reason: EndReason, message: &str, at: Timestamp) ->
 fn sandbox_stopped(draft: &mut Draft, at: Timestamp) -> bool {
     use InstanceState as S;
     match draft.instance.state {
+        S::Stopping if draft.instance.leaving == Some(Leaving::Move) => {
+            draft.displace(at, EndReason::Evicted, "its machine was emptied; it waits for another place");
+            return true;
+        }
+        S::Stopping if draft.instance.leaving == Some(Leaving::Evict) => {
+            draft.end_open_runs(at, EndReason::Evicted);
+            let message = "the service needed its machine; start it again to run it elsewhere";
+            draft.settle(S::Stopped, EndReason::Evicted, Some(message.to_owned()), at);
+            draft.event(EventKind::Stopped, at, message);
+        }
         S::Stopping => {
             draft.end_open_runs(at, EndReason::StoppedByUser);
             draft.settle(S::Stopped, EndReason::StoppedByUser, None, at);
@@ -207,7 +238,7 @@ fn sandbox_stopped(draft: &mut Draft, at: Timestamp) -> bool {
         }
         S::Deleting => draft.end_open_runs(at, EndReason::StoppedByUser),
         S::Stopped | S::Succeeded | S::Failed => {}
-        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown | S::Deleted => return false,
+        S::Pending | S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown | S::Deleted => return false,
     }
     draft.instance.address = None;
     draft.instance.holds_resources = false;
@@ -218,17 +249,23 @@ fn removed(draft: &mut Draft, at: Timestamp) -> bool {
     if draft.instance.intent != Intent::Delete {
         return false;
     }
+    delete_record(draft, at);
+    true
+}
+
+/// Nothing of the instance is left anywhere.
+pub(super) fn delete_record(draft: &mut Draft, at: Timestamp) {
     draft.end_open_runs(at, EndReason::StoppedByUser);
     draft.close(MeterKind::Pull, at);
     draft.instance.state = InstanceState::Deleted;
     draft.instance.address = None;
     draft.instance.holds_resources = false;
     draft.instance.unknown_since = None;
+    draft.instance.leaving = None;
     draft.instance.message = None;
     draft.instance.finished_at.get_or_insert(at);
     draft.instance.deleted_at = Some(at);
     draft.event(EventKind::Deleted, at, "deleted");
-    true
 }
 
 fn status_of<'a>(instance: &'a mut Instance, name: &ContainerName) -> Option<&'a mut ContainerStatus> {

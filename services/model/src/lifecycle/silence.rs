@@ -10,7 +10,7 @@ use super::{Change, MeterKind};
 /// The node of the instance has been silent since `proof_at`, for longer than the detection time.
 pub fn silence(instance: &Instance, proof_at: Timestamp, now: Timestamp) -> Option<Change> {
     use InstanceState as S;
-    if instance.unknown_since.is_some() || instance.state.is_settled() {
+    if instance.unknown_since.is_some() || instance.state.is_settled() || instance.state == S::Pending {
         return None;
     }
     let mut draft = Draft::of(instance, now);

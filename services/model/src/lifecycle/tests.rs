@@ -6,10 +6,10 @@ use uuid::Uuid;
 use super::*;
 use crate::fact::{ContainerExit, Fact, Observation};
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
-use crate::instance::{Action, EndReason, InstanceState, Intent};
+use crate::instance::{Action, EndReason, InstanceState, Intent, Leaving};
 use crate::name::{ContainerName, InstanceName, ProjectName};
 use crate::quantity::{CpuMillis, MemoryMib};
-use crate::spec::{ContainerSpec, InstanceSpec, RestartPolicy};
+use crate::spec::{ContainerSpec, InstanceSpec, OnNodeLoss, RestartPolicy};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -21,6 +21,10 @@ fn main_container() -> ContainerName {
 
 fn node() -> NodeId {
     NodeId::from_uuid(Uuid::from_u128(9))
+}
+
+fn other_node() -> NodeId {
+    NodeId::from_uuid(Uuid::from_u128(10))
 }
 
 fn newborn() -> Instance {
@@ -39,6 +43,7 @@ fn newborn() -> Instance {
         restart_policy: RestartPolicy::OnFailure,
         architecture: None,
         stop_grace_seconds: 10,
+        on_node_loss: OnNodeLoss::Keep,
         labels: BTreeMap::new(),
     };
     create(
@@ -153,6 +158,58 @@ fn start_waits_for_the_stop_to_finish() {
     assert_eq!(intend(&failed, Ask::Start(node()), "k", at(8)), Err(Refusal::StillStopping));
 }
 
+#[test]
+fn a_move_ends_here_before_it_begins_elsewhere() {
+    let running = seen(&newborn(), 5, started(1, 5)).unwrap().after;
+    let leaving = leave(&running, Leaving::Move, at(6)).unwrap().after;
+    assert_eq!((leaving.state, leaving.intent, leaving.action()), (InstanceState::Stopping, Intent::Run, Action::Stop));
+    assert_eq!(place(&leaving, other_node(), at(7)), None, "it may still run");
+    let ended = seen(&leaving, 8, exited(1, 5, 8, 1, None)).unwrap().after;
+    let waiting = seen(&ended, 9, Fact::SandboxStopped).unwrap();
+    assert_eq!((waiting.after.state, waiting.releases), (InstanceState::Pending, Some(node())));
+    assert_eq!((waiting.after.generation, waiting.after.node), (Generation(2), None));
+    let placed = place(&waiting.after, other_node(), at(10)).unwrap();
+    assert_eq!((placed.after.state, placed.takes), (InstanceState::Scheduled, Some(other_node())));
+    assert_eq!((placed.after.first_run, placed.after.action()), (2, Action::Run));
+}
+
+#[test]
+fn what_came_to_its_own_end_is_not_moved() {
+    let running = seen(&newborn(), 5, started(1, 5)).unwrap().after;
+    let leaving = leave(&running, Leaving::Move, at(6)).unwrap().after;
+    let done = seen(&leaving, 7, exited(1, 5, 6, 0, None)).unwrap().after;
+    assert_eq!((done.state, done.reason), (InstanceState::Succeeded, Some(EndReason::Exited)));
+}
+
+#[test]
+fn a_user_has_the_last_word_on_a_move() {
+    let running = seen(&newborn(), 5, started(1, 5)).unwrap().after;
+    let leaving = leave(&running, Leaving::Move, at(6)).unwrap().after;
+    let stopping = intend(&leaving, Ask::Stop, "k", at(7)).unwrap().unwrap().after;
+    let stopped = seen(&stopping, 8, Fact::SandboxStopped).unwrap().after;
+    assert_eq!((stopped.state, stopped.reason), (InstanceState::Stopped, Some(EndReason::StoppedByUser)));
+    let evicted = leave(&running, Leaving::Evict, at(6)).unwrap().after;
+    let stopped = seen(&evicted, 8, Fact::SandboxStopped).unwrap().after;
+    assert_eq!((stopped.state, stopped.reason), (InstanceState::Stopped, Some(EndReason::Evicted)));
+}
+
+#[test]
+fn only_what_may_be_replaced_leaves_a_lost_node() {
+    let running = seen(&newborn(), 5, started(1, 5)).unwrap().after;
+    let kept = silence(&running, at(20), at(35)).unwrap().after;
+    assert_eq!(lose(&kept, at(20), false, at(400)), None);
+    let failed = lose(&kept, at(20), true, at(400)).unwrap();
+    assert_eq!((failed.after.state, failed.after.reason), (InstanceState::Failed, Some(EndReason::NodeLost)));
+    assert_eq!(failed.releases, Some(node()));
+    let mut replaced = kept;
+    replaced.spec.on_node_loss = OnNodeLoss::Replace;
+    let waiting = lose(&replaced, at(20), false, at(400)).unwrap();
+    assert_eq!((waiting.after.state, waiting.releases), (InstanceState::Pending, Some(node())));
+    assert_eq!(waiting.after.containers[0].runs[0].end.as_ref().unwrap().finished_at, at(20));
+    let deleting = intend(&replaced, Ask::Delete, "k", at(401)).unwrap().unwrap().after;
+    assert_eq!(lose(&deleting, at(20), false, at(402)).unwrap().after.state, InstanceState::Deleted);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Stop,
@@ -169,6 +226,9 @@ enum Step {
     Removed,
     Silence(i64),
     Recover(u32),
+    Leave(Leaving),
+    Lose(bool),
+    Place,
     OldGeneration,
 }
 
@@ -188,6 +248,9 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
         Just(Step::Removed),
         (0_i64..20).prop_map(Step::Silence),
         (1_u32..6).prop_map(Step::Recover),
+        prop_oneof![Just(Leaving::Move), Just(Leaving::Evict)].prop_map(Step::Leave),
+        any::<bool>().prop_map(Step::Lose),
+        Just(Step::Place),
         Just(Step::OldGeneration),
     ];
     // Clocks may jump back a little: a step's time is not always later than the one before.
@@ -222,6 +285,9 @@ fn apply(instance: &Instance, now: i64, step: &Step) -> Option<Change> {
         Step::Removed => seen(instance, now, Fact::Removed).ok(),
         Step::Silence(back) => silence(instance, at(now - back), at(now)),
         Step::Recover(run) => recover(instance, &[(main_container(), *run)], at(now)),
+        Step::Leave(how) => leave(instance, *how, at(now)),
+        Step::Lose(confirmed_off) => lose(instance, at(now - 5), *confirmed_off, at(now)),
+        Step::Place => place(instance, other_node(), at(now)),
         Step::OldGeneration => {
             let observation = Observation {
                 seq: 1,
@@ -243,8 +309,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn any_order_of_asks_and_facts_keeps_the_invariants(steps in steps()) {
+    fn any_order_of_asks_and_facts_keeps_the_invariants(steps in steps(), replaced in any::<bool>()) {
         let mut instance = newborn();
+        instance.spec.on_node_loss = if replaced { OnNodeLoss::Replace } else { OnNodeLoss::Keep };
         let mut held = true;
         let mut open: BTreeMap<MeterKind, Timestamp> = BTreeMap::new();
         let mut until: BTreeMap<MeterKind, Timestamp> = BTreeMap::new();
@@ -292,6 +359,11 @@ proptest! {
                 prop_assert!(after.pull_meter.open_since.is_none());
                 prop_assert!(after.state == InstanceState::Deleted || after.reason.is_some(), "ended without a reason");
             }
+            if after.state == InstanceState::Pending {
+                prop_assert!(!after.holds_resources && after.node.is_none() && after.address.is_none());
+                prop_assert!(!after.any_container_runs() && after.intent == Intent::Run);
+            }
+            prop_assert!(after.leaving.is_none() || after.state == InstanceState::Stopping);
             if after.state == InstanceState::Deleted {
                 prop_assert!(!after.holds_resources && after.intent == Intent::Delete);
             }

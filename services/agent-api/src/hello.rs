@@ -1,0 +1,39 @@
+//! How an agent introduces its node.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use wherry_model::{Architecture, BootId, Capacity, JournalId, NodeId};
+
+/// What an agent says of its machine when it comes up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHello {
+    /// The node's id, kept by the agent for ever.
+    pub node: NodeId,
+    /// What operators call it.
+    pub name: String,
+    /// Its kind.
+    pub architecture: Architecture,
+    /// What it can hand out.
+    pub capacity: Capacity,
+    /// First address and prefix length of the range of its instances.
+    pub range: (Ipv4Addr, u8),
+    /// This boot of the machine.
+    pub boot: BootId,
+    /// Which journal its observations are numbered in; a lost journal means a new id.
+    pub journal: JournalId,
+    /// The revision of the desired state that the agent holds. A control plane whose own is lower, because its store was
+    /// put back to an older state, goes above it: an agent refuses what is older than what it holds.
+    pub desired_revision: Option<u64>,
+    /// The address at which the other nodes reach this one; absent where there is no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underlay: Option<Ipv4Addr>,
+}
+
+/// What the control plane answers to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Where any replica of the control plane takes agents' calls, for example `https://10.0.0.1:7443`; best first. Empty
+    /// where there is nothing to choose. An agent that loses one goes to the next.
+    pub endpoints: Vec<String>,
+}
