@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wherry_agent_api::{ControlPlane, LogChunk, LogQuery, NodeError, NodeServices};
+use wherry_agent_api::{ControlPlane, ExecOutcome, ExecQuery, LogChunk, LogQuery, NodeError, NodeServices};
 use wherry_model::{Clock, Entropy};
 use wherry_runtime::ContainerRuntime;
 
@@ -232,5 +232,9 @@ impl NodeServices for Agent {
     async fn logs(&self, query: LogQuery) -> Result<BoxStream<'static, LogChunk>, NodeError> {
         let folder = self.node.config.logs_of(query.instance);
         logs::stream(folder, query, self.node.clone(), self.node.stopping.clone()).await
+    }
+
+    async fn exec(&self, _query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        Err(NodeError::Unavailable("this agent runs no programs yet".to_owned()))
     }
 }

@@ -63,6 +63,8 @@ pub struct Machine {
     pub boot: BootId,
     /// The name server that instances ask.
     pub dns_server: Ipv4Addr,
+    /// The address at which the other nodes reach this one; absent where there is no other.
+    pub underlay: Option<Ipv4Addr>,
 }
 
 /// What an agent is told at its start.
@@ -121,6 +123,7 @@ impl AgentConfig {
             boot: machine.boot,
             journal,
             desired_revision,
+            underlay: machine.underlay,
         }
     }
 

@@ -19,6 +19,8 @@ use crate::durable_file;
 pub(crate) struct Known {
     /// None before the first.
     pub(crate) revision: Option<u64>,
+    /// The lease epoch that came with it; 0 before the first.
+    pub(crate) epoch: u64,
     /// Whether the control plane has said so in this life of the agent. A file alone may be behind: what it does not list
     /// is left alone until then.
     pub(crate) confirmed: bool,
@@ -63,13 +65,17 @@ impl DesiredStore {
         self.known.borrow().revision
     }
 
+    pub(crate) fn epoch(&self) -> u64 {
+        self.known.borrow().epoch
+    }
+
     /// Keeps it and lets everybody know. Blocks on the disk.
     pub(crate) fn receive(&self, desired: Desired) -> io::Result<Received> {
         if self.revision().is_some_and(|revision| desired.revision < revision) {
             return Ok(Received::Older);
         }
         let next = known(desired.clone(), true);
-        if self.known.borrow().revision != next.revision || self.known.borrow().instances != next.instances {
+        if *self.known.borrow() != (Known { confirmed: self.known.borrow().confirmed, ..next.clone() }) {
             durable_file::replace(&self.path, &serde_json::to_vec(&desired)?)?;
         }
         self.known.send_if_modified(|known| {
@@ -83,7 +89,7 @@ impl DesiredStore {
 
 fn known(desired: Desired, confirmed: bool) -> Known {
     let instances = desired.instances.into_iter().map(|instance| (instance.id, Arc::new(instance))).collect();
-    Known { revision: Some(desired.revision), confirmed, instances }
+    Known { revision: Some(desired.revision), epoch: desired.epoch, confirmed, instances }
 }
 
 #[cfg(test)]
@@ -91,7 +97,7 @@ mod tests {
     use super::*;
 
     fn desired(revision: u64) -> Desired {
-        Desired { revision, instances: vec![] }
+        Desired { revision, epoch: 1, instances: vec![] }
     }
 
     #[test]

@@ -52,7 +52,14 @@ async fn heartbeat(node: &Node, snapshot: &Snapshot) -> Heartbeat {
         run: container.run,
     });
     let machine = &node.config.machine;
-    Heartbeat { node: machine.node, boot: machine.boot, at, running: running.collect(), pulls: pulls(node).await }
+    Heartbeat {
+        node: machine.node,
+        boot: machine.boot,
+        epoch: node.desired.epoch(),
+        at,
+        running: running.collect(),
+        pulls: pulls(node).await,
+    }
 }
 
 /// Life is not proved past an end that the control plane does not know yet: it would bill up to the proof, beyond that end,

@@ -37,6 +37,7 @@ fn desired(action: Action, generation: u64) -> DesiredInstance {
         restart_policy: RestartPolicy::Always,
         stop_grace_seconds: 10,
         first_run: 1,
+        fence_after_seconds: None,
     }
 }
 

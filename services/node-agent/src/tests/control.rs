@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use wherry_agent_api::{
     Ack, ControlError, ControlPlane, Desired, DesiredContainer, DesiredInstance, Heartbeat, NodeHello, Report,
+    Surroundings, Welcome,
 };
 use wherry_model::lifecycle::{Ask, Change, MeterEdge, intend, observe};
 use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp};
@@ -142,18 +143,19 @@ fn desired_of(instance: &Instance) -> DesiredInstance {
         restart_policy: instance.spec.restart_policy,
         stop_grace_seconds: instance.spec.stop_grace_seconds,
         first_run: instance.first_run,
+        fence_after_seconds: None,
     }
 }
 
 #[async_trait]
 impl ControlPlane for FakeControl {
-    async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
+    async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
         let mut state = self.answers()?;
         state.journal = Some(hello.journal);
         if let Some(floor) = hello.desired_revision.filter(|floor| *floor > self.revision() && !state.ignores_floor) {
             self.revision.send_replace(floor + 1);
         }
-        Ok(())
+        Ok(Welcome { endpoints: Vec::new() })
     }
 
     async fn desired(&self, _node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
@@ -167,7 +169,7 @@ impl ControlPlane for FakeControl {
         let state = self.answers()?;
         let listed = state.instances.values().filter(|instance| instance.state != InstanceState::Deleted);
         let instances = listed.map(desired_of).collect();
-        Ok(revision.map(|revision| Desired { revision, instances }))
+        Ok(revision.map(|revision| Desired { revision, epoch: 1, instances }))
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
@@ -208,5 +210,10 @@ impl ControlPlane for FakeControl {
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         self.answers()?.heartbeats.push(heartbeat);
         Ok(())
+    }
+
+    async fn surroundings(&self, _node: NodeId, _have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        self.answers().map(|_| None)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report};
+use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
 use wherry_model::lifecycle::{Ask, MeterEdge};
 use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
@@ -183,7 +183,7 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
 #[async_trait]
 impl ControlPlane for Mortal<dyn ControlPlane> {
-    async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
+    async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
         self.inner.hello(hello).await
     }
 
@@ -199,6 +199,10 @@ impl ControlPlane for Mortal<dyn ControlPlane> {
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         self.inner.heartbeat(heartbeat).await
+    }
+
+    async fn surroundings(&self, node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        self.inner.surroundings(node, have).await
     }
 }
 

@@ -77,6 +77,7 @@ impl World {
             range: ([10, 77, 0, 0].into(), 16),
             boot: self.boot,
             dns_server: [10, 77, 0, 1].into(),
+            underlay: None,
         };
         AgentConfig { sysctls: BTreeMap::new(), ..AgentConfig::new(self.folder.path().to_owned(), machine) }
     }
@@ -136,6 +137,7 @@ impl World {
             restart_policy,
             architecture: None,
             stop_grace_seconds: 10,
+            on_node_loss: wherry_model::OnNodeLoss::Keep,
             labels: BTreeMap::new(),
         };
         let birth = Birth {
