@@ -112,7 +112,7 @@ pub struct ContainerRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i32)]
     pub exit_code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal, when one is known to have ended it: an exit code above 128 alone does not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u8)]
     pub signal: Option<u8>,

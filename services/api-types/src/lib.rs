@@ -24,8 +24,8 @@ pub use spec::{
     InstanceCreate, InstanceSpec, Port,
 };
 pub use state::{
-    Architecture, ContainerState, EndReason, EventKind, InstanceState, MeterKind, NodeState, Protocol, RestartPolicy,
-    Scope,
+    Architecture, ContainerState, EndReason, EventKind, InstanceState, MeterKind, NodeState, OnNodeLoss, Protocol,
+    RestartPolicy, Scope,
 };
 pub use tenant::{
     Key, KeyCreate, KeyCreated, KeyList, Node, NodeCapacity, NodeList, Project, ProjectCreate, ProjectList, Tenant,

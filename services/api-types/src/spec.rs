@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::state::{Architecture, Protocol, RestartPolicy};
+use crate::state::{Architecture, OnNodeLoss, Protocol, RestartPolicy};
 use crate::{number, text};
 
 /// The CPU of a container that does not ask for any.
@@ -42,6 +42,9 @@ pub struct InstanceCreate {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 600, example = 10)]
     pub stop_grace_seconds: Option<u32>,
+    /// What happens when its machine is lost; `keep` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node_loss: Option<OnNodeLoss>,
     /// The tenant's own marks; lists can be filtered by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(schema_with = text::labels_schema)]
@@ -68,6 +71,9 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 600, example = 10)]
     pub stop_grace_seconds: Option<u32>,
+    /// What happens when its machine is lost; `keep` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node_loss: Option<OnNodeLoss>,
     /// The tenant's own marks; lists can be filtered by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(schema_with = text::labels_schema)]
@@ -77,16 +83,16 @@ pub struct InstanceSpec {
 impl InstanceCreate {
     /// The name, and the rest.
     pub fn split(self) -> (Option<String>, InstanceSpec) {
-        let Self { name, containers, restart_policy, architecture, stop_grace_seconds, labels } = self;
-        (name, InstanceSpec { containers, restart_policy, architecture, stop_grace_seconds, labels })
+        let Self { name, containers, restart_policy, architecture, stop_grace_seconds, on_node_loss, labels } = self;
+        (name, InstanceSpec { containers, restart_policy, architecture, stop_grace_seconds, on_node_loss, labels })
     }
 }
 
 impl InstanceSpec {
     /// The create that asks for this under `name`.
     pub fn named(self, name: Option<String>) -> InstanceCreate {
-        let Self { containers, restart_policy, architecture, stop_grace_seconds, labels } = self;
-        InstanceCreate { name, containers, restart_policy, architecture, stop_grace_seconds, labels }
+        let Self { containers, restart_policy, architecture, stop_grace_seconds, on_node_loss, labels } = self;
+        InstanceCreate { name, containers, restart_policy, architecture, stop_grace_seconds, on_node_loss, labels }
     }
 }
 

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {
+    /// It had to leave its machine and waits for room on another one. Nothing is metered meanwhile.
+    Pending,
     /// Accepted and placed; nothing of it has begun yet.
     Scheduled,
     /// Its image is being fetched.
@@ -35,7 +37,8 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Pending,
         Self::Scheduled,
         Self::Pulling,
         Self::Starting,
@@ -52,6 +55,7 @@ impl InstanceState {
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "pending",
             Self::Scheduled => "scheduled",
             Self::Pulling => "pulling",
             Self::Starting => "starting",
@@ -106,8 +110,10 @@ pub enum EndReason {
     ImageRefused,
     /// The container could not be started, for example because its program does not exist.
     StartFailed,
-    /// Its machine restarted or lost it; when exactly it ended is not known.
+    /// Its machine restarted or lost it, or was lost itself; when exactly it ended is not known.
     NodeLost,
+    /// The service needed its machine and stopped it. Starting it again runs it elsewhere.
+    Evicted,
 }
 
 impl EndReason {
@@ -121,6 +127,7 @@ impl EndReason {
             Self::ImageRefused => "image_refused",
             Self::StartFailed => "start_failed",
             Self::NodeLost => "node_lost",
+            Self::Evicted => "evicted",
         }
     }
 }
@@ -142,6 +149,29 @@ pub enum RestartPolicy {
     OnFailure,
     /// It stays ended.
     Never,
+}
+
+/// What happens when the machine of an instance is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNodeLoss {
+    /// It is never run twice: it waits, `unknown`, until its machine is heard of again. While only a network between
+    /// is cut it runs on. If its machine is found to be gone for good it ends as `failed` with the reason `node_lost`.
+    #[default]
+    Keep,
+    /// It is run elsewhere, once it is certain that it does not run any more where it was: that takes some minutes. An
+    /// instance whose machine is cut off from the service for that long is stopped there.
+    Replace,
+}
+
+impl OnNodeLoss {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Replace => "replace",
+        }
+    }
 }
 
 /// Transport protocol of a port.
@@ -185,6 +215,9 @@ pub enum EventKind {
     Deleted,
     Unknown,
     Recovered,
+    Leaving,
+    Displaced,
+    Scheduled,
 }
 
 impl EventKind {
@@ -206,6 +239,9 @@ impl EventKind {
             Self::Deleted => "deleted",
             Self::Unknown => "unknown",
             Self::Recovered => "recovered",
+            Self::Leaving => "leaving",
+            Self::Displaced => "displaced",
+            Self::Scheduled => "scheduled",
         }
     }
 }
@@ -219,6 +255,9 @@ pub enum Scope {
     /// Create, stop, start and delete instances and projects.
     #[serde(rename = "instances:write")]
     InstancesWrite,
+    /// Run programs inside of containers.
+    #[serde(rename = "instances:exec")]
+    InstancesExec,
     /// Read what containers print.
     #[serde(rename = "logs:read")]
     LogsRead,
@@ -251,6 +290,8 @@ pub enum NodeState {
     Ready,
     /// Keeps what it has, takes nothing new.
     Cordoned,
+    /// Is being emptied, takes nothing new.
+    Draining,
     /// Not heard of for longer than the detection time.
     Silent,
 }

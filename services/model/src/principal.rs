@@ -18,6 +18,9 @@ pub enum Scope {
     /// Create, stop, start and delete instances and projects.
     #[serde(rename = "instances:write")]
     InstancesWrite,
+    /// Run programs inside of containers.
+    #[serde(rename = "instances:exec")]
+    Exec,
     /// Read what containers print.
     #[serde(rename = "logs:read")]
     LogsRead,
@@ -34,14 +37,22 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 6] =
-        [Self::InstancesRead, Self::InstancesWrite, Self::LogsRead, Self::UsageRead, Self::KeysWrite, Self::Admin];
+    pub const ALL: [Self; 7] = [
+        Self::InstancesRead,
+        Self::InstancesWrite,
+        Self::Exec,
+        Self::LogsRead,
+        Self::UsageRead,
+        Self::KeysWrite,
+        Self::Admin,
+    ];
 
     /// The name on the wire, as in OAuth 2.0 `scope` (RFC 6749 section 3.3).
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InstancesRead => "instances:read",
             Self::InstancesWrite => "instances:write",
+            Self::Exec => "instances:exec",
             Self::LogsRead => "logs:read",
             Self::UsageRead => "usage:read",
             Self::KeysWrite => "keys:write",
@@ -58,7 +69,9 @@ impl fmt::Display for Scope {
 
 /// A scope that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not a scope: choose among instances:read, instances:write, logs:read, usage:read, keys:write, admin")]
+#[error(
+    "{0:?} is not a scope: choose among instances:read, instances:write, instances:exec, logs:read, usage:read, keys:write, admin"
+)]
 pub struct ScopeError(String);
 
 impl FromStr for Scope {

@@ -47,6 +47,7 @@ pub(crate) fn scope_set(scopes: &[wire::Scope]) -> model::ScopeSet {
     let scope = |scope: &wire::Scope| match scope {
         wire::Scope::InstancesRead => model::Scope::InstancesRead,
         wire::Scope::InstancesWrite => model::Scope::InstancesWrite,
+        wire::Scope::InstancesExec => model::Scope::Exec,
         wire::Scope::LogsRead => model::Scope::LogsRead,
         wire::Scope::UsageRead => model::Scope::UsageRead,
         wire::Scope::KeysWrite => model::Scope::KeysWrite,
@@ -60,6 +61,7 @@ pub(crate) fn wire_scopes(scopes: &model::ScopeSet) -> Vec<wire::Scope> {
     let scope = |scope| match scope {
         model::Scope::InstancesRead => wire::Scope::InstancesRead,
         model::Scope::InstancesWrite => wire::Scope::InstancesWrite,
+        model::Scope::Exec => wire::Scope::InstancesExec,
         model::Scope::LogsRead => wire::Scope::LogsRead,
         model::Scope::UsageRead => wire::Scope::UsageRead,
         model::Scope::KeysWrite => wire::Scope::KeysWrite,
@@ -77,6 +79,7 @@ pub(crate) fn node(node: NodeView) -> wire::Node {
         state: match node.state {
             model::NodeState::Ready => wire::NodeState::Ready,
             model::NodeState::Cordoned => wire::NodeState::Cordoned,
+            model::NodeState::Draining => wire::NodeState::Draining,
             model::NodeState::Silent => wire::NodeState::Silent,
         },
         capacity: capacity(node.capacity),

@@ -89,6 +89,7 @@ pub(crate) fn event(stored: StoredEvent) -> wire::Event {
 
 const fn state(state: model::InstanceState) -> wire::InstanceState {
     match state {
+        model::InstanceState::Pending => wire::InstanceState::Pending,
         model::InstanceState::Scheduled => wire::InstanceState::Scheduled,
         model::InstanceState::Pulling => wire::InstanceState::Pulling,
         model::InstanceState::Starting => wire::InstanceState::Starting,
@@ -106,6 +107,7 @@ const fn state(state: model::InstanceState) -> wire::InstanceState {
 /// A state that a request names.
 pub(crate) const fn state_to_model(state: wire::InstanceState) -> model::InstanceState {
     match state {
+        wire::InstanceState::Pending => model::InstanceState::Pending,
         wire::InstanceState::Scheduled => model::InstanceState::Scheduled,
         wire::InstanceState::Pulling => model::InstanceState::Pulling,
         wire::InstanceState::Starting => model::InstanceState::Starting,
@@ -129,6 +131,7 @@ const fn reason(reason: model::EndReason) -> wire::EndReason {
         model::EndReason::ImageRefused => wire::EndReason::ImageRefused,
         model::EndReason::StartFailed => wire::EndReason::StartFailed,
         model::EndReason::NodeLost => wire::EndReason::NodeLost,
+        model::EndReason::Evicted => wire::EndReason::Evicted,
     }
 }
 
@@ -149,5 +152,8 @@ const fn kind(kind: model::EventKind) -> wire::EventKind {
         model::EventKind::Deleted => wire::EventKind::Deleted,
         model::EventKind::Unknown => wire::EventKind::Unknown,
         model::EventKind::Recovered => wire::EventKind::Recovered,
+        model::EventKind::Leaving => wire::EventKind::Leaving,
+        model::EventKind::Displaced => wire::EventKind::Displaced,
+        model::EventKind::Scheduled => wire::EventKind::Scheduled,
     }
 }

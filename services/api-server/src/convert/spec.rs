@@ -23,6 +23,10 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
             wire::Architecture::Arm64 => model::Architecture::Arm64,
         }),
         stop_grace_seconds: spec.stop_grace_seconds.unwrap_or(wire::DEFAULT_STOP_GRACE_SECONDS),
+        on_node_loss: match spec.on_node_loss.unwrap_or_default() {
+            wire::OnNodeLoss::Keep => model::OnNodeLoss::Keep,
+            wire::OnNodeLoss::Replace => model::OnNodeLoss::Replace,
+        },
         labels: spec.labels,
     })
 }
@@ -93,6 +97,10 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
         }),
         architecture: spec.architecture.map(super::account::architecture),
         stop_grace_seconds: Some(spec.stop_grace_seconds),
+        on_node_loss: Some(match spec.on_node_loss {
+            model::OnNodeLoss::Keep => wire::OnNodeLoss::Keep,
+            model::OnNodeLoss::Replace => wire::OnNodeLoss::Replace,
+        }),
         labels: spec.labels.clone(),
     }
 }
@@ -160,6 +168,7 @@ mod tests {
         assert_eq!(container.image, "r.example/web:latest");
         assert_eq!((container.cpu.as_deref(), container.memory.as_deref()), (Some("250m"), Some("128Mi")));
         assert_eq!((container.name.as_deref(), shown.stop_grace_seconds), (Some("main"), Some(10)));
+        assert_eq!(shown.on_node_loss, Some(wire::OnNodeLoss::Keep));
         assert_eq!(spec_to_model(shown).unwrap(), spec, "what is shown can be asked for again");
     }
 

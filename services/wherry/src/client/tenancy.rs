@@ -143,6 +143,7 @@ fn render_nodes(nodes: &[Node], now: Timestamp, width: Option<u16>) -> String {
         let state = match node.state {
             NodeState::Ready => "ready",
             NodeState::Cordoned => "cordoned",
+            NodeState::Draining => "draining",
             NodeState::Silent => "silent",
         };
         vec![
