@@ -5,12 +5,14 @@
 
 mod bench;
 mod check_deps;
+mod check_operations;
 mod command;
 mod demo;
 mod fuzz_api;
 mod gen_cri;
 mod interrupt;
 mod local;
+mod package;
 mod repository;
 mod setup;
 mod stages;
@@ -37,6 +39,10 @@ enum Task {
     Test(test::Arguments),
     /// Compare the arrows between our crates with the layers and with xtask/internal-deps.txt
     CheckDeps(check_deps::Arguments),
+    /// Check alert rules, dashboard and systemd units against the program
+    CheckOperations,
+    /// Build the Debian package
+    Package(package::Arguments),
     /// Measure, beside the engines that Wherry stands on
     Bench(bench::Arguments),
     /// Attack the API from its own OpenAPI document
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),
+        Task::CheckOperations => check_operations::run(),
+        Task::Package(arguments) => package::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::FuzzApi(arguments) => fuzz_api::run(&arguments),
         Task::GenCri(arguments) => gen_cri::run(&arguments),

@@ -108,6 +108,18 @@ pub(super) const PACKAGES: &[Package] = &[
         sign: Sign::AnyFile(&["/usr/include/stdio.h"]),
     },
     Package {
+        name: "prometheus",
+        why: "its promtool checks the alert rules; the service stays off",
+        purpose: Purpose::Test,
+        sign: Sign::Programs(&["promtool"]),
+    },
+    Package {
+        name: "mmdebstrap",
+        why: "makes the clean Debian in which the package is tried",
+        purpose: Purpose::Ci,
+        sign: Sign::Programs(&["mmdebstrap"]),
+    },
+    Package {
         name: "python3-venv",
         why: "a Python environment for schemathesis, which attacks the API from its own document",
         purpose: Purpose::Test,
