@@ -7,11 +7,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["wherry-model"]),
     ("pure core", &["wherry-placement", "wherry-metering"]),
     ("contracts", &["wherry-api-types", "wherry-agent-api", "wherry-store", "wherry-runtime"]),
-    (ADAPTERS, &["wherry-store-sqlite", "wherry-runtime-cri", "wherry-dns-server"]),
+    (ADAPTERS, &["wherry-store-sqlite", "wherry-store-postgres", "wherry-runtime-cri", "wherry-dns-server"]),
     ("application", &["wherry-control"]),
     ("surfaces", &["wherry-api-server", "wherry-node-agent", "wherry-api-client"]),
     (BINARY, &["wherry"]),
-    (TEST_CRATES, &["wherry-demo-images", "wherry-store-contract", "wherry-testkit"]),
+    (TEST_CRATES, &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit"]),
     ("end to end", &["wherry-e2e"]),
     ("automation", &["xtask"]),
 ];

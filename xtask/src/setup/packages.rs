@@ -96,6 +96,18 @@ pub(super) const PACKAGES: &[Package] = &[
         sign: Sign::Programs(&["docker-registry"]),
     },
     Package {
+        name: "postgresql",
+        why: "the second store: tests and demos start clusters of their own; the service stays off",
+        purpose: Purpose::Demo,
+        sign: Sign::AnyFile(&[
+            "/usr/lib/postgresql/14/bin/initdb",
+            "/usr/lib/postgresql/15/bin/initdb",
+            "/usr/lib/postgresql/16/bin/initdb",
+            "/usr/lib/postgresql/17/bin/initdb",
+            "/usr/lib/postgresql/18/bin/initdb",
+        ]),
+    },
+    Package {
         name: "gcc",
         why: "compiles the sandbox's pause program and the C parts of dependencies",
         purpose: Purpose::Demo,
