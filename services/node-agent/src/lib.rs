@@ -45,6 +45,7 @@ mod plan;
 mod proof;
 mod reporter;
 mod roster;
+mod routes;
 mod session;
 mod status;
 #[cfg(test)]
@@ -54,4 +55,5 @@ mod worker;
 pub use agent::{Agent, AgentError};
 pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{Admitted, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render};
+pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};
 pub use status::{AgentStatus, Phase};
