@@ -1,6 +1,6 @@
 //! Recognising API keys.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ const KEY_STATE_TTL: Duration = Duration::from_secs(3);
 const MAX_CACHED_KEYS: usize = 10_000;
 
 #[derive(Default)]
-pub(crate) struct KeyCache(HashMap<ApiKeyId, (Instant, bool)>);
+pub(crate) struct KeyCache(BTreeMap<ApiKeyId, (Instant, bool)>);
 
 /// What is stored of a secret. It has 256 random bits, so a slow hash would only slow us down.
 pub(crate) fn hash_secret(secret: &str) -> [u8; 32] {

@@ -1,5 +1,6 @@
 //! What an installation chooses.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use wherry_model::PriceBook;
@@ -15,6 +16,20 @@ pub struct ControlConfig {
     pub naming_key: [u8; 32],
     /// Silence after which a node's instances are `Unknown`.
     pub detection: Duration,
+    /// Seconds without a renewed lease after which a node ends its instances of `on_node_loss: replace` by itself. Settled by the
+    /// first process of an installation: agents and replicas must all mean the same.
+    pub fence_after_seconds: u32,
+    /// How much longer the control plane waits before it believes that they have ended: drift of clocks, and the time that
+    /// ending takes.
+    pub fence_margin: Duration,
+    /// How long a replica that has died keeps background work from being done by another.
+    pub lease_time: Duration,
+    /// First address and prefix length of what nodes' ranges are cut from.
+    pub fleet_range: (Ipv4Addr, u8),
+    /// Prefix length of one node's range.
+    pub node_prefix: u8,
+    /// Where agents reach this replica, for example `https://10.0.0.1:7443`; absent when it takes no calls.
+    pub agents_url: Option<String>,
     /// How long deleted instances and idempotency records are kept. At least 24 hours.
     pub retention: Duration,
     /// How long `start` waits for a stop that is still under way.
@@ -31,6 +46,12 @@ impl ControlConfig {
             zone: "wherry.internal".to_owned(),
             naming_key,
             detection: Duration::from_secs(15),
+            fence_after_seconds: 300,
+            fence_margin: Duration::from_secs(45),
+            lease_time: Duration::from_secs(5),
+            fleet_range: (Ipv4Addr::new(10, 128, 0, 0), 10),
+            node_prefix: 24,
+            agents_url: None,
             retention: Duration::from_hours(7 * 24),
             settle_wait: Duration::from_secs(20),
             price_book: PriceBook::default_book(),
@@ -40,5 +61,10 @@ impl ControlConfig {
     /// The apex of the zone that instance names are served in.
     pub fn apex(&self) -> String {
         format!("{}.{}", self.region, self.zone)
+    }
+
+    /// How long a node must have been unheard before what it may run elsewhere is taken from it.
+    pub(crate) fn fence_wait(&self) -> Duration {
+        Duration::from_secs(u64::from(self.fence_after_seconds)).saturating_add(self.fence_margin)
     }
 }

@@ -1,15 +1,21 @@
 //! The picture of the fleet that places are proposed from. The rows of the store are the truth; this picture may be
-//! behind them, and learns from each refusal and from a look at the rows every few seconds.
+//! behind them, and learns from each refusal, from the follower of other replicas' writes, and from a look at the rows
+//! every second.
 
-use wherry_model::{Demand, NodeId};
-use wherry_placement::{Fleet, FleetChange, Refusal};
+use std::collections::BTreeMap;
 
+use wherry_model::{Capacity, Demand, NodeId, NodeRecord};
+use wherry_placement::{Fleet, FleetChange, NodeSnapshot, Refusal};
+
+use crate::watch::Seeing;
 use crate::{Control, Error, lock};
 
 /// The placement engine with what happens around it.
 #[derive(Default)]
 pub(crate) struct FleetIndex {
     fleet: Fleet,
+    /// What is proposed and not yet decided by the row, by node: a row that is read meanwhile does not know of it.
+    proposed: BTreeMap<NodeId, Capacity>,
 }
 
 impl FleetIndex {
@@ -23,10 +29,49 @@ impl FleetIndex {
         self.apply(FleetChange::Release { node, demand });
     }
 
+    fn learn(&mut self, record: &NodeRecord) {
+        let mut snapshot = NodeSnapshot::from(record);
+        if let Some(proposed) = self.proposed.get(&record.id) {
+            snapshot.used = plus(snapshot.used, *proposed);
+        }
+        self.apply(FleetChange::Node(snapshot));
+    }
+
     fn apply(&mut self, change: FleetChange) {
         if let Err(unapplied) = self.fleet.apply(change) {
             tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
         }
+    }
+
+    fn propose(&mut self, demand: &Demand) -> Result<NodeId, Refusal> {
+        let placement = self.fleet.decide(demand)?;
+        tracing::debug!(node = %placement.node, why = %placement.why, "place proposed");
+        self.apply(FleetChange::Reserve { node: placement.node, demand: *demand });
+        let proposed = self.proposed.entry(placement.node).or_default();
+        *proposed = plus(*proposed, amount(demand));
+        Ok(placement.node)
+    }
+
+    /// The row has decided, one way or the other.
+    fn decided(&mut self, node: NodeId, demand: &Demand) {
+        if let Some(proposed) = self.proposed.get_mut(&node) {
+            *proposed = proposed.minus(amount(demand));
+            if *proposed == Capacity::default() {
+                self.proposed.remove(&node);
+            }
+        }
+    }
+}
+
+fn amount(demand: &Demand) -> Capacity {
+    Capacity { cpu_millis: u64::from(demand.cpu.get()), memory_mib: u64::from(demand.memory.get()), instances: 1 }
+}
+
+fn plus(a: Capacity, b: Capacity) -> Capacity {
+    Capacity {
+        cpu_millis: a.cpu_millis.saturating_add(b.cpu_millis),
+        memory_mib: a.memory_mib.saturating_add(b.memory_mib),
+        instances: a.instances.saturating_add(b.instances),
     }
 }
 
@@ -65,8 +110,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        let mut index = lock(&self.control.inner.fleet);
+        index.decided(self.node, &self.demand);
         if !self.kept {
-            lock(&self.control.inner.fleet).release(self.node, self.demand);
+            index.release(self.node, self.demand);
         }
     }
 }
@@ -74,31 +121,56 @@ impl Drop for Reservation {
 impl Control {
     /// Proposes a place for `demand`.
     pub(crate) fn propose(&self, demand: &Demand) -> Result<Reservation, Error> {
-        let mut index = lock(&self.inner.fleet);
-        let placement =
-            index.fleet.decide(demand).map_err(|refusal| Error::CapacityUnavailable(for_tenants(&refusal)))?;
-        tracing::debug!(node = %placement.node, why = %placement.why, "place proposed");
-        index.apply(FleetChange::Reserve { node: placement.node, demand: *demand });
-        Ok(Reservation { control: self.clone(), node: placement.node, demand: *demand, kept: false })
+        let proposed = lock(&self.inner.fleet).propose(demand);
+        let node = proposed.map_err(|refusal| Error::CapacityUnavailable(for_tenants(&refusal)))?;
+        Ok(Reservation { control: self.clone(), node, demand: *demand, kept: false })
     }
 
     /// Takes the node's row into the picture.
     pub(crate) async fn learn_node(&self, node: NodeId) -> Result<(), Error> {
-        let change = match self.store().node(node).await? {
-            Some(record) => FleetChange::Node((&record).into()),
-            None => FleetChange::Gone(node),
-        };
-        lock(&self.inner.fleet).apply(change);
+        match self.store().node(node).await? {
+            Some(record) => self.see_node(&record),
+            None => {
+                let before = lock(&self.inner.watch).forget(node);
+                lock(&self.inner.fleet).apply(FleetChange::Gone(node));
+                self.tell_seen(&[Seeing { before, after: None }]);
+            }
+        }
         Ok(())
+    }
+
+    /// Takes a row that was just read into the picture.
+    pub(crate) fn see_node(&self, record: &NodeRecord) {
+        let seeing = lock(&self.inner.watch).look(record);
+        lock(&self.inner.fleet).learn(record);
+        self.tell_seen(&[seeing]);
     }
 
     /// Takes all rows into the picture.
     pub(crate) async fn load_fleet(&self) -> Result<(), Error> {
         let records = self.store().nodes().await?;
-        let mut index = lock(&self.inner.fleet);
-        for record in &records {
-            index.apply(FleetChange::Node(record.into()));
+        let seeings = lock(&self.inner.watch).look_at_all(&records);
+        {
+            let mut index = lock(&self.inner.fleet);
+            for record in &records {
+                index.learn(record);
+            }
+            for gone in seeings.iter().filter(|seeing| seeing.after.is_none()) {
+                if let Some(before) = &gone.before {
+                    index.apply(FleetChange::Gone(before.id));
+                }
+            }
         }
+        self.tell_seen(&seeings);
         Ok(())
+    }
+
+    /// Tells what has changed: nodes of their peers, operators in the fleet's events.
+    fn tell_seen(&self, seeings: &[Seeing]) {
+        let around = |record: &Option<NodeRecord>| record.as_ref().map(|record| (record.range, record.underlay));
+        if seeings.iter().any(|seeing| around(&seeing.before) != around(&seeing.after)) {
+            self.inner.zone.tell();
+        }
+        self.inner.fleet_events.note(seeings, self.now());
     }
 }

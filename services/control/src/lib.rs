@@ -4,14 +4,20 @@
 //! same code runs in one process on SQLite and, spread out, on PostgreSQL; and it knows nothing of HTTP.
 //!
 //! How a request becomes a running container: `instances::create` decides a place (`fleet`) and stores the instance
-//! in one transaction; the node's agent waits in `node_link` and gets its new desired state; what it reports comes back
-//! through `node_link`, is applied by the pure functions of `wherry_model::lifecycle`, and `effects` tells the zone and
+//! in one transaction; the node's agent waits in `agents` and gets its new desired state; what it reports comes back
+//! through `agents`, is applied by the pure functions of `wherry_model::lifecycle`, and `effects` tells the zone and
 //! the fleet what changed.
 //!
 //! What is kept in memory here (placement index, zone, progress of pulls) is a projection of the store, rebuilt at start
-//! and never asked when a row can refuse.
+//! and never asked when a row can refuse. Several processes on one store are one service: each follows what the others
+//! write (`background::following`), work that one is enough for is done by the holder of a lease (`background::lease`), and
+//! every write is guarded by itself.
+//!
+//! There is no thread, no blocking call and no I/O of its own here, every `select!` is biased and every order is that of a
+//! `BTreeMap`: the simulation replays a run from its seed.
 
 mod access;
+mod agents;
 mod auth;
 mod background;
 mod change;
@@ -21,26 +27,33 @@ mod effects;
 mod error;
 mod events;
 mod fleet;
+mod fleet_events;
 mod instances;
 mod names;
-mod node_link;
+mod neighbours;
 mod operator;
+mod replica;
+mod rows;
 mod tenancy;
 mod usage;
 mod view;
+mod watch;
 mod zone;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 
-use wherry_agent_api::NodeServices;
-use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, SpecError};
-use wherry_store::{PriceBookOutcome, Store};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use wherry_agent_api::{NodeDirectory, NodeServices};
+use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, ReplicaId, SpecError};
+use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
 
 pub use background::{Background, ReconcilerStatus};
 pub use config::ControlConfig;
 pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
+pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{CreateInstance, Created, DryRun, InstancePage, ListInstances, LogRequest, LogStream, Put, Waited};
 pub use operator::{FleetSummary, NodeView};
 pub use tenancy::{NewKey, TenantKeyRequest};
@@ -51,8 +64,11 @@ pub use zone::{ZoneContents, ZonePublisher};
 pub use wherry_metering::{Bill, Line, Resource};
 pub use wherry_store::{ApiKeyRecord, ProjectRecord, StoredEvent, TenantRecord};
 
+use agents::EnrolledCache;
 use fleet::FleetIndex;
-use node_link::Silence;
+use fleet_events::FleetEvents;
+use rows::Rows;
+use watch::Watch;
 use zone::Zone;
 
 /// The application. Cheap to clone; all clones are the same one.
@@ -66,14 +82,25 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     config: ControlConfig,
+    replica: ReplicaId,
     fleet: Mutex<FleetIndex>,
+    fleet_events: FleetEvents,
+    watch: Mutex<Watch>,
+    rows: Rows,
     zone: Zone,
-    nodes: RwLock<HashMap<NodeId, Arc<dyn NodeServices>>>,
-    silence: Mutex<Silence>,
+    /// Up to where the projections have followed the changes.
+    followed: Mutex<ChangeCursor>,
+    /// When each lease that this replica holds was taken or renewed last.
+    leases: Mutex<BTreeMap<&'static str, Instant>>,
+    enrolled: Mutex<EnrolledCache>,
+    /// Agents in this process.
+    nodes: RwLock<BTreeMap<NodeId, Arc<dyn NodeServices>>>,
+    /// The way to all others.
+    directory: RwLock<Option<Arc<dyn NodeDirectory>>>,
     /// What each node's latest heartbeat said of its pulls.
-    progress: Mutex<HashMap<NodeId, HashMap<InstanceId, Progress>>>,
+    progress: Mutex<BTreeMap<NodeId, BTreeMap<InstanceId, Progress>>>,
     keys: Mutex<auth::KeyCache>,
-    books: Mutex<HashMap<String, Arc<PriceBook>>>,
+    books: Mutex<BTreeMap<String, Arc<PriceBook>>>,
 }
 
 impl Control {
@@ -90,15 +117,25 @@ impl Control {
             let message = format!("{id:?} is stored with other prices, which do not change any more: give a new id");
             return Err(SpecError::new("prices.id", message).into());
         }
+        settle_fence(store.as_ref(), &config).await?;
+        // Before anything is read: what is written from here on is found again by following.
+        let followed = store.cursor().await?;
         let inner = Inner {
             zone: Zone::new(publisher, config.apex()),
+            replica: ReplicaId::generate(clock.as_ref(), entropy.as_ref()),
             store,
             clock,
             entropy,
             config,
             fleet: Mutex::default(),
+            fleet_events: FleetEvents::default(),
+            watch: Mutex::default(),
+            rows: Rows::default(),
+            followed: Mutex::new(followed),
+            leases: Mutex::default(),
+            enrolled: Mutex::default(),
             nodes: RwLock::default(),
-            silence: Mutex::default(),
+            directory: RwLock::default(),
             progress: Mutex::default(),
             keys: Mutex::default(),
             books: Mutex::default(),
@@ -106,7 +143,16 @@ impl Control {
         let control = Self { inner: Arc::new(inner) };
         control.load_fleet().await?;
         control.load_zone().await?;
+        control.inner.fleet_events.begin();
+        control.note_presence().await?;
         Ok(control)
+    }
+
+    /// Gives the way to nodes whose agents are in other processes.
+    pub fn set_directory(&self, directory: Arc<dyn NodeDirectory>) {
+        if let Ok(mut slot) = self.inner.directory.write() {
+            *slot = Some(directory);
+        }
     }
 
     /// Makes the agent of `node` reachable for what only it can answer, such as logs.
@@ -122,7 +168,10 @@ impl Control {
     }
 
     fn node_services(&self, node: NodeId) -> Option<Arc<dyn NodeServices>> {
-        self.inner.nodes.read().ok()?.get(&node).cloned()
+        if let Some(here) = self.inner.nodes.read().ok()?.get(&node) {
+            return Some(Arc::clone(here));
+        }
+        Some(self.inner.directory.read().ok()?.as_ref()?.services(node))
     }
 
     fn store(&self) -> &dyn Store {
@@ -132,6 +181,25 @@ impl Control {
     fn now(&self) -> wherry_model::Timestamp {
         self.inner.clock.now()
     }
+}
+
+/// All processes on one store, and all agents, must mean the same by the end of a lease: a replica that waited shorter than
+/// agents were told would run an instance twice.
+async fn settle_fence(store: &dyn Store, config: &ControlConfig) -> Result<(), Error> {
+    let own = config.fence_after_seconds.to_string();
+    let settled = store.settle("fence_after_seconds", &own).await?;
+    if settled == own {
+        return Ok(());
+    }
+    let message = format!("this installation was begun with {settled} s, which its nodes go by: start with that");
+    Err(SpecError::new("fence_after_seconds", message).into())
+}
+
+/// A hash that is the same in every process and version: names contents, protects nothing.
+fn stable_hash(contents: &impl serde::Serialize) -> u64 {
+    let bytes = serde_json::to_vec(contents).unwrap_or_default();
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }
 
 /// Takes a lock that protects plain data; a panic elsewhere does not make that data wrong.

@@ -1,6 +1,6 @@
 //! An instance as its tenant sees it: the record, its DNS name, and what it costs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wherry_metering::Interval;
@@ -55,7 +55,7 @@ impl Control {
     pub(crate) async fn views(&self, instances: Vec<Instance>) -> Result<Vec<InstanceView>, Error> {
         let Some(tenant) = instances.first().map(|instance| instance.tenant) else { return Ok(Vec::new()) };
         let ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id).collect();
-        let mut metered: HashMap<InstanceId, Vec<Interval>> = HashMap::new();
+        let mut metered: BTreeMap<InstanceId, Vec<Interval>> = BTreeMap::new();
         for interval in self.store().metered(tenant, &ids).await? {
             metered.entry(interval.instance).or_default().push(interval);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle;
-use wherry_model::{NodeRecord, NodeState};
+use wherry_model::{Instance, NodeRecord, NodeState};
 
 use super::Reconciler;
 use crate::{Control, Error, lock};
@@ -25,12 +25,10 @@ impl Reconciler for Silent {
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
         let mut touched = 0_u32;
         for node in control.store().nodes().await? {
-            let silent_for = lock(&control.inner.silence).heard(node.id).elapsed();
+            control.see_node(&node);
+            let silent_for = lock(&control.inner.watch).silent_for(node.id);
             if silent_for > control.inner.config.detection {
-                let made_unknown = control.doubt_instances_of(&node).await;
-                // Also when that failed halfway, and after it: who is heard meanwhile resolves an earlier doubt only.
-                lock(&control.inner.silence).doubt(node.id);
-                touched += made_unknown?;
+                touched += control.doubt_instances_of(&node).await?;
             }
         }
         Ok((touched > 0).then(|| format!("{touched} instances of silent nodes became unknown")))
@@ -39,20 +37,36 @@ impl Reconciler for Silent {
 
 impl Control {
     async fn doubt_instances_of(&self, node: &NodeRecord) -> Result<u32, Error> {
+        let Some((_, instances)) = self.store().instances_on(node.id).await? else { return Ok(0) };
+        let now = self.now();
+        // A clock that was set back makes old proofs look like the future, which proves nothing.
+        let known: Vec<Instance> = instances
+            .into_iter()
+            .filter(|one| lifecycle::silence(one, node.proof_at.min(now), now).is_some())
+            .collect();
+        if known.is_empty() && node.state != NodeState::Ready {
+            return Ok(0);
+        }
+        // Before, and after also when that failed halfway: who is heard in between resolves the earlier doubt only.
+        self.store().raise_doubt(node.id).await?;
+        let made_unknown = self.make_unknown(node, known).await;
+        self.store().raise_doubt(node.id).await?;
+        made_unknown
+    }
+
+    async fn make_unknown(&self, node: &NodeRecord, known: Vec<Instance>) -> Result<u32, Error> {
         if node.state == NodeState::Ready {
             self.store().set_node_state(node.id, NodeState::Silent).await?;
             self.learn_node(node.id).await?;
             tracing::warn!(node = %node.id, last_proof = %node.proof_at, "node is silent");
         }
-        let Some((_, instances)) = self.store().instances_on(node.id).await? else { return Ok(0) };
         let mut touched = 0;
-        for instance in instances {
-            if instance.unknown_since.is_some() || instance.state.is_settled() {
-                continue;
-            }
+        for instance in known {
             self.change_instance(instance, |instance| {
+                if instance.node != Some(node.id) {
+                    return Ok(None);
+                }
                 let now = self.now();
-                // A clock that was set back makes old proofs look like the future, which proves nothing.
                 Ok(lifecycle::silence(instance, node.proof_at.min(now), now))
             })
             .await?;

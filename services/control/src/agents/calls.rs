@@ -1,0 +1,58 @@
+//! Questions that wait for a node. The row says that there is one and for whom; its ticket is stored as a hash beside the call
+//! that carries it, and both are gone once the call is handed out.
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Duration, Instant};
+use wherry_agent_api::{Call, CallBoard, ControlError};
+use wherry_model::NodeId;
+use wherry_store::CallRecord;
+
+use super::NEWS_WAIT;
+use crate::{Control, Error};
+
+/// The distance of two looks for calls of one node that nothing posted here has caused: commits come much more often than
+/// calls, and each look is a write.
+const LOOK_DISTANCE: Duration = Duration::from_millis(20);
+
+#[async_trait::async_trait]
+impl CallBoard for Control {
+    async fn post_call(&self, call: Call) -> Result<(), ControlError> {
+        let json = serde_json::to_string(&call).map_err(|error| ControlError::Refused(error.to_string()))?;
+        let record = CallRecord {
+            ticket_hash: Sha256::digest(call.ticket.as_bytes()).into(),
+            node: call.node,
+            expires_at: call.expires_at,
+            call: json,
+        };
+        Ok(self.store().post_call(&record, self.now()).await.map_err(Error::from)?)
+    }
+
+    async fn calls(&self, node: NodeId) -> Result<Vec<Call>, ControlError> {
+        let deadline = Instant::now() + NEWS_WAIT;
+        loop {
+            let seen = self.store().position();
+            let looked = Instant::now();
+            let records = self.store().take_calls(node, self.now()).await.map_err(Error::from)?;
+            let calls: Vec<Call> = records.iter().filter_map(|record| read_call(record, node)).collect();
+            if !calls.is_empty() {
+                return Ok(calls);
+            }
+            if tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
+                return Ok(Vec::new());
+            }
+            tokio::time::sleep_until(looked + LOOK_DISTANCE).await;
+        }
+    }
+}
+
+fn read_call(record: &CallRecord, node: NodeId) -> Option<Call> {
+    match serde_json::from_str::<Call>(&record.call) {
+        Ok(call) if call.node == node => Some(call),
+        Ok(_) => None,
+        // Of another version of the control plane: whoever asked is told that nobody answered.
+        Err(error) => {
+            tracing::warn!(%node, %error, "a call that cannot be read was dropped");
+            None
+        }
+    }
+}

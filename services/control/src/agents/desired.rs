@@ -1,0 +1,54 @@
+//! Down: what a node must keep.
+
+use tokio::time::Instant;
+use wherry_agent_api::{ControlError, Desired, DesiredContainer, DesiredInstance};
+use wherry_model::{Instance, NodeId, OnNodeLoss};
+
+use super::NEWS_WAIT;
+use crate::{Control, Error};
+
+impl Control {
+    pub(super) async fn desired_of(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
+        let deadline = Instant::now() + NEWS_WAIT;
+        loop {
+            let seen = self.store().position();
+            let rows = self.rows(seen).await?;
+            let record = rows.get(&node).ok_or(ControlError::UnknownNode)?;
+            if have.is_none_or(|have| record.desired_revision > have) {
+                // The epoch is read before the instances: together with an older epoch an agent may get fewer of them,
+                // never more.
+                let epoch = record.epoch;
+                let found = self.store().instances_on(node).await.map_err(Error::from)?;
+                let (revision, instances) = found.ok_or(ControlError::UnknownNode)?;
+                let instances = instances.iter().map(|instance| self.desired_instance(instance)).collect();
+                return Ok(Some(Desired { revision, epoch, instances }));
+            }
+            if tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn desired_instance(&self, instance: &Instance) -> DesiredInstance {
+        let config = &self.inner.config;
+        let containers = instance.spec.containers.iter().map(|spec| DesiredContainer {
+            spec: spec.clone(),
+            digest: instance.container(&spec.name).and_then(|status| status.image_digest.clone()),
+        });
+        DesiredInstance {
+            id: instance.id,
+            generation: instance.generation,
+            action: instance.action(),
+            tenant: instance.tenant,
+            project: instance.project,
+            name: instance.name.clone(),
+            search_domain: config.project_domain(instance.tenant, instance.project),
+            containers: containers.collect(),
+            restart_policy: instance.spec.restart_policy,
+            stop_grace_seconds: instance.spec.stop_grace_seconds,
+            first_run: instance.first_run,
+            fence_after_seconds: (instance.spec.on_node_loss == OnNodeLoss::Replace)
+                .then_some(config.fence_after_seconds),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Up: proof of life, which renews the node's lease, and its return from silence.
+
+use std::collections::BTreeMap;
+
+use wherry_agent_api::{ControlError, Heartbeat};
+use wherry_model::lifecycle;
+use wherry_model::{ContainerName, NodeState};
+use wherry_store::LifeOutcome;
+
+use crate::{Control, Error, Progress, lock};
+
+impl Control {
+    pub(super) async fn take_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
+        let node = heartbeat.node;
+        let at = heartbeat.at.min(self.now());
+        let outcome = self.store().prove_life(node, at, heartbeat.epoch).await;
+        let doubt = match outcome {
+            Ok(LifeOutcome::Taken { doubt }) => doubt,
+            Ok(LifeOutcome::Fenced { epoch }) => return Err(ControlError::Fenced { epoch }),
+            Ok(LifeOutcome::Unknown) => return Err(ControlError::UnknownNode),
+            // Heard is heard, also while the store cannot write it down.
+            Err(error) => {
+                lock(&self.inner.watch).note(node, false);
+                return Err(Error::from(error).into());
+            }
+        };
+        lock(&self.inner.watch).note(node, true);
+        let pulls: BTreeMap<_, _> = heartbeat
+            .pulls
+            .iter()
+            .map(|pull| (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes }))
+            .collect();
+        lock(&self.inner.progress).insert(node, pulls);
+        if let Some(doubt) = doubt {
+            self.welcome_back(&heartbeat).await?;
+            self.store().resolve_doubt(node, doubt).await.map_err(Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// The node was silent: its instances are taken out of doubt. The doubt ends after that, not before: whoever does this may
+    /// go away in between, and the next heartbeat must find it.
+    async fn welcome_back(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
+        let Some(record) = self.store().node(heartbeat.node).await? else { return Ok(()) };
+        if record.state == NodeState::Silent {
+            self.store().set_node_state(heartbeat.node, NodeState::Ready).await?;
+            tracing::info!(node = %heartbeat.node, "a silent node is heard again");
+        }
+        self.learn_node(heartbeat.node).await?;
+        let Some((_, instances)) = self.store().instances_on(heartbeat.node).await? else { return Ok(()) };
+        for instance in instances.into_iter().filter(|instance| instance.unknown_since.is_some()) {
+            self.change_instance(instance, |instance| {
+                if instance.node != Some(heartbeat.node) {
+                    return Ok(None);
+                }
+                let running: Vec<(ContainerName, u32)> = heartbeat
+                    .running
+                    .iter()
+                    .filter(|found| found.instance == instance.id && found.generation == instance.generation)
+                    .map(|found| (found.container.clone(), found.run))
+                    .collect();
+                Ok(lifecycle::recover(instance, &running, self.now()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! This process as one of several: who it is, which others there are, and where agents reach them.
+
+use std::time::Duration;
+
+use wherry_model::ReplicaId;
+use wherry_store::ReplicaRecord;
+
+use crate::{Control, Error};
+
+/// How often a replica says that it lives.
+pub(crate) const PRESENCE_PERIOD: Duration = Duration::from_secs(3);
+
+/// A replica that has not said so for this long is not named to agents any more.
+const PRESENCE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// After this long it is forgotten.
+const PRESENCE_KEPT: Duration = Duration::from_mins(5);
+
+impl Control {
+    /// Who this process is.
+    pub fn replica_id(&self) -> ReplicaId {
+        self.inner.replica
+    }
+
+    /// Notes that this replica lives.
+    pub(crate) async fn note_presence(&self) -> Result<(), Error> {
+        let now = self.now();
+        let agents_url = self.inner.config.agents_url.clone();
+        let record = ReplicaRecord { id: self.inner.replica, agents_url, seen_at: now };
+        Ok(self.store().note_replica(&record, now.minus(PRESENCE_KEPT)).await?)
+    }
+
+    /// The replicas that were seen lately, in order of id.
+    pub(crate) async fn live_replicas(&self) -> Result<Vec<ReplicaRecord>, Error> {
+        let since = self.now().minus(PRESENCE_PATIENCE);
+        let mut replicas = self.store().replicas().await?;
+        replicas.retain(|replica| replica.seen_at >= since);
+        Ok(replicas)
+    }
+
+    /// Where agents reach the control plane: this replica first, then the others in a fixed order that begins after it, so
+    /// that the agents of one that dies spread over the rest.
+    pub(crate) async fn agent_endpoints(&self) -> Result<Vec<String>, Error> {
+        let Some(own) = &self.inner.config.agents_url else { return Ok(Vec::new()) };
+        let mut endpoints = vec![own.clone()];
+        let replicas = self.live_replicas().await?;
+        let (later, earlier): (Vec<_>, Vec<_>) = replicas.into_iter().partition(|one| one.id > self.inner.replica);
+        for url in later.into_iter().chain(earlier).filter_map(|replica| replica.agents_url) {
+            if !endpoints.contains(&url) {
+                endpoints.push(url);
+            }
+        }
+        Ok(endpoints)
+    }
+
+    /// Leaves in order: its leases are free at once, and agents are not sent to it any more. The background work must have been
+    /// stopped.
+    pub async fn close(&self) -> Result<(), Error> {
+        crate::lock(&self.inner.leases).clear();
+        self.store().release_leases(self.inner.replica).await?;
+        Ok(self.store().forget_replica(self.inner.replica).await?)
+    }
+}
