@@ -164,6 +164,7 @@ fn machine(index: usize, node: Node, clock: &ManualClock, entropy: &SeededEntrop
         range,
         boot: BootId::generate(clock, entropy),
         dns_server: Ipv4Addr::new(10, 200, third, 1),
+        underlay: Some(Ipv4Addr::new(192, 0, 2, third)),
     }
 }
 
@@ -177,5 +178,6 @@ fn hello(machine: Machine, clock: &ManualClock, entropy: &SeededEntropy) -> Node
         boot: machine.boot,
         journal: JournalId::generate(clock, entropy),
         desired_revision: None,
+        underlay: machine.underlay,
     }
 }

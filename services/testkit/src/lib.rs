@@ -46,7 +46,7 @@ pub use interrupt::interrupted;
 pub use line::Line;
 pub use patience::{PATIENCE, eventually};
 pub use real::RealNode;
-pub use sample::{digest, main_container, sized, spec};
+pub use sample::{digest, main_container, replaceable, sized, spec};
 pub use seed::seeds;
 pub use stack::Stack;
 pub use zone::RecordingZone;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report};
+use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
 use wherry_control::Control;
 use wherry_model::NodeId;
 
@@ -73,7 +73,7 @@ impl Line {
 
 #[async_trait]
 impl ControlPlane for Line {
-    async fn hello(&self, hello: NodeHello) -> Result<(), ControlError> {
+    async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
         self.call(|control| async move { control.hello(hello).await }).await
     }
 
@@ -95,5 +95,9 @@ impl ControlPlane for Line {
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         self.call(|control| async move { control.heartbeat(heartbeat).await }).await
+    }
+
+    async fn surroundings(&self, node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        self.call(|control| async move { control.surroundings(node, have).await }).await
     }
 }

@@ -6,8 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
-use wherry_agent_api::{ControlPlane, LogChunk, LogQuery, NodeError, NodeServices};
+use wherry_agent_api::{ControlPlane, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices};
 use wherry_control::Control;
 use wherry_model::{InstanceId, NodeId};
 use wherry_node_agent::{Agent, AgentConfig, AgentError, Machine, RecordingFirewall};
@@ -168,9 +167,16 @@ struct Services(Weak<Agent>);
 
 #[async_trait]
 impl NodeServices for Services {
-    async fn logs(&self, query: LogQuery) -> Result<BoxStream<'static, LogChunk>, NodeError> {
+    async fn logs(&self, query: LogQuery) -> Result<LogStream, NodeError> {
         match self.0.upgrade() {
             Some(agent) => agent.logs(query).await,
+            None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
+        }
+    }
+
+    async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        match self.0.upgrade() {
+            Some(agent) => agent.exec(query).await,
             None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
         }
     }

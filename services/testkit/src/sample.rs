@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use wherry_model::{ContainerName, ContainerSpec, CpuMillis, Digest, InstanceSpec, MemoryMib, RestartPolicy};
+use wherry_model::{
+    ContainerName, ContainerSpec, CpuMillis, Digest, InstanceSpec, MemoryMib, OnNodeLoss, RestartPolicy,
+};
 
 /// The name of the one container of [`spec`].
 pub fn main_container() -> ContainerName {
@@ -12,6 +14,11 @@ pub fn main_container() -> ContainerName {
 /// One container of 250m CPU and 64Mi memory, restarted on failure.
 pub fn spec() -> InstanceSpec {
     sized(250, 64)
+}
+
+/// [`spec`] that is placed elsewhere when its machine is lost.
+pub fn replaceable() -> InstanceSpec {
+    InstanceSpec { on_node_loss: OnNodeLoss::Replace, ..spec() }
 }
 
 /// [`spec`] of another size.
@@ -29,6 +36,7 @@ pub fn sized(cpu_millis: u32, memory_mib: u32) -> InstanceSpec {
             ports: Vec::new(),
         }],
         restart_policy: RestartPolicy::OnFailure,
+        on_node_loss: OnNodeLoss::Keep,
         architecture: None,
         stop_grace_seconds: 10,
         labels: BTreeMap::new(),

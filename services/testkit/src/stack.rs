@@ -99,8 +99,14 @@ impl Stack {
 
     /// Another application on the same store, as a second replica would be; its zone is its own.
     pub async fn replica(&self) -> Control {
-        let zone = Arc::new(RecordingZone::default());
-        application(Arc::clone(&self.live().store), &self.clock, &self.entropy, &zone, &self.config).await
+        self.replica_with(&Arc::default(), |_| {}).await
+    }
+
+    /// The same with a zone to look at, and a configuration of its own.
+    pub async fn replica_with(&self, zone: &Arc<RecordingZone>, configure: impl FnOnce(&mut ControlConfig)) -> Control {
+        let mut config = self.config.clone();
+        configure(&mut config);
+        application(Arc::clone(&self.live().store), &self.clock, &self.entropy, zone, &config).await
     }
 
     /// The wall clock.
@@ -224,7 +230,7 @@ impl Stack {
         }
         // The store writes in the order of the asking; this node is nobody's.
         let nobody = NodeId::from_uuid(uuid::Uuid::nil());
-        self.store().prove_life(nobody, Timestamp::default()).await.expect("the store writes");
+        self.store().prove_life(nobody, Timestamp::default(), 0).await.expect("the store writes");
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
@@ -232,7 +238,12 @@ impl Stack {
 
     /// Activates every background reconciler once and says what each did.
     pub async fn background(&self) -> Vec<ReconcilerStatus> {
-        let background = Background::start(self.control());
+        Self::background_of(self.control()).await
+    }
+
+    /// The same for a replica.
+    pub async fn background_of(control: &Control) -> Vec<ReconcilerStatus> {
+        let background = Background::start(control);
         let statuses = eventually("every reconciler is activated once", || async {
             let statuses = background.statuses();
             statuses.iter().all(|status| status.activations > 0).then_some(statuses)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use wherry_agent_api::DesiredInstance;
+use wherry_agent_api::{Desired, DesiredInstance};
 use wherry_model::{Action, ContainerExit, EndReason, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
 
 use crate::{digest, main_container};
@@ -16,6 +16,8 @@ pub(super) struct Machine {
     pub(super) said: Vec<Observation>,
     pub(super) history: Vec<Ran>,
     pub(super) breaks_next_start: bool,
+    /// The lease epoch of the desired state that it holds.
+    pub(super) epoch: u64,
     pub(super) instances: BTreeMap<InstanceId, Local>,
     /// By instance and run; outlives the containers, as log files do.
     pub(super) output: BTreeMap<(InstanceId, u32), Vec<u8>>,
@@ -33,6 +35,8 @@ pub(super) struct Local {
     /// The latest end was followed by the promise of a restart.
     restarts: bool,
     stopped: bool,
+    /// It is ended when the lease ends.
+    fenced: bool,
 }
 
 impl Local {
@@ -61,6 +65,7 @@ impl Machine {
             said: Vec::new(),
             history: Vec::new(),
             breaks_next_start: false,
+            epoch: 0,
             instances: BTreeMap::new(),
             output: BTreeMap::new(),
             first_address,
@@ -93,8 +98,30 @@ impl Machine {
         observation
     }
 
+    /// Takes a desired state whole: what is not in it is not this machine's any more, and is ended before anything else.
+    pub(super) fn obey(&mut self, desired: &Desired, now: Timestamp) {
+        let listed = |id: &InstanceId| desired.instances.iter().any(|instance| instance.id == *id);
+        let unlisted: Vec<InstanceId> = self.instances.keys().filter(|id| !listed(id)).copied().collect();
+        for id in unlisted {
+            self.exit(id, 143, Some(15), None, now);
+            self.instances.remove(&id);
+        }
+        self.epoch = self.epoch.max(desired.epoch);
+        for instance in &desired.instances {
+            self.step(instance, now);
+        }
+    }
+
+    /// The lease is over.
+    pub(super) fn fence(&mut self, now: Timestamp) {
+        let fenced = self.instances.iter().filter(|(_, local)| local.fenced).map(|(id, _)| *id);
+        for id in fenced.collect::<Vec<_>>() {
+            self.exit(id, 143, Some(15), None, now);
+        }
+    }
+
     /// Does and journals all that is to be done about `desired`.
-    pub(super) fn step(&mut self, desired: &DesiredInstance, now: Timestamp) {
+    fn step(&mut self, desired: &DesiredInstance, now: Timestamp) {
         let known = self.instances.get(&desired.id).map(|local| local.generation);
         match desired.action {
             Action::Run if known != Some(desired.generation) => self.begin(desired, now),
@@ -110,6 +137,8 @@ impl Machine {
     }
 
     fn begin(&mut self, desired: &DesiredInstance, now: Timestamp) {
+        // An older generation is ended before a newer one begins.
+        self.exit(desired.id, 143, Some(15), None, now);
         self.adopt(desired);
         let say = |machine: &mut Self, fact| drop(machine.say(desired.id, desired.generation, now, fact));
         let cached = desired.containers.iter().all(|container| container.digest.is_some());
@@ -134,6 +163,7 @@ impl Machine {
             running_since: None,
             restarts: false,
             stopped: false,
+            fenced: desired.fence_after_seconds.is_some(),
         };
         self.instances.insert(desired.id, local);
     }

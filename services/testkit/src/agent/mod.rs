@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wherry_agent_api::{
     Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, PullProgress, Report, RunningContainer,
+    Surroundings, Welcome,
 };
 use wherry_model::{Clock, Fact, Generation, InstanceId, JournalId, NodeId, Observation, Timestamp};
 
@@ -49,15 +50,38 @@ impl ScriptedAgent {
     }
 
     /// Introduces the node.
-    pub async fn hello(&self) -> Result<(), ControlError> {
+    pub async fn hello(&self) -> Result<Welcome, ControlError> {
         let journal = self.machine().journal;
         self.line.hello(NodeHello { journal, ..self.hello.clone() }).await
+    }
+
+    /// Introduces the node as somebody else would.
+    pub async fn hello_as(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
+        self.line.hello(hello).await
+    }
+
+    /// What it says of itself.
+    pub const fn introduction(&self) -> &NodeHello {
+        &self.hello
     }
 
     /// The whole desired state, now.
     pub async fn desired(&self) -> Result<Desired, ControlError> {
         let desired = self.line.desired(self.node(), None).await?;
         Ok(desired.expect("asked without a revision, the control plane answers at once"))
+    }
+
+    /// What is around the node, now.
+    pub async fn surroundings(&self) -> Result<Surroundings, ControlError> {
+        let surroundings = self.line.surroundings(self.node(), None).await?;
+        Ok(surroundings.expect("asked without a tag, the control plane answers at once"))
+    }
+
+    /// The agent ends by itself what its lease does not cover any more: every instance whose desired state, as it is known on
+    /// the machine, says after how long.
+    pub fn fence(&self) {
+        let now = self.now();
+        self.machine().fence(now);
     }
 
     /// Proves life with what runs: at this moment, or as far as no end is left that is not acknowledged yet.
@@ -71,8 +95,11 @@ impl ScriptedAgent {
         running: Vec<RunningContainer>,
         pulls: Vec<PullProgress>,
     ) -> Result<(), ControlError> {
-        let at = self.machine().proved_until().map_or(self.now(), |end| end.min(self.now()));
-        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, at, running, pulls };
+        let (at, epoch) = {
+            let machine = self.machine();
+            (machine.proved_until().map_or(self.now(), |end| end.min(self.now())), machine.epoch)
+        };
+        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, epoch, at, running, pulls };
         self.line.heartbeat(heartbeat).await
     }
 

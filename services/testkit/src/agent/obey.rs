@@ -22,9 +22,7 @@ impl ScriptedAgent {
         for _ in 0..MAX_ROUNDS {
             let now = self.now();
             let desired = self.desired().await?;
-            for instance in &desired.instances {
-                self.machine().step(instance, now);
-            }
+            self.machine().obey(&desired, now);
             self.report().await?;
             self.heartbeat().await?;
             if revision == Some(desired.revision) {
@@ -39,10 +37,7 @@ impl ScriptedAgent {
     pub async fn act(&self) -> Result<(), ControlError> {
         let desired = self.desired().await?;
         let now = self.now();
-        let mut machine = self.machine();
-        for instance in &desired.instances {
-            machine.step(instance, now);
-        }
+        self.machine().obey(&desired, now);
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
-use wherry_agent_api::{LogChunk, LogQuery, NodeError, NodeServices};
+use futures_util::stream;
+use wherry_agent_api::{ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices};
 use wherry_model::InstanceId;
 
 use super::ScriptedAgent;
@@ -32,11 +32,22 @@ impl ScriptedAgent {
 #[async_trait]
 impl NodeServices for ScriptedAgent {
     /// Ends where the output ends now, also when asked to follow; timestamps are not played.
-    async fn logs(&self, query: LogQuery) -> Result<BoxStream<'static, LogChunk>, NodeError> {
+    async fn logs(&self, query: LogQuery) -> Result<LogStream, NodeError> {
         let written = self.printed(&query)?;
         let lines: Vec<Vec<u8>> = written.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         let keep = query.tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(usize::MAX);
         let skip = lines.len().saturating_sub(keep);
         Ok(stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed())
+    }
+
+    /// A program that prints its own words; it runs in the present generation of what runs, and nowhere else.
+    async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        let machine = self.machine();
+        let local = machine.instances.get(&query.instance).filter(|local| local.generation == query.generation);
+        local
+            .filter(|local| local.running_since.is_some())
+            .ok_or_else(|| NodeError::NotFound("the instance".to_owned()))?;
+        let stdout = query.command.join(" ").into_bytes();
+        Ok(ExecOutcome { exit_code: 0, stdout, stderr: Vec::new(), truncated: false })
     }
 }
