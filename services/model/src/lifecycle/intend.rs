@@ -110,7 +110,8 @@ fn delete(instance: &Instance, actor: &str, now: Timestamp) -> Option<Change> {
     let mut draft = Draft::of(instance, now);
     draft.instance.intent = Intent::Delete;
     draft.instance.leaving = None;
-    if instance.state == S::Pending {
+    // Without a node there is nobody who would have to remove anything.
+    if instance.node.is_none() {
         draft.event_by(EventKind::DeleteRequested, now, "delete requested", Some(actor));
         delete_record(&mut draft, now);
         return Some(draft.finish());

@@ -1,6 +1,6 @@
 //! The life of an instance as pure functions: [`create`], [`intend`] (what a user asked), [`observe`] (what an agent
-//! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`] and [`place`] (it changes
-//! its node).
+//! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`], [`forsake`] and [`place`] (it
+//! changes its node).
 //!
 //! Each returns a [`Change`]: the record afterwards and everything that must be written with it in the same transaction
 //! (resources given back, meter edges, events). Whoever applies it guards the write with [`Change::from`], so of two
@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 
 pub use intend::{Ask, Refusal, intend};
 pub use observe::{Ignored, observe};
-pub use relocate::{leave, lose, place};
+pub use relocate::{explain, forsake, leave, lose, place};
 pub use silence::{recover, silence};
 
 /// Which meter of an instance.

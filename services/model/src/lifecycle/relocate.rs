@@ -81,6 +81,31 @@ pub fn lose(instance: &Instance, proof_at: Timestamp, confirmed_off: bool, now: 
     Some(draft.finish())
 }
 
+/// The machine of the instance is gone for good, or is about to be: what has ended on it keeps its name and its story, but has
+/// no place any more, so that nobody waits for that machine to remove it. None when there is still something to end.
+pub fn forsake(instance: &Instance, now: Timestamp) -> Option<Change> {
+    use InstanceState as S;
+    let ended = matches!(instance.state, S::Stopped | S::Succeeded | S::Failed);
+    if !ended || instance.holds_resources || instance.node.is_none() {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    draft.instance.node = None;
+    draft.instance.address = None;
+    Some(draft.finish())
+}
+
+/// Says why a waiting instance still waits. None when it does not, or when that is said already.
+pub fn explain(instance: &Instance, why: &str, now: Timestamp) -> Option<Change> {
+    let message = format!("it waits for a place: {why}");
+    if instance.state != InstanceState::Pending || instance.message.as_ref() == Some(&message) {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    draft.instance.message = Some(message);
+    Some(draft.finish())
+}
+
 /// Gives a waiting instance a place. None when it does not wait for one.
 pub fn place(instance: &Instance, node: NodeId, now: Timestamp) -> Option<Change> {
     if instance.state != InstanceState::Pending {

@@ -210,6 +210,33 @@ fn only_what_may_be_replaced_leaves_a_lost_node() {
     assert_eq!(lose(&deleting, at(20), false, at(402)).unwrap().after.state, InstanceState::Deleted);
 }
 
+#[test]
+fn what_ended_on_a_machine_that_is_gone_can_be_deleted_and_started() {
+    let running = seen(&newborn(), 5, started(1, 5)).unwrap().after;
+    assert_eq!(forsake(&running, at(6)), None, "there is something to end");
+    let stopping = intend(&running, Ask::Stop, "k", at(6)).unwrap().unwrap().after;
+    let stopped = seen(&stopping, 7, Fact::SandboxStopped).unwrap().after;
+    let forsaken = forsake(&stopped, at(8)).unwrap();
+    assert_eq!((forsaken.after.state, forsaken.after.node), (InstanceState::Stopped, None));
+    assert_eq!((forsaken.releases, forsake(&forsaken.after, at(9))), (None, None));
+    let deleted = intend(&forsaken.after, Ask::Delete, "k", at(9)).unwrap().unwrap();
+    assert_eq!((deleted.after.state, deleted.releases), (InstanceState::Deleted, None));
+    let again = intend(&forsaken.after, Ask::Start(other_node()), "k", at(9)).unwrap().unwrap();
+    assert_eq!((again.takes, again.after.generation), (Some(other_node()), Generation(2)));
+}
+
+#[test]
+fn who_waits_is_told_why_once() {
+    let mut replaced = newborn();
+    replaced.spec.on_node_loss = OnNodeLoss::Replace;
+    assert_eq!(explain(&replaced, "no room", at(1)), None);
+    let waiting = lose(&replaced, at(1), false, at(400)).unwrap().after;
+    let told = explain(&waiting, "no room", at(401)).unwrap().after;
+    assert_eq!(told.message.as_deref(), Some("it waits for a place: no room"));
+    assert_eq!((told.state, explain(&told, "no room", at(402))), (InstanceState::Pending, None));
+    assert_eq!(place(&told, other_node(), at(403)).unwrap().after.message, None);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Stop,
@@ -228,6 +255,8 @@ enum Step {
     Recover(u32),
     Leave(Leaving),
     Lose(bool),
+    Forsake,
+    Explain,
     Place,
     OldGeneration,
 }
@@ -250,6 +279,8 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
         (1_u32..6).prop_map(Step::Recover),
         prop_oneof![Just(Leaving::Move), Just(Leaving::Evict)].prop_map(Step::Leave),
         any::<bool>().prop_map(Step::Lose),
+        Just(Step::Forsake),
+        Just(Step::Explain),
         Just(Step::Place),
         Just(Step::OldGeneration),
     ];
@@ -287,6 +318,8 @@ fn apply(instance: &Instance, now: i64, step: &Step) -> Option<Change> {
         Step::Recover(run) => recover(instance, &[(main_container(), *run)], at(now)),
         Step::Leave(how) => leave(instance, *how, at(now)),
         Step::Lose(confirmed_off) => lose(instance, at(now - 5), *confirmed_off, at(now)),
+        Step::Forsake => forsake(instance, at(now)),
+        Step::Explain => explain(instance, "no room", at(now)),
         Step::Place => place(instance, other_node(), at(now)),
         Step::OldGeneration => {
             let observation = Observation {
@@ -363,6 +396,7 @@ proptest! {
                 prop_assert!(!after.holds_resources && after.node.is_none() && after.address.is_none());
                 prop_assert!(!after.any_container_runs() && after.intent == Intent::Run);
             }
+            prop_assert!(after.node.is_some() || !after.holds_resources);
             prop_assert!(after.leaving.is_none() || after.state == InstanceState::Stopping);
             if after.state == InstanceState::Deleted {
                 prop_assert!(!after.holds_resources && after.intent == Intent::Delete);
