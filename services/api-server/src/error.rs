@@ -151,7 +151,8 @@ const fn control_status(error: &ControlError) -> StatusCode {
         | ControlError::SpecDiffers(_)
         | ControlError::IdempotencyMismatch
         | ControlError::GenerationMismatch(_)
-        | ControlError::Busy(_) => StatusCode::CONFLICT,
+        | ControlError::Busy(_)
+        | ControlError::Conflict { .. } => StatusCode::CONFLICT,
         ControlError::CapacityUnavailable(_) | ControlError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ControlError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -8,7 +8,7 @@
 
 use wherry_model::lifecycle::Change;
 use wherry_model::{Instance, JournalId, NodeId};
-use wherry_store::{Applied, CreateOutcome, Placed, ReportOutcome};
+use wherry_store::{Applied, CreateOutcome, FenceOutcome, Placed, ReportOutcome};
 
 use crate::fleet::Reservation;
 use crate::{Control, Error, lock};
@@ -69,6 +69,26 @@ impl Control {
         carry_through(async move {
             let outcome = control.store().apply_report(node, journal, after, through, &changes).await?;
             if matches!(outcome, ReportOutcome::Applied(_)) {
+                for change in &changes {
+                    control.after_commit(change);
+                }
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// Fences a node with what that changes.
+    pub(crate) async fn write_fence(
+        &self,
+        node: NodeId,
+        heartbeats: u64,
+        changes: Vec<Change>,
+    ) -> Result<FenceOutcome, Error> {
+        let control = self.clone();
+        carry_through(async move {
+            let outcome = control.store().fence(node, heartbeats, &changes).await?;
+            if matches!(outcome, FenceOutcome::Fenced(_)) {
                 for change in &changes {
                     control.after_commit(change);
                 }

@@ -43,6 +43,14 @@ pub enum Error {
     /// Something is under way that has to end first.
     #[error("the instance is {0}: try again when that is done")]
     Busy(InstanceState),
+    /// What it is about is not in a state in which this can be done.
+    #[error("{message}")]
+    Conflict {
+        /// The machine code.
+        code: &'static str,
+        /// What is the matter, and what to do.
+        message: String,
+    },
     /// No machine has room for it now.
     #[error("there is no capacity for this now: {0}")]
     CapacityUnavailable(String),
@@ -79,6 +87,7 @@ impl Error {
             Self::IdempotencyMismatch => "idempotency_parameter_mismatch",
             Self::GenerationMismatch(_) => "generation_mismatch",
             Self::Busy(_) => "instance_busy",
+            Self::Conflict { code, .. } => code,
             Self::CapacityUnavailable(_) => "capacity_unavailable",
             Self::Unavailable { .. } => "unavailable",
             Self::Internal { .. } => "internal",
@@ -103,6 +112,10 @@ impl Error {
             Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Conflict { code, message: message.into() }
     }
 
     pub(crate) fn internal(context: impl Into<String>) -> Self {

@@ -128,13 +128,14 @@ impl Control {
 
     /// Takes the node's row into the picture.
     pub(crate) async fn learn_node(&self, node: NodeId) -> Result<(), Error> {
-        match self.store().node(node).await? {
-            Some(record) => self.see_node(&record),
-            None => {
-                let before = lock(&self.inner.watch).forget(node);
-                lock(&self.inner.fleet).apply(FleetChange::Gone(node));
-                self.tell_seen(&[Seeing { before, after: None }]);
-            }
+        if let Some(record) = self.store().node(node).await? {
+            self.see_node(&record);
+            return Ok(());
+        }
+        let before = lock(&self.inner.watch).forget(node);
+        lock(&self.inner.fleet).apply(FleetChange::Gone(node));
+        if before.is_some() {
+            self.tell_seen(&[Seeing { before, after: None }]);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ mod access;
 mod agents;
 mod auth;
 mod background;
+mod brake;
 mod change;
 mod config;
 mod cursor;
@@ -29,6 +30,7 @@ mod events;
 mod fleet;
 mod fleet_events;
 mod instances;
+mod loss;
 mod names;
 mod neighbours;
 mod operator;
@@ -44,27 +46,33 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 use wherry_agent_api::{NodeDirectory, NodeServices};
 use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, ReplicaId, SpecError};
 use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
 
 pub use background::{Background, ReconcilerStatus};
+pub use brake::Brake;
 pub use config::ControlConfig;
 pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
-pub use instances::{CreateInstance, Created, DryRun, InstancePage, ListInstances, LogRequest, LogStream, Put, Waited};
-pub use operator::{FleetSummary, NodeView};
+pub use instances::{
+    CreateInstance, Created, DryRun, ExecRequest, InstancePage, ListInstances, LogRequest, LogStream, Put, Waited,
+};
+pub use operator::{
+    DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,
+};
 pub use tenancy::{NewKey, TenantKeyRequest};
 pub use usage::Usage;
 pub use view::{Cost, InstanceView, Progress};
 pub use zone::{ZoneContents, ZonePublisher};
 // Parts of the answers above: surfaces name them without knowing the store or the meter.
+pub use wherry_agent_api::ExecOutcome;
 pub use wherry_metering::{Bill, Line, Resource};
-pub use wherry_store::{ApiKeyRecord, ProjectRecord, StoredEvent, TenantRecord};
+pub use wherry_store::{ApiKeyRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord, StoredEvent, TenantRecord};
 
 use agents::EnrolledCache;
+use background::lease::Lease;
 use fleet::FleetIndex;
 use fleet_events::FleetEvents;
 use rows::Rows;
@@ -90,8 +98,8 @@ struct Inner {
     zone: Zone,
     /// Up to where the projections have followed the changes.
     followed: Mutex<ChangeCursor>,
-    /// When each lease that this replica holds was taken or renewed last.
-    leases: Mutex<BTreeMap<&'static str, Instant>>,
+    lease: Lease,
+    start_waits: instances::StartWaits,
     enrolled: Mutex<EnrolledCache>,
     /// Agents in this process.
     nodes: RwLock<BTreeMap<NodeId, Arc<dyn NodeServices>>>,
@@ -132,7 +140,8 @@ impl Control {
             watch: Mutex::default(),
             rows: Rows::default(),
             followed: Mutex::new(followed),
-            leases: Mutex::default(),
+            lease: Lease::default(),
+            start_waits: instances::StartWaits::default(),
             enrolled: Mutex::default(),
             nodes: RwLock::default(),
             directory: RwLock::default(),

@@ -56,8 +56,7 @@ impl Control {
     /// Leaves in order: its leases are free at once, and agents are not sent to it any more. The background work must have been
     /// stopped.
     pub async fn close(&self) -> Result<(), Error> {
-        crate::lock(&self.inner.leases).clear();
-        self.store().release_leases(self.inner.replica).await?;
+        self.give_up_lease().await?;
         Ok(self.store().forget_replica(self.inner.replica).await?)
     }
 }

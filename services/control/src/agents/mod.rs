@@ -21,7 +21,7 @@ use wherry_store::NodeRegistration;
 use crate::{Control, Error};
 
 pub(crate) use enrolment::EnrolledCache;
-pub(crate) use ranges::{first_free, is_right};
+pub(crate) use ranges::{is_right, overlap};
 
 /// How long an agent waits for news before it asks again.
 const NEWS_WAIT: Duration = Duration::from_secs(30);

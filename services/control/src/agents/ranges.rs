@@ -20,13 +20,18 @@ pub(crate) fn is_right(range: Range) -> bool {
     (8..=30).contains(&range.1) && u64::from(range.0.to_bits()).is_multiple_of(size(range.1))
 }
 
-pub(crate) fn contains(range: Range, address: Ipv4Addr) -> bool {
+pub(crate) fn overlap(one: Range, other: Range) -> bool {
+    let ((first, end), (from, until)) = (bounds(one), bounds(other));
+    first < until && from < end
+}
+
+pub(super) fn contains(range: Range, address: Ipv4Addr) -> bool {
     let (first, end) = bounds(range);
     (first..end).contains(&u64::from(address.to_bits()))
 }
 
 /// The first range of `prefix` in `fleet` that overlaps none that is taken.
-pub(crate) fn first_free(fleet: Range, prefix: u8, taken: &[Range]) -> Option<Range> {
+pub(super) fn first_free(fleet: Range, prefix: u8, taken: &[Range]) -> Option<Range> {
     let (mut candidate, end) = bounds(fleet);
     let step = size(prefix);
     let mut blocks: Vec<(u64, u64)> = taken.iter().copied().map(bounds).collect();

@@ -1,7 +1,15 @@
 //! What the application does by itself. Reconcilers take no input: a timer wakes them, they read state, do a bounded
 //! amount of idempotent work, never retry inside, and say what they did. The next activation is the retry.
+//!
+//! Some of it every replica does for itself, some is done by one of them: see [`lease`].
 
+mod draining;
+mod fencing;
+mod following;
+pub(crate) mod lease;
 mod picture;
+mod placing;
+mod presence;
 mod retention;
 mod serials;
 mod silence;
@@ -10,11 +18,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::{Control, Error, lock};
+
+/// Who does a kind of background work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Every replica, for itself.
+    Own,
+    /// The one that holds the lease.
+    Leased,
+}
 
 /// One kind of background work.
 #[async_trait]
@@ -22,6 +39,7 @@ trait Reconciler: Send + Sync {
     fn name(&self) -> &'static str;
     /// The time between two activations.
     fn period(&self) -> Duration;
+    fn work(&self) -> Work;
     /// Does what there is to do; a sentence if that was anything.
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error>;
 }
@@ -31,7 +49,7 @@ trait Reconciler: Send + Sync {
 pub struct ReconcilerStatus {
     /// Which one.
     pub name: &'static str,
-    /// Activations since the start.
+    /// Activations since the start, also those in which another replica held the lease.
     pub activations: u64,
     /// Failed ones among them.
     pub failures: u64,
@@ -39,9 +57,11 @@ pub struct ReconcilerStatus {
     pub latest: Option<String>,
 }
 
+type Statuses = Arc<Mutex<Vec<ReconcilerStatus>>>;
+
 /// The running background work.
 pub struct Background {
-    statuses: Arc<Mutex<Vec<ReconcilerStatus>>>,
+    statuses: Statuses,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -49,24 +69,33 @@ pub struct Background {
 impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
-        let reconcilers: [Arc<dyn Reconciler>; 4] = [
+        // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
+        let reconcilers: [Arc<dyn Reconciler>; 8] = [
+            Arc::new(picture::Picture::default()),
+            Arc::new(presence::Presence),
             Arc::new(silence::Silent),
-            Arc::new(picture::Picture),
+            Arc::new(fencing::Fencing),
+            Arc::new(draining::Draining),
+            Arc::new(placing::Placing::default()),
             Arc::new(retention::Retention),
             Arc::new(serials::Serials),
         ];
         let background = Self { statuses: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
-        for (index, reconciler) in reconcilers.into_iter().enumerate() {
-            lock(&background.statuses).push(ReconcilerStatus {
-                name: reconciler.name(),
-                activations: 0,
-                failures: 0,
-                latest: None,
-            });
+        let index = background.status(following::NAME);
+        let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
+        background.tasks.spawn(following::follow(control.clone(), index, statuses, stop));
+        for reconciler in reconcilers {
+            let index = background.status(reconciler.name());
             let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
             background.tasks.spawn(run(control.clone(), reconciler, index, statuses, stop));
         }
         background
+    }
+
+    fn status(&self, name: &'static str) -> usize {
+        let mut statuses = lock(&self.statuses);
+        statuses.push(ReconcilerStatus { name, activations: 0, failures: 0, latest: None });
+        statuses.len() - 1
     }
 
     /// What each reconciler did last.
@@ -86,36 +115,61 @@ async fn run(
     control: Control,
     reconciler: Arc<dyn Reconciler>,
     index: usize,
-    statuses: Arc<Mutex<Vec<ReconcilerStatus>>>,
+    statuses: Statuses,
     stop: CancellationToken,
 ) {
     let mut timer = tokio::time::interval(reconciler.period());
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticked: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let done = reconciler.activate(&control).await;
-        let mut statuses = lock(&statuses);
-        let Some(status) = statuses.get_mut(index) else { return };
-        status.activations += 1;
-        match done {
-            Ok(None) => {}
-            Ok(Some(sentence)) => {
-                tracing::info!(reconciler = status.name, "{sentence}");
-                status.latest = Some(sentence);
-            }
+        // This process was stopped, or its work took very long: nobody could be heard meanwhile.
+        let late = reconciler.period().saturating_add(control.inner.config.detection);
+        if ticked.replace(Instant::now()).is_some_and(|at| at.elapsed() > late) {
+            lock(&control.inner.watch).was_blind();
+        }
+        let done = activate(&control, reconciler.as_ref()).await;
+        told(&statuses, index, done);
+    }
+}
+
+async fn activate(control: &Control, reconciler: &dyn Reconciler) -> Result<Option<String>, Error> {
+    if reconciler.work() == Work::Leased {
+        match control.leads().await {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            // A store that takes no writes takes no heartbeats either.
             Err(error) => {
-                tracing::error!(
-                    reconciler = status.name,
-                    error = &error as &dyn std::error::Error,
-                    "background work failed, it is tried again"
-                );
-                status.failures += 1;
-                status.latest = Some(error.to_string());
+                lock(&control.inner.watch).was_blind();
+                return Err(error);
             }
+        }
+    }
+    reconciler.activate(control).await
+}
+
+fn told(statuses: &Statuses, index: usize, done: Result<Option<String>, Error>) {
+    let mut statuses = lock(statuses);
+    let Some(status) = statuses.get_mut(index) else { return };
+    status.activations += 1;
+    match done {
+        Ok(None) => {}
+        Ok(Some(sentence)) => {
+            tracing::info!(reconciler = status.name, "{sentence}");
+            status.latest = Some(sentence);
+        }
+        Err(error) => {
+            tracing::error!(
+                reconciler = status.name,
+                error = &error as &dyn std::error::Error,
+                "background work failed, it is tried again"
+            );
+            status.failures += 1;
+            status.latest = Some(error.to_string());
         }
     }
 }

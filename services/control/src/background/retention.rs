@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::Reconciler;
+use super::{Reconciler, Work};
 use crate::{Control, Error};
 
 /// Rows of each kind that one activation forgets.
@@ -20,6 +20,10 @@ impl Reconciler for Retention {
 
     fn period(&self) -> Duration {
         Duration::from_mins(1)
+    }
+
+    fn work(&self) -> Work {
+        Work::Leased
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {

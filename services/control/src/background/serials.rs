@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::Reconciler;
+use super::{Reconciler, Work};
 use crate::{Control, Error};
 
 pub(super) struct Serials;
@@ -17,6 +17,10 @@ impl Reconciler for Serials {
 
     fn period(&self) -> Duration {
         Duration::from_secs(10)
+    }
+
+    fn work(&self) -> Work {
+        Work::Own
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {

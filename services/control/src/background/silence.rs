@@ -1,5 +1,8 @@
 //! Nodes that say nothing: their instances become `Unknown`, their meters are closed at the last proof of life.
 //! Detection only: nothing is started elsewhere.
+//!
+//! Judged by what this replica sees of the rows ([`crate::watch`]), so a replica that takes the work over judges nobody by
+//! the time in which it did not look.
 
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use async_trait::async_trait;
 use wherry_model::lifecycle;
 use wherry_model::{Instance, NodeRecord, NodeState};
 
-use super::Reconciler;
+use super::{Reconciler, Work};
 use crate::{Control, Error, lock};
 
 pub(super) struct Silent;
@@ -20,6 +23,10 @@ impl Reconciler for Silent {
 
     fn period(&self) -> Duration {
         Duration::from_secs(1)
+    }
+
+    fn work(&self) -> Work {
+        Work::Leased
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {

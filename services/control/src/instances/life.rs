@@ -1,7 +1,7 @@
 //! Stop, start, delete.
 
 use wherry_model::lifecycle::{self, Ask, Refusal};
-use wherry_model::{Instance, InstanceState, Principal, ProjectName, Scope};
+use wherry_model::{Instance, InstanceState, Leaving, Principal, ProjectName, Scope};
 
 use crate::effects::Written;
 use crate::{Control, Error, InstanceView};
@@ -50,7 +50,7 @@ impl Control {
     }
 
     /// Runs a stopped or ended instance again, wherever there is room now; name, DNS name and logs stay.
-    /// A stop that is under way is waited for.
+    /// A stop that is under way is waited for, by a few callers of a tenant at a time: see `start_waits`.
     pub async fn start_instance(
         &self,
         principal: &Principal,
@@ -83,9 +83,12 @@ impl Control {
 
     /// Waits while an end is still under way on the node.
     async fn until_startable(&self, mut instance: Instance, deadline: tokio::time::Instant) -> Result<Instance, Error> {
+        let mut wait = None;
         loop {
             match instance.state {
                 InstanceState::Deleting | InstanceState::Deleted => return Err(refused(Refusal::Gone, &instance)),
+                // It is on its way to another place by itself.
+                InstanceState::Stopping if instance.leaving == Some(Leaving::Move) => return Ok(instance),
                 state if state != InstanceState::Stopping && !(state.is_settled() && instance.holds_resources) => {
                     return Ok(instance);
                 }
@@ -94,6 +97,9 @@ impl Control {
             let seen = self.store().position();
             instance = self.reread(instance.id).await?;
             let still = instance.state == InstanceState::Stopping || instance.holds_resources;
+            if still && wait.is_none() {
+                wait = Some(self.start_wait(instance.tenant).ok_or(Error::Busy(instance.state))?);
+            }
             if still && tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
                 return Err(Error::Busy(instance.state));
             }

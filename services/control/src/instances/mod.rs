@@ -2,15 +2,19 @@
 
 mod create;
 mod dry_run;
+mod exec;
 mod life;
 mod logs;
 mod put;
 mod read;
+mod start_waits;
 mod wait;
 
 pub use create::{CreateInstance, Created};
 pub use dry_run::DryRun;
+pub use exec::ExecRequest;
 pub use logs::{LogRequest, LogStream};
 pub use put::Put;
 pub use read::{InstancePage, ListInstances};
+pub(crate) use start_waits::StartWaits;
 pub use wait::Waited;

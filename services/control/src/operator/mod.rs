@@ -1,25 +1,25 @@
-//! What operators do: tenants and their keys, and a look at the fleet.
+//! What operators do: tenants and their keys, machines that join, are emptied and leave, and a look at the fleet.
+//!
+//! Each use case asks for [`Scope::Admin`] and leaves a record of who asked: a line in the log, and an event of the fleet at the
+//! replica that was asked.
 
-use wherry_model::{Capacity, NodeRecord, Principal, Scope, TenantId, TenantName};
+mod drain;
+mod fleet;
+mod join;
+mod nodes;
+
+use wherry_model::{NodeId, NodeRecord, Principal, Scope, TenantId, TenantName};
 use wherry_store::TenantRecord;
 
-use crate::{Control, Error, NewKey, TenantKeyRequest};
+use crate::{Control, Error, FleetEventKind, NewKey, TenantKeyRequest};
+
+pub use drain::{DrainProgress, DrainRequest};
+pub use fleet::{FleetEventStream, FleetSummary};
+pub use join::{JoinTokenRequest, NewJoinToken};
+pub use nodes::NodeStatus;
 
 /// A node as operators see it.
 pub type NodeView = NodeRecord;
-
-/// The whole fleet in numbers, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FleetSummary {
-    /// Nodes that take new instances.
-    pub ready_nodes: u32,
-    /// Nodes that do not.
-    pub other_nodes: u32,
-    /// What all nodes can hand out.
-    pub capacity: Capacity,
-    /// What all nodes have handed out.
-    pub used: Capacity,
-}
 
 impl Control {
     /// Makes a tenant with its `default` project.
@@ -59,23 +59,10 @@ impl Control {
         Ok(self.store().nodes().await?)
     }
 
-    /// The fleet in numbers. No principal: the operator port serves it, which tenants cannot reach.
-    pub async fn fleet_summary(&self) -> Result<FleetSummary, Error> {
-        let add = |a: Capacity, b: Capacity| Capacity {
-            cpu_millis: a.cpu_millis.saturating_add(b.cpu_millis),
-            memory_mib: a.memory_mib.saturating_add(b.memory_mib),
-            instances: a.instances.saturating_add(b.instances),
-        };
-        let mut summary = FleetSummary::default();
-        for node in self.store().nodes().await? {
-            if node.state == wherry_model::NodeState::Ready {
-                summary.ready_nodes += 1;
-            } else {
-                summary.other_nodes += 1;
-            }
-            summary.capacity = add(summary.capacity, node.capacity);
-            summary.used = add(summary.used, node.used);
-        }
-        Ok(summary)
+    /// Leaves a record of what an operator asked for.
+    fn record_ask(&self, principal: &Principal, node: Option<NodeId>, what: String) {
+        tracing::info!(actor = %principal.subject, node = node.map(tracing::field::display), "operator: {what}");
+        let message = format!("{} asked: {what}", principal.subject);
+        self.inner.fleet_events.say(FleetEventKind::Asked, node, message, self.now());
     }
 }

@@ -1,0 +1,46 @@
+//! Takes from lost nodes what may run elsewhere, once its old copy has certainly ended: the agent ends it by itself when its
+//! lease is `fence_after` old, and this waits for that and a margin after the last heartbeat that can have renewed the lease.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Reconciler, Work};
+use crate::loss::Loss;
+use crate::{Control, Error, lock};
+
+pub(super) struct Fencing;
+
+#[async_trait]
+impl Reconciler for Fencing {
+    fn name(&self) -> &'static str {
+        "node fencing"
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn work(&self) -> Work {
+        Work::Leased
+    }
+
+    async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
+        if control.brake().is_some() {
+            return Ok(None);
+        }
+        let wait = control.inner.config.fence_wait();
+        let mut taken = Vec::new();
+        for node in control.store().nodes().await? {
+            control.see_node(&node);
+            let Some((unproved_for, heartbeats)) = lock(&control.inner.watch).unproved_for(node.id) else { continue };
+            if unproved_for <= wait || heartbeats != node.heartbeats {
+                continue;
+            }
+            if let Loss::Taken(count) = control.lose_node(node.id, heartbeats, false).await? {
+                taken.push(format!("{count} instances of {}", node.name));
+            }
+        }
+        Ok((!taken.is_empty()).then(|| format!("{} are run elsewhere: their machine is lost", taken.join(", "))))
+    }
+}
