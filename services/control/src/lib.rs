@@ -43,9 +43,11 @@ mod watch;
 mod zone;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use wherry_agent_api::{NodeDirectory, NodeServices};
 use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, ReplicaId, SpecError};
 use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
@@ -99,6 +101,10 @@ struct Inner {
     /// Up to where the projections have followed the changes.
     followed: Mutex<ChangeCursor>,
     lease: Lease,
+    /// Whether the brake was on at the last look.
+    braked: AtomicBool,
+    /// When this replica last said that it lives.
+    present: Mutex<Option<Instant>>,
     start_waits: instances::StartWaits,
     enrolled: Mutex<EnrolledCache>,
     /// Agents in this process.
@@ -141,6 +147,8 @@ impl Control {
             rows: Rows::default(),
             followed: Mutex::new(followed),
             lease: Lease::default(),
+            braked: AtomicBool::default(),
+            present: Mutex::default(),
             start_waits: instances::StartWaits::default(),
             enrolled: Mutex::default(),
             nodes: RwLock::default(),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wherry_model::ReplicaId;
 use wherry_store::ReplicaRecord;
 
-use crate::{Control, Error};
+use crate::{Control, Error, lock};
 
 /// How often a replica says that it lives.
 pub(crate) const PRESENCE_PERIOD: Duration = Duration::from_secs(3);
@@ -22,12 +23,18 @@ impl Control {
         self.inner.replica
     }
 
-    /// Notes that this replica lives.
+    /// Notes that this replica lives, unless it has just done so.
     pub(crate) async fn note_presence(&self) -> Result<(), Error> {
+        let asked = Instant::now();
+        if lock(&self.inner.present).is_some_and(|at| at.elapsed() < PRESENCE_PERIOD / 2) {
+            return Ok(());
+        }
         let now = self.now();
         let agents_url = self.inner.config.agents_url.clone();
         let record = ReplicaRecord { id: self.inner.replica, agents_url, seen_at: now };
-        Ok(self.store().note_replica(&record, now.minus(PRESENCE_KEPT)).await?)
+        self.store().note_replica(&record, now.minus(PRESENCE_KEPT)).await?;
+        *lock(&self.inner.present) = Some(asked);
+        Ok(())
     }
 
     /// The replicas that were seen lately, in order of id.

@@ -11,10 +11,14 @@ use wherry_model::lifecycle;
 use wherry_model::{Drain, DrainThen, Instance, Leaving, NodeRecord};
 
 use super::{Reconciler, Work};
+use crate::fleet::Reservation;
 use crate::{Control, Error, lock};
 
 /// Instances that leave one node for another at the same time.
 const MAX_MOVING: usize = 16;
+
+/// Waiting instances that room is kept for.
+const MAX_PENDING: u32 = 1_000;
 
 /// Instances of one node that one activation stops.
 const BATCH: usize = 100;
@@ -36,14 +40,19 @@ impl Reconciler for Draining {
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
+        let nodes = control.store().nodes().await?;
+        let due = |drain: &Drain| drain.grace_until <= control.now();
+        if !nodes.iter().any(|node| node.drain.as_ref().is_some_and(due)) {
+            return Ok(None);
+        }
+        let mut promises = Promises::of(control, &nodes).await?;
         let mut left = Vec::new();
-        for node in control.store().nodes().await? {
-            let Some(drain) = node.drain else { continue };
-            let silent_for = lock(&control.inner.watch).silent_for(node.id);
-            if drain.grace_until > control.now() || silent_for > control.inner.config.detection {
+        for node in nodes {
+            let Some(drain) = node.drain.filter(due) else { continue };
+            if lock(&control.inner.watch).silent_for(node.id) > control.inner.config.detection {
                 continue;
             }
-            let count = control.empty(&node, &drain).await?;
+            let count = control.empty(&node, &drain, &mut promises).await?;
             if count > 0 {
                 left.push(format!("{count} instances leave {}", node.name));
             }
@@ -52,10 +61,34 @@ impl Reconciler for Draining {
     }
 }
 
+/// Room elsewhere that is spoken for: by instances that are on their way, and by those that are sent on it in this pass.
+struct Promises(Vec<Reservation>);
+
+impl Promises {
+    async fn of(control: &Control, nodes: &[NodeRecord]) -> Result<Self, Error> {
+        let mut on_the_way = control.store().pending(MAX_PENDING).await?;
+        for node in nodes.iter().filter(|node| node.drain.is_some()) {
+            let Some((_, instances)) = control.store().instances_on(node.id).await? else { continue };
+            on_the_way.extend(instances.into_iter().filter(|one| one.leaving == Some(Leaving::Move)));
+        }
+        Ok(Self(on_the_way.iter().filter_map(|one| control.propose(&one.spec.demand()).ok()).collect()))
+    }
+
+    /// Promises room to one more; false when there is none.
+    fn make(&mut self, control: &Control, instance: &Instance) -> Result<bool, Error> {
+        match control.propose(&instance.spec.demand()) {
+            Ok(room) => self.0.push(room),
+            Err(Error::CapacityUnavailable(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+}
+
 impl Control {
-    async fn empty(&self, node: &NodeRecord, drain: &Drain) -> Result<u32, Error> {
+    async fn empty(&self, node: &NodeRecord, drain: &Drain, promises: &mut Promises) -> Result<u32, Error> {
         let Some((_, instances)) = self.store().instances_on(node.id).await? else { return Ok(0) };
-        let (how, room) = match drain.then {
+        let (how, mut more) = match drain.then {
             DrainThen::Move => {
                 let moving = instances.iter().filter(|instance| instance.leaving.is_some()).count();
                 (Leaving::Move, MAX_MOVING.saturating_sub(moving))
@@ -65,21 +98,14 @@ impl Control {
         let stay: Vec<Instance> =
             instances.into_iter().filter(|one| lifecycle::leave(one, how, self.now()).is_some()).collect();
         let mut left = 0;
-        // Kept until the end: what leaves in this pass is not promised the same gap twice.
-        let mut promised = Vec::new();
         for instance in stay {
-            if promised.len() >= room {
+            if more == 0 {
                 break;
             }
-            let place = match how {
-                Leaving::Move => match self.propose(&instance.spec.demand()) {
-                    Ok(place) => Some(place),
-                    Err(Error::CapacityUnavailable(_)) => continue,
-                    Err(error) => return Err(error),
-                },
-                Leaving::Evict => None,
-            };
-            promised.push(place);
+            if how == Leaving::Move && !promises.make(self, &instance)? {
+                continue;
+            }
+            more -= 1;
             // A cancel that came meanwhile holds for everything that has not begun to leave.
             let still = self.store().node(node.id).await?.and_then(|record| record.drain);
             if still != Some(*drain) {

@@ -1,7 +1,7 @@
 //! Looks at the rows of all nodes: the picture that places are proposed from corrects itself, and this replica sees whose
 //! heartbeats arrive, at whichever replica.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,10 +9,7 @@ use async_trait::async_trait;
 use super::{Reconciler, Work};
 use crate::{Control, Error, FleetEventKind, lock};
 
-#[derive(Default)]
-pub(super) struct Picture {
-    braked: AtomicBool,
-}
+pub(super) struct Picture;
 
 #[async_trait]
 impl Reconciler for Picture {
@@ -35,7 +32,7 @@ impl Reconciler for Picture {
         }
         looked?;
         let brake = control.brake();
-        if self.braked.swap(brake.is_some(), Ordering::Relaxed) == brake.is_some() {
+        if control.inner.braked.swap(brake.is_some(), Ordering::Relaxed) == brake.is_some() {
             return Ok(None);
         }
         let said = match &brake {

@@ -84,6 +84,9 @@ impl Control {
             return Err(heard());
         }
         self.record_ask(principal, Some(record.id), format!("confirm that {} is off", record.name));
+        if record.state == NodeState::Ready {
+            self.close_silent_node(record.id).await?;
+        }
         match self.lose_node(record.id, record.heartbeats, true).await? {
             Loss::Taken(_) | Loss::Nothing => {}
             Loss::Heard => return Err(heard()),
@@ -156,13 +159,17 @@ impl Control {
 
     /// The machine is not closed any more: it takes new instances, or will when it is heard again.
     pub(super) async fn open_node(&self, node: NodeId) -> Result<(), Error> {
+        self.store().set_node_state(node, NodeState::Ready).await?;
         if lock(&self.inner.watch).silent_for(node) > self.inner.config.detection {
-            self.store().set_node_state(node, NodeState::Silent).await?;
-            // Who hears it resolves this, and makes it ready by that.
-            self.store().raise_doubt(node).await?;
-        } else {
-            self.store().set_node_state(node, NodeState::Ready).await?;
+            self.close_silent_node(node).await?;
         }
+        Ok(())
+    }
+
+    /// Nothing is placed on the silent machine, until whoever hears it resolves the doubt and makes it ready by that.
+    async fn close_silent_node(&self, node: NodeId) -> Result<(), Error> {
+        self.store().set_node_state(node, NodeState::Silent).await?;
+        self.store().raise_doubt(node).await?;
         Ok(())
     }
 }

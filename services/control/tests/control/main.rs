@@ -3,17 +3,25 @@
 #![expect(clippy::unwrap_used, reason = "every line of this crate is a test")]
 
 mod background;
+mod calls;
 mod create;
+mod drain;
+mod enrolment;
 mod events;
+mod exec;
+mod fleet_events;
 mod keys;
 mod life;
 mod logs;
+mod loss;
 mod put;
 mod random;
 mod read;
+mod replicas;
 mod reports;
 mod silence;
 mod support;
+mod surroundings;
 mod tenants;
 mod usage;
 mod wait;

@@ -1,15 +1,9 @@
-use std::time::Duration;
-
 use wherry_metering::Resource;
 use wherry_model::lifecycle::MeterKind;
 use wherry_model::{Clock, EventKind, InstanceState, NodeState};
 use wherry_testkit::{Node, Stack, interrupted, spec};
 
-use crate::support::{asked, create, delete, state, stop};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use crate::support::{asked, create, delete, seconds, state, stop};
 
 async fn billed_seconds(stack: &Stack, name: &str) -> i128 {
     let acme = stack.acme();

@@ -1,5 +1,7 @@
 //! Short ways to say what the tests say often.
 
+use std::time::Duration;
+
 use wherry_control::{Control, CreateInstance, Created, Error, InstanceView};
 use wherry_model::{Capacity, InstanceName, InstanceSpec, InstanceState, NodeId};
 use wherry_testkit::{Stack, Tenant};
@@ -42,4 +44,14 @@ pub(crate) async fn state(stack: &Stack, tenant: &Tenant, name: &str) -> Instanc
 /// What the node's row has handed out.
 pub(crate) async fn used(stack: &Stack, node: NodeId) -> Capacity {
     stack.store().node(node).await.unwrap().unwrap().used
+}
+
+pub(crate) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Lets every reconciler work twice: what one does by the other's work is done then.
+pub(crate) async fn work(stack: &Stack) {
+    stack.background().await;
+    stack.background().await;
 }

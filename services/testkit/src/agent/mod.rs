@@ -89,18 +89,26 @@ impl ScriptedAgent {
         self.heartbeat_with(self.running(), Vec::new()).await
     }
 
+    /// Proves life to another replica than the one at the end of the line.
+    pub async fn heartbeat_to(&self, control: &dyn ControlPlane) -> Result<(), ControlError> {
+        control.heartbeat(self.life(self.running(), Vec::new())).await
+    }
+
     /// Proves life with a list of the test's own.
     pub async fn heartbeat_with(
         &self,
         running: Vec<RunningContainer>,
         pulls: Vec<PullProgress>,
     ) -> Result<(), ControlError> {
+        self.line.heartbeat(self.life(running, pulls)).await
+    }
+
+    fn life(&self, running: Vec<RunningContainer>, pulls: Vec<PullProgress>) -> Heartbeat {
         let (at, epoch) = {
             let machine = self.machine();
             (machine.proved_until().map_or(self.now(), |end| end.min(self.now())), machine.epoch)
         };
-        let heartbeat = Heartbeat { node: self.node(), boot: self.hello.boot, epoch, at, running, pulls };
-        self.line.heartbeat(heartbeat).await
+        Heartbeat { node: self.node(), boot: self.hello.boot, epoch, at, running, pulls }
     }
 
     /// Writes a fact into the journal; [`Self::report`] sends it.
