@@ -108,7 +108,7 @@ impl Control {
 }
 
 /// Runs `work` to its end, also when the caller does not wait for that.
-async fn carry_through<T: Send + 'static>(
+pub(crate) async fn carry_through<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::spawn(work).await {

@@ -14,6 +14,9 @@ use wherry_store::TenantRecord;
 use crate::stack::{DATABASE, Live};
 use crate::{Line, ManualClock, RealNode, RecordingZone, ScriptedAgent, SeededEntropy, Stack};
 
+/// Where the engine in memory takes addresses from, whichever node it serves.
+const ENGINE_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 0), 16);
+
 /// A node of the played fleet.
 #[derive(Debug, Clone, Copy)]
 pub struct Node {
@@ -115,7 +118,8 @@ impl StackBuilder {
         for (index, node) in self.real_nodes.into_iter().enumerate() {
             clock.run();
             let data = folder.path().join(format!("real-node-{index}"));
-            let machine = machine(agents.len() + index, node, &clock, &entropy);
+            let mut machine = machine(agents.len() + index, node, &clock, &entropy);
+            machine.range = ENGINE_RANGE;
             let (line, clock, entropy) = (Arc::clone(&line), Arc::clone(&clock), Arc::clone(&entropy));
             let mut node = RealNode::new(data, machine, line, clock, entropy);
             node.start().await;

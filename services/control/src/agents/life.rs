@@ -7,24 +7,31 @@ use wherry_model::lifecycle;
 use wherry_model::{ContainerName, NodeState};
 use wherry_store::LifeOutcome;
 
+use crate::effects::carry_through;
 use crate::{Control, Error, Progress, lock};
 
 impl Control {
     pub(super) async fn take_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         let node = heartbeat.node;
         let at = heartbeat.at.min(self.now());
-        let outcome = self.store().prove_life(node, at, heartbeat.epoch).await;
-        let doubt = match outcome {
-            Ok(LifeOutcome::Taken { doubt }) => doubt,
-            Ok(LifeOutcome::Fenced { epoch }) => return Err(ControlError::Fenced { epoch }),
-            Ok(LifeOutcome::Unknown) => return Err(ControlError::UnknownNode),
-            // Heard is heard, also while the store cannot write it down.
-            Err(error) => {
-                lock(&self.inner.watch).note(node, false);
-                return Err(Error::from(error).into());
+        let control = self.clone();
+        let epoch = heartbeat.epoch;
+        // What the row counts and what this replica has seen must not part when the agent hangs up in between.
+        let outcome = carry_through(async move {
+            let outcome = control.store().prove_life(node, at, epoch).await;
+            let stored = matches!(outcome, Ok(LifeOutcome::Taken { .. }));
+            // Heard is heard, also while the store cannot write it down; who was fenced or removed is not heard.
+            if stored || outcome.is_err() {
+                lock(&control.inner.watch).note(node, stored);
             }
+            Ok(outcome?)
+        })
+        .await?;
+        let doubt = match outcome {
+            LifeOutcome::Taken { doubt } => doubt,
+            LifeOutcome::Fenced { epoch } => return Err(ControlError::Fenced { epoch }),
+            LifeOutcome::Unknown => return Err(ControlError::UnknownNode),
         };
-        lock(&self.inner.watch).note(node, true);
         let pulls: BTreeMap<_, _> = heartbeat
             .pulls
             .iter()
