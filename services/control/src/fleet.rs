@@ -134,6 +134,7 @@ impl Control {
         }
         let before = lock(&self.inner.watch).forget(node);
         lock(&self.inner.fleet).apply(FleetChange::Gone(node));
+        lock(&self.inner.progress).remove(&node);
         if before.is_some() {
             self.tell_seen(&[Seeing { before, after: None }]);
         }
@@ -159,6 +160,7 @@ impl Control {
             for gone in seeings.iter().filter(|seeing| seeing.after.is_none()) {
                 if let Some(before) = &gone.before {
                     index.apply(FleetChange::Gone(before.id));
+                    lock(&self.inner.progress).remove(&before.id);
                 }
             }
         }

@@ -35,21 +35,21 @@ mod names;
 mod neighbours;
 mod operator;
 mod replica;
-mod rows;
+mod shared_read;
 mod tenancy;
 mod usage;
 mod view;
 mod watch;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use wherry_agent_api::{NodeDirectory, NodeServices};
-use wherry_model::{Clock, Entropy, InstanceId, NodeId, PriceBook, ReplicaId, SpecError};
+use wherry_model::{Clock, Entropy, InstanceId, NodeId, NodeRecord, PriceBook, ReplicaId, SpecError};
 use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
 
 pub use background::{Background, ReconcilerStatus};
@@ -77,7 +77,7 @@ use agents::EnrolledCache;
 use background::lease::Lease;
 use fleet::FleetIndex;
 use fleet_events::FleetEvents;
-use rows::Rows;
+use shared_read::SharedRead;
 use watch::Watch;
 use zone::Zone;
 
@@ -96,7 +96,8 @@ struct Inner {
     fleet: Mutex<FleetIndex>,
     fleet_events: FleetEvents,
     watch: Mutex<Watch>,
-    rows: Rows,
+    rows: SharedRead<BTreeMap<NodeId, NodeRecord>>,
+    called: SharedRead<Option<BTreeSet<NodeId>>>,
     zone: Zone,
     /// Up to where the projections have followed the changes.
     followed: Mutex<ChangeCursor>,
@@ -144,7 +145,8 @@ impl Control {
             fleet: Mutex::default(),
             fleet_events: FleetEvents::default(),
             watch: Mutex::default(),
-            rows: Rows::default(),
+            rows: SharedRead::default(),
+            called: SharedRead::default(),
             followed: Mutex::new(followed),
             lease: Lease::default(),
             braked: AtomicBool::default(),

@@ -122,3 +122,138 @@ impl Watch {
         self.seen.get(&node).map(|seen| &seen.record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use wherry_model::{Architecture, BootId, Capacity, NodeState, Timestamp};
+
+    use super::*;
+
+    fn row(heartbeats: u64, epoch: u64) -> NodeRecord {
+        NodeRecord {
+            id: node(),
+            name: "node-0".to_owned(),
+            architecture: Architecture::Amd64,
+            state: NodeState::Ready,
+            capacity: Capacity::default(),
+            used: Capacity::default(),
+            boot: BootId::from_uuid(uuid::Uuid::nil()),
+            range: (Ipv4Addr::new(10, 0, 0, 0), 24),
+            proof_at: Timestamp::default(),
+            desired_revision: 0,
+            epoch,
+            heartbeats,
+            underlay: None,
+            drain: None,
+        }
+    }
+
+    fn node() -> NodeId {
+        NodeId::from_uuid(uuid::Uuid::nil())
+    }
+
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    fn silent(watch: &Watch) -> u64 {
+        watch.silent_for(node()).as_secs()
+    }
+
+    fn unproved(watch: &Watch) -> (u64, u64) {
+        watch.unproved_for(node()).map(|(time, count)| (time.as_secs(), count)).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_that_stands_still_is_silence_whoever_would_have_heard() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.silent_for(node()), Duration::ZERO, "who was never seen is not silent");
+        watch.look(&row(7, 0));
+        pass(5).await;
+        watch.look(&row(7, 0));
+        assert_eq!((silent(&watch), unproved(&watch)), (5, (5, 7)));
+        watch.look(&row(8, 0));
+        assert_eq!((silent(&watch), unproved(&watch)), (0, (0, 8)), "heard by another replica");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_own_proof_counts_from_when_it_came_for_the_guess_and_from_when_it_was_seen_for_fencing() {
+        let mut watch = Watch::default();
+        watch.look(&row(0, 0));
+        pass(10).await;
+        watch.note(node(), true);
+        pass(16).await;
+        watch.look(&row(1, 0));
+        assert_eq!(silent(&watch), 16);
+        assert_eq!(unproved(&watch), (0, 1), "the row may hold a later one than the own");
+        pass(4).await;
+        watch.look(&row(1, 0));
+        assert_eq!((silent(&watch), unproved(&watch)), (20, (4, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_than_the_own_was_heard_elsewhere_just_now() {
+        let mut watch = Watch::default();
+        watch.look(&row(0, 0));
+        watch.note(node(), true);
+        pass(20).await;
+        watch.look(&row(2, 0));
+        assert_eq!(silent(&watch), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_that_could_not_be_stored_is_heard_and_renews_nothing() {
+        let mut watch = Watch::default();
+        watch.look(&row(3, 0));
+        pass(100).await;
+        watch.note(node(), false);
+        watch.look(&row(3, 0));
+        assert_eq!(silent(&watch), 0);
+        assert_eq!(unproved(&watch), (0, 3), "fencing waits for who is alive");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_that_fell_is_news_too() {
+        let mut watch = Watch::default();
+        watch.look(&row(100, 0));
+        pass(60).await;
+        // The database was put back to an older state; from there it counts up again.
+        watch.look(&row(40, 0));
+        assert_eq!(silent(&watch), 0);
+        pass(2).await;
+        watch.look(&row(41, 0));
+        assert_eq!(unproved(&watch), (0, 41));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_blind_judges_nobody_by_that_time() {
+        let mut watch = Watch::default();
+        watch.look(&row(1, 0));
+        pass(500).await;
+        watch.was_blind();
+        watch.look(&row(1, 0));
+        assert_eq!((silent(&watch), unproved(&watch)), (0, (0, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fenced_holds_until_the_node_is_heard() {
+        let mut watch = Watch::default();
+        watch.look(&row(1, 0));
+        assert!(!watch.is_fenced(node()));
+        watch.look(&row(1, 1));
+        watch.look(&row(1, 1));
+        assert!(watch.is_fenced(node()));
+        watch.look(&row(2, 1));
+        assert!(!watch.is_fenced(node()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_there_any_more_is_gone() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.look_at_all(&[row(1, 0)]), [Seeing { before: None, after: Some(row(1, 0)) }]);
+        assert_eq!(watch.look_at_all(&[]), [Seeing { before: Some(row(1, 0)), after: None }]);
+        assert_eq!(watch.records().count(), 0);
+    }
+}

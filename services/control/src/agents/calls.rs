@@ -10,8 +10,7 @@ use wherry_store::CallRecord;
 use super::NEWS_WAIT;
 use crate::{Control, Error};
 
-/// The distance of two looks for calls of one node that nothing posted here has caused: commits come much more often than
-/// calls, and each look is a write.
+/// The distance of two looks for calls of one node: commits come much more often than calls.
 const LOOK_DISTANCE: Duration = Duration::from_millis(20);
 
 #[async_trait::async_trait]
@@ -32,10 +31,13 @@ impl CallBoard for Control {
         loop {
             let seen = self.store().position();
             let looked = Instant::now();
-            let records = self.store().take_calls(node, self.now()).await.map_err(Error::from)?;
-            let calls: Vec<Call> = records.iter().filter_map(|record| read_call(record, node)).collect();
-            if !calls.is_empty() {
-                return Ok(calls);
+            let called = self.called(seen).await?;
+            if called.as_ref().as_ref().is_none_or(|nodes| nodes.contains(&node)) {
+                let records = self.store().take_calls(node, self.now()).await.map_err(Error::from)?;
+                let calls: Vec<Call> = records.iter().filter_map(|record| read_call(record, node)).collect();
+                if !calls.is_empty() {
+                    return Ok(calls);
+                }
             }
             if tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
                 return Ok(Vec::new());

@@ -10,6 +10,9 @@ use wherry_store::LifeOutcome;
 use crate::effects::carry_through;
 use crate::{Control, Error, Progress, lock};
 
+/// Pulls of one node whose progress is remembered.
+const MAX_PULLS: usize = 1_000;
+
 impl Control {
     pub(super) async fn take_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         let node = heartbeat.node;
@@ -35,6 +38,7 @@ impl Control {
         let pulls: BTreeMap<_, _> = heartbeat
             .pulls
             .iter()
+            .take(MAX_PULLS)
             .map(|pull| (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes }))
             .collect();
         lock(&self.inner.progress).insert(node, pulls);

@@ -34,7 +34,8 @@ impl Reconciler for Fencing {
         for node in control.store().nodes().await? {
             control.see_node(&node);
             let Some((unproved_for, heartbeats)) = lock(&control.inner.watch).unproved_for(node.id) else { continue };
-            if unproved_for <= wait || heartbeats != node.heartbeats {
+            // Never before it is believed silent, also where an installation waits shorter for this than for that.
+            if unproved_for <= wait.max(control.inner.config.detection) || heartbeats != node.heartbeats {
                 continue;
             }
             if let Loss::Taken(count) = control.lose_node(node.id, heartbeats, false).await? {
