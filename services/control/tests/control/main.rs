@@ -10,6 +10,7 @@ mod enrolment;
 mod events;
 mod exec;
 mod fleet_events;
+mod fleet_random;
 mod keys;
 mod life;
 mod logs;
