@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_model::{NodeId, NodeRecord};
+use wherry_model::{NodeId, NodeRecord, Timestamp};
 
 /// The nodes as this replica saw them last.
 #[derive(Default)]
@@ -26,6 +26,8 @@ struct Seen {
     own: u64,
     /// Its epoch grew since it was heard last: what it may run elsewhere has left it.
     fenced: bool,
+    /// While it is being emptied: the most instances that were seen on it since.
+    most_drained: Option<(Timestamp, u32)>,
 }
 
 /// What a look has shown of one node. The order is that of telling.
@@ -43,7 +45,8 @@ impl Watch {
         let now = Instant::now();
         let after = Some(record.clone());
         let Some(seen) = self.seen.get_mut(&record.id) else {
-            let fresh = Seen { record: record.clone(), heard: now, grown: now, own: 0, fenced: false };
+            let most_drained = most_drained(None, record);
+            let fresh = Seen { record: record.clone(), heard: now, grown: now, own: 0, fenced: false, most_drained };
             self.seen.insert(record.id, fresh);
             return Seeing { before: None, after };
         };
@@ -58,6 +61,7 @@ impl Watch {
             seen.heard = now;
         }
         seen.own = 0;
+        seen.most_drained = most_drained(seen.most_drained, record);
         let before = std::mem::replace(&mut seen.record, record.clone());
         Seeing { before: Some(before), after }
     }
@@ -112,6 +116,11 @@ impl Watch {
         self.seen.get(&node).is_some_and(|seen| seen.fenced)
     }
 
+    /// The most instances that were seen on the node since it is being emptied.
+    pub(crate) fn most_drained(&self, node: NodeId) -> u32 {
+        self.seen.get(&node).and_then(|seen| seen.most_drained).map_or(0, |(_, most)| most)
+    }
+
     /// All nodes, by id.
     pub(crate) fn records(&self) -> impl Iterator<Item = &NodeRecord> {
         self.seen.values().map(|seen| &seen.record)
@@ -123,11 +132,17 @@ impl Watch {
     }
 }
 
+fn most_drained(before: Option<(Timestamp, u32)>, record: &NodeRecord) -> Option<(Timestamp, u32)> {
+    let asked_at = record.drain?.asked_at;
+    let so_far = before.filter(|(of, _)| *of == asked_at).map_or(0, |(_, most)| most);
+    Some((asked_at, so_far.max(record.used.instances)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use wherry_model::{Architecture, BootId, Capacity, NodeState, Timestamp};
+    use wherry_model::{Architecture, BootId, Capacity, NodeState};
 
     use super::*;
 

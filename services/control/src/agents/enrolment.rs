@@ -98,10 +98,10 @@ impl Enrolment for Control {
 }
 
 impl Control {
-    /// An enrolled node says of itself what its enrolment says. Who has none is the node of this process: the transport
-    /// lets in nobody else.
-    pub(super) async fn check_enrolment(&self, hello: &NodeHello) -> Result<(), ControlError> {
-        let Some(record) = self.store().enrolment(hello.node).await.map_err(Error::from)? else { return Ok(()) };
+    /// An enrolled node says of itself what its enrolment says; its name is the one that it was enrolled with, so that no
+    /// operator is led to another machine. Who has none is the node of this process: the transport lets in nobody else.
+    pub(super) async fn as_enrolled(&self, hello: NodeHello) -> Result<NodeHello, ControlError> {
+        let Some(record) = self.store().enrolment(hello.node).await.map_err(Error::from)? else { return Ok(hello) };
         if record.removed_at.is_some() {
             return Err(removed());
         }
@@ -109,7 +109,7 @@ impl Control {
             let (first, prefix) = record.range;
             return Err(ControlError::Forbidden(format!("its range is {first}/{prefix}, not another one")));
         }
-        Ok(())
+        Ok(NodeHello { name: record.name, ..hello })
     }
 
     /// The token that the text names, if its secret is right. Whether it is expired or used is decided by the transaction

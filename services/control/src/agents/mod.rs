@@ -29,7 +29,7 @@ const NEWS_WAIT: Duration = Duration::from_secs(30);
 #[async_trait]
 impl ControlPlane for Control {
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
-        self.check_enrolment(&hello).await?;
+        let hello = self.as_enrolled(hello).await?;
         let registration = NodeRegistration {
             id: hello.node,
             name: hello.name,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wherry_model::{Drain, DrainThen, Leaving, NodeRecord, Principal, Scope, SpecError};
 
 use super::NodeStatus;
-use crate::{Control, Error};
+use crate::{Control, Error, lock};
 
 /// The longest grace.
 const MAX_GRACE: Duration = Duration::from_hours(7 * 24);
@@ -31,6 +31,8 @@ pub struct DrainProgress {
     /// Of those: running on, because their grace is not over, because no other machine has room for them now, or because
     /// the machine is silent.
     pub staying: u32,
+    /// Instances that have left since this replica saw the drain first: moved, stopped, or ended by themselves.
+    pub gone: u32,
     /// Whether the machine is silent: then nothing can be stopped on it, and it waits for its return or for an operator to
     /// confirm that it is off.
     pub waits_for_node: bool,
@@ -93,6 +95,7 @@ impl Control {
                 None => progress.staying += 1,
             }
         }
+        progress.gone = lock(&self.inner.watch).most_drained(record.id).saturating_sub(progress.left);
         progress.waits_for_node = silent && progress.left > 0;
         Ok(Some(progress))
     }

@@ -2,7 +2,7 @@
 
 use wherry_control::{DrainProgress, DrainRequest, NodeStatus};
 use wherry_model::{DrainThen, EndReason, InstanceState, NodeState};
-use wherry_testkit::{Node, ScriptedAgent, Stack, Tenant, replaceable, sized, spec};
+use wherry_testkit::{Node, ScriptedAgent, Stack, Tenant, interrupted, replaceable, sized, spec};
 
 use crate::support::{delete, seconds, start, state, stop, work};
 
@@ -92,11 +92,11 @@ async fn a_drain_waits_its_grace_and_then_moves_what_is_left() {
         agent.heartbeat().await.unwrap();
     }
     stack.background().await;
-    assert_eq!(two.progress().await, DrainProgress { left: 2, moving: 2, ..DrainProgress::default() });
+    assert_eq!(two.progress().await, DrainProgress { left: 2, moving: 2, gone: 1, ..DrainProgress::default() });
     let before = stack.read(two.acme(), "one").await;
     assert_eq!((before.instance.state, stack.zone().lookup(&before.fqdn)), (InstanceState::Stopping, None));
     two.full.obey().await;
-    assert_eq!(two.progress().await, DrainProgress::default());
+    assert_eq!(two.progress().await, DrainProgress { gone: 3, ..DrainProgress::default() });
     assert_eq!(state(stack, two.acme(), "one").await, InstanceState::Pending);
     work(stack).await;
     two.empty.obey().await;
@@ -148,7 +148,7 @@ async fn nothing_is_stopped_to_be_moved_while_there_is_no_room_for_it() {
     work(stack).await;
     two.empty.obey().await;
     work(stack).await;
-    assert_eq!(two.progress().await, DrainProgress { left: 2, staying: 2, ..DrainProgress::default() });
+    assert_eq!(two.progress().await, DrainProgress { left: 2, staying: 2, gone: 1, ..DrainProgress::default() });
     assert_eq!(two.states().await, [InstanceState::Running; 3]);
     delete(stack, two.acme(), "big").await.unwrap();
     two.empty.obey().await;
@@ -280,4 +280,58 @@ async fn a_cordoned_machine_keeps_what_it_has_and_gets_nothing() {
     let name = stack.control().get_node(stack.operator(), &two.id()).await.unwrap().record.name;
     let status = stack.control().uncordon_node(stack.operator(), &name).await.unwrap();
     assert_eq!(status.record.state, NodeState::Ready);
+}
+
+#[tokio::test]
+async fn a_cancel_that_is_cut_off_anywhere_can_be_asked_for_again() {
+    let two = Two::start().await;
+    let (stack, operator) = (&two.stack, two.stack.operator());
+    let (mut polls, mut cut_off) = (0, 0);
+    loop {
+        polls += 1 + polls / 8;
+        two.drain(drain(3_600, DrainThen::Move)).await;
+        let done = interrupted(polls, stack.control().cancel_drain(operator, &two.id())).await;
+        stack.quiet().await;
+        work(stack).await;
+        assert_eq!(two.states().await, [InstanceState::Running; 3]);
+        // Whoever asks again finds it ready, or opens it.
+        match stack.control().cancel_drain(operator, &two.id()).await {
+            Ok(status) => assert_eq!(status.record.state, NodeState::Ready),
+            Err(error) => {
+                assert_eq!(error.code(), "node_not_draining");
+                let status = stack.control().uncordon_node(operator, &two.id()).await.unwrap();
+                assert_eq!(status.record.state, NodeState::Ready);
+            }
+        }
+        if done.is_some() {
+            assert!(cut_off > 3);
+            return;
+        }
+        cut_off += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_races_the_emptying_leaves_nobody_half_way() {
+    for _ in 0..10 {
+        let two = Two::start().await;
+        two.drain(drain(0, DrainThen::Move)).await;
+        let emptying = tokio::spawn({
+            let control = two.stack.control().clone();
+            async move { Stack::background_of(&control).await }
+        });
+        let status = two.stack.control().cancel_drain(two.stack.operator(), &two.id()).await.unwrap();
+        assert_eq!(status.record.state, NodeState::Ready);
+        emptying.await.unwrap();
+        for _ in 0..3 {
+            two.full.obey().await;
+            two.empty.obey().await;
+            Stack::background_of(two.stack.control()).await;
+        }
+        for agent in [&two.full, &two.empty] {
+            agent.obey().await;
+        }
+        assert_eq!(two.states().await, [InstanceState::Running; 3]);
+        wherry_store_contract::invariants::check(&two.stack.store()).await.unwrap();
+    }
 }

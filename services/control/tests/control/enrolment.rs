@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use wherry_agent_api::{Applicant, ControlError, Enrolled, Enrolment, NodeHello};
+use wherry_agent_api::{Applicant, ControlError, ControlPlane, Enrolled, Enrolment, NodeHello};
 use wherry_control::{Control, JoinTokenRequest};
 use wherry_model::Clock;
 use wherry_testkit::{Stack, eventually};
@@ -123,8 +123,6 @@ async fn every_node_has_a_range_of_its_own() {
     assert_eq!(enrol(control, &one_more, 9, "more").await.unwrap().range, gone.range);
 }
 
-use wherry_agent_api::ControlPlane;
-
 fn introduction(stack: &Stack, enrolled: &Enrolled, name: &str) -> NodeHello {
     NodeHello {
         node: enrolled.node,
@@ -181,6 +179,10 @@ async fn a_node_is_what_its_enrolment_says() {
     greedy.range = (Ipv4Addr::new(10, 128, 0, 0), 16);
     let refused = forbidden(control.hello(greedy).await);
     assert!(refused.contains("10.128.0.0/24"), "{refused}");
+    let mut disguised = introduction(&stack, &enrolled, "node-0");
+    disguised.name = "node-0".to_owned();
+    control.hello(disguised).await.unwrap();
+    assert_eq!(stack.store().node(enrolled.node).await.unwrap().unwrap().name, "alpha", "names are given once");
     let stranger = "0190f8a0-0000-7000-8000-000000000001".parse().unwrap();
     assert!(!control.is_enrolled(stranger).await.unwrap());
 }

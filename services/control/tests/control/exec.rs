@@ -1,6 +1,10 @@
-use wherry_control::{Error, ExecOutcome, ExecRequest};
-use wherry_model::{ContainerName, ScopeSet};
-use wherry_testkit::{Stack, main_container, spec};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use wherry_agent_api::{NodeDirectory, NodeServices};
+use wherry_control::{Error, ExecOutcome, ExecRequest, LogRequest};
+use wherry_model::{ContainerName, NodeId, ScopeSet};
+use wherry_testkit::{ScriptedAgent, Stack, main_container, spec};
 
 use crate::support::stop;
 
@@ -75,4 +79,34 @@ async fn a_node_that_cannot_be_reached_is_said_without_saying_which() {
         .unwrap_err();
     assert_eq!(refused.code(), "unavailable");
     assert!(!refused.to_string().contains("node"), "{refused}");
+}
+
+/// The way to nodes whose agents are in other processes: here, all are this one.
+struct Directory(ScriptedAgent);
+
+impl NodeDirectory for Directory {
+    fn services(&self, node: NodeId) -> Arc<dyn NodeServices> {
+        assert_eq!(node, self.0.node(), "the node of the instance is asked");
+        Arc::new(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn another_replica_reaches_the_node_by_its_directory() {
+    let stack = Stack::start().await;
+    let web = stack.create(stack.acme(), "web", spec()).await.instance;
+    stack.agent().obey().await;
+    stack.agent().print(web.id, "hello");
+    let other = stack.replica().await;
+    other.set_directory(Arc::new(Directory(stack.agent().clone())));
+    let acme = stack.acme();
+    let request = run(&["echo", "hello"], 10);
+    let done = other.instance_exec(&acme.principal, &acme.project, "web", &main_container(), request).await.unwrap();
+    assert_eq!(done.stdout, b"echo hello");
+    let logs = other
+        .instance_logs(&acme.principal, &acme.project, "web", &main_container(), LogRequest::default())
+        .await
+        .unwrap();
+    let chunks: Vec<Vec<u8>> = logs.try_collect().await.unwrap();
+    assert_eq!(chunks.concat(), b"hello\n");
 }

@@ -1,7 +1,8 @@
+use wherry_control::Background;
 use wherry_metering::Resource;
 use wherry_model::lifecycle::MeterKind;
 use wherry_model::{Clock, EventKind, InstanceState, NodeState};
-use wherry_testkit::{Node, Stack, interrupted, spec};
+use wherry_testkit::{Node, Stack, eventually, interrupted, spec};
 
 use crate::support::{asked, create, delete, seconds, state, stop};
 
@@ -200,4 +201,23 @@ async fn a_return_that_is_cut_off_is_finished_by_the_next_heartbeat() {
     stack.agent().heartbeat().await.unwrap();
     assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Running);
     create(stack.control(), stack.acme(), asked(None, spec())).await.expect("the node takes new instances again");
+}
+
+#[tokio::test]
+async fn the_time_in_which_this_process_stood_still_counts_against_nobody() {
+    let stack = Stack::start().await;
+    stack.create(stack.acme(), "web", spec()).await;
+    stack.agent().obey().await;
+    let background = Background::start(stack.control());
+    let activations = || background.statuses().iter().find(|status| status.name == "node silence").unwrap().activations;
+    eventually("it looks", || async { (activations() > 0).then_some(()) }).await;
+    // As if it was stopped and continued: its timers are all late.
+    stack.let_pass(seconds(600)).await;
+    let seen = activations();
+    eventually("it looks again", || async { (activations() > seen + 1).then_some(()) }).await;
+    assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Running);
+    background.stop().await;
+    stack.let_pass(seconds(16)).await;
+    stack.background().await;
+    assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Unknown);
 }
