@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::settled::Settled;
 use super::{Reconciler, Work};
 use crate::loss::Loss;
 use crate::{Control, Error, lock};
 
-pub(super) struct Fencing;
+#[derive(Default)]
+pub(super) struct Fencing {
+    settled: Settled,
+}
 
 #[async_trait]
 impl Reconciler for Fencing {
@@ -31,15 +35,22 @@ impl Reconciler for Fencing {
         }
         let wait = control.inner.config.fence_wait();
         let mut taken = Vec::new();
-        for node in control.store().nodes().await? {
+        let nodes = control.store().nodes().await?;
+        self.settled.keep_only(&nodes);
+        for node in nodes {
             control.see_node(&node);
             let Some((unproved_for, heartbeats)) = lock(&control.inner.watch).unproved_for(node.id) else { continue };
             // Never before it is believed silent, also where an installation waits shorter for this than for that.
-            if unproved_for <= wait.max(control.inner.config.detection) || heartbeats != node.heartbeats {
+            if unproved_for <= wait.max(control.inner.config.detection)
+                || heartbeats != node.heartbeats
+                || self.settled.contains(&node)
+            {
                 continue;
             }
-            if let Loss::Taken(count) = control.lose_node(node.id, heartbeats, false).await? {
-                taken.push(format!("{count} instances of {}", node.name));
+            match control.lose_node(node.id, heartbeats, false).await? {
+                Loss::Taken(count) => taken.push(format!("{count} instances of {}", node.name)),
+                Loss::Nothing => self.settled.add(&node),
+                Loss::Heard => {}
             }
         }
         Ok((!taken.is_empty()).then(|| format!("{} are run elsewhere: their machine is lost", taken.join(", "))))

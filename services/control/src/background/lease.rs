@@ -15,32 +15,45 @@ use crate::{Control, Error};
 /// The lease in the store.
 const LEASE: &str = "background";
 
-/// When this replica took or renewed the lease last; none while another holds it.
+/// What this replica knows of the lease.
 #[derive(Default)]
-pub(crate) struct Lease(tokio::sync::Mutex<Option<Instant>>);
+pub(crate) struct Lease(tokio::sync::Mutex<Known>);
+
+#[derive(Clone, Copy, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// Taken or renewed then.
+    Held(Instant),
+    /// Another held it then.
+    Refused(Instant),
+}
 
 impl Control {
-    /// Whether this replica does the work that one is enough for, asked of the store when a third of the lease is over.
+    /// Whether this replica does the work that one is enough for. The store is asked when a third of the lease is over, or a
+    /// tenth since another had it.
     pub(crate) async fn leads(&self) -> Result<bool, Error> {
-        let mut held = self.inner.lease.0.lock().await;
+        let mut known = self.inner.lease.0.lock().await;
         let time = self.inner.config.lease_time;
-        if held.is_some_and(|since| since.elapsed() < time / 3) {
-            return Ok(true);
+        match *known {
+            Known::Held(since) if since.elapsed() < time / 3 => return Ok(true),
+            Known::Refused(at) if at.elapsed() < time / 10 => return Ok(false),
+            Known::Nothing | Known::Held(_) | Known::Refused(_) => {}
         }
         let asked = Instant::now();
         let got = self.store().hold_lease(LEASE, self.inner.replica, self.now(), time).await?;
-        if got != held.is_some() {
+        if got != matches!(*known, Known::Held(_)) {
             let replica = self.inner.replica;
-            tracing::info!(%replica, "this replica {} the background work", if got { "took" } else { "lost" });
+            tracing::info!(%replica, "this replica {} the background work", if got { "does" } else { "does not do" });
         }
-        *held = got.then_some(asked);
+        *known = if got { Known::Held(asked) } else { Known::Refused(asked) };
         Ok(got)
     }
 
     /// Leaves the work to others at once.
     pub(crate) async fn give_up_lease(&self) -> Result<(), Error> {
-        let mut held = self.inner.lease.0.lock().await;
-        *held = None;
+        let mut known = self.inner.lease.0.lock().await;
+        *known = Known::Nothing;
         Ok(self.store().release_leases(self.inner.replica).await?)
     }
 }

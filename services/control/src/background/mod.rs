@@ -12,6 +12,7 @@ mod placing;
 mod presence;
 mod retention;
 mod serials;
+mod settled;
 mod silence;
 
 use std::sync::{Arc, Mutex};
@@ -73,8 +74,8 @@ impl Background {
         let reconcilers: [Arc<dyn Reconciler>; 8] = [
             Arc::new(picture::Picture),
             Arc::new(presence::Presence),
-            Arc::new(silence::Silent),
-            Arc::new(fencing::Fencing),
+            Arc::new(silence::Silent::default()),
+            Arc::new(fencing::Fencing::default()),
             Arc::new(draining::Draining),
             Arc::new(placing::Placing::default()),
             Arc::new(retention::Retention),

@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use wherry_model::lifecycle;
 use wherry_model::{Instance, NodeRecord, NodeState};
 
+use super::settled::Settled;
 use super::{Reconciler, Work};
 use crate::{Control, Error, lock};
 
-pub(super) struct Silent;
+#[derive(Default)]
+pub(super) struct Silent {
+    settled: Settled,
+}
 
 #[async_trait]
 impl Reconciler for Silent {
@@ -31,11 +35,18 @@ impl Reconciler for Silent {
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
         let mut touched = 0_u32;
-        for node in control.store().nodes().await? {
+        let nodes = control.store().nodes().await?;
+        self.settled.keep_only(&nodes);
+        for node in nodes {
             control.see_node(&node);
             let silent_for = lock(&control.inner.watch).silent_for(node.id);
-            if silent_for > control.inner.config.detection {
-                touched += control.doubt_instances_of(&node).await?;
+            let judged = node.state != NodeState::Ready && self.settled.contains(&node);
+            if silent_for <= control.inner.config.detection || judged {
+                continue;
+            }
+            match control.doubt_instances_of(&node).await? {
+                0 if node.state != NodeState::Ready => self.settled.add(&node),
+                count => touched += count,
             }
         }
         Ok((touched > 0).then(|| format!("{touched} instances of silent nodes became unknown")))
