@@ -177,3 +177,53 @@ impl Control {
         self.inner.fleet_events.note(seeings, self.now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use wherry_model::{Architecture, BootId, CpuMillis, MemoryMib, NodeState, Timestamp};
+
+    use super::*;
+
+    fn row(used: Capacity) -> NodeRecord {
+        NodeRecord {
+            id: NodeId::from_uuid(uuid::Uuid::nil()),
+            name: "node-0".to_owned(),
+            architecture: Architecture::Amd64,
+            state: NodeState::Ready,
+            capacity: Capacity { cpu_millis: 1_000, memory_mib: 1_024, instances: 10 },
+            used,
+            boot: BootId::from_uuid(uuid::Uuid::nil()),
+            range: (Ipv4Addr::new(10, 0, 0, 0), 24),
+            proof_at: Timestamp::default(),
+            desired_revision: 0,
+            epoch: 0,
+            heartbeats: 0,
+            underlay: None,
+            drain: None,
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_read_meanwhile_does_not_free_what_is_proposed() {
+        let demand = Demand { cpu: CpuMillis::new(600), memory: MemoryMib::new(64), architecture: None };
+        let mut index = FleetIndex::default();
+        index.learn(&row(Capacity::default()));
+        let node = index.propose(&demand).unwrap();
+        // The follower reads the row before the transaction of the proposal has ended.
+        index.learn(&row(Capacity::default()));
+        assert!(index.propose(&demand).is_err(), "the last gap is proposed once");
+        // The row agreed, and is read again.
+        index.decided(node, &demand);
+        index.learn(&row(amount(&demand)));
+        assert!(index.why_not(&demand).is_some());
+        index.learn(&row(Capacity::default()));
+        assert!(index.why_not(&demand).is_none());
+        // Refused: the gap is free again at once.
+        let node = index.propose(&demand).unwrap();
+        index.decided(node, &demand);
+        index.release(node, demand);
+        assert!(index.why_not(&demand).is_none());
+    }
+}

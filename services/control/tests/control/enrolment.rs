@@ -158,6 +158,7 @@ async fn a_removed_node_is_nobody() {
     let hello = introduction(&stack, &enrolled, "alpha");
     control.hello(hello.clone()).await.unwrap();
     assert!(other.is_enrolled(enrolled.node).await.unwrap());
+    assert!(control.is_enrolled(enrolled.node).await.unwrap());
     control.remove_node(stack.operator(), "alpha").await.unwrap();
     assert!(!control.is_enrolled(enrolled.node).await.unwrap(), "at once where it was removed");
     stack.let_pass(seconds(3)).await;

@@ -1,6 +1,7 @@
 //! Machines that are lost: nothing is run elsewhere before its old copy has ended.
 
 use wherry_agent_api::ControlError;
+use wherry_control::Background;
 use wherry_model::{Capacity, EndReason, EventKind, Generation, InstanceState, NodeState};
 use wherry_testkit::{Node, ScriptedAgent, Stack, replaceable, sized, spec};
 
@@ -292,4 +293,31 @@ async fn waiting_can_be_stopped_and_deleted() {
     assert_eq!(state(&stack, acme, &names[0]).await, InstanceState::Stopped);
     assert_eq!(start(&stack, acme, &names[0]).await.unwrap().instance.state, InstanceState::Scheduled);
     create(stack.control(), acme, asked(Some(&names[1]), spec())).await.expect("the name is free");
+}
+
+#[tokio::test]
+async fn who_found_no_room_is_tried_again_when_there_is() {
+    let mut stack = Stack::builder().nodes([HALF, HALF]).start().await;
+    let names = displaced(&mut stack, 1).await;
+    let acme = stack.acme();
+    let heard = stack.agents().iter().find(|agent| agent.running().is_empty()).unwrap();
+    stack.create(acme, "full", sized(1_000, 64)).await;
+    heard.obey().await;
+    let background = Background::start(stack.control());
+    let mut passed = 0;
+    let mut pass_one = async || {
+        stack.let_pass(seconds(1)).await;
+        heard.obey().await;
+        stack.quiet().await;
+        passed += 1;
+        passed
+    };
+    while pass_one().await < 100 {}
+    assert_eq!(state(&stack, acme, &names[0]).await, InstanceState::Pending);
+    delete(&stack, acme, "full").await.unwrap();
+    // Its tries are thirty seconds apart by now.
+    while state(&stack, acme, &names[0]).await != InstanceState::Running {
+        assert!(pass_one().await < 400, "it is not tried again");
+    }
+    background.stop().await;
 }
