@@ -11,7 +11,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("application", &["wherry-control"]),
     ("surfaces", &["wherry-api-server", "wherry-node-agent", "wherry-api-client"]),
     (BINARY, &["wherry"]),
-    (TEST_CRATES, &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit"]),
+    (
+        TEST_CRATES,
+        &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-store-memory", "wherry-testkit"],
+    ),
     ("end to end", &["wherry-e2e"]),
     ("automation", &["xtask"]),
 ];

@@ -1,0 +1,134 @@
+//! Everything that is stored.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use wherry_model::{
+    ApiKeyId, CpuMillis, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
+    NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+};
+use wherry_store::{
+    ApiKeyRecord, CallRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord,
+    StoreError, TenantRecord,
+};
+
+use crate::table::Table;
+
+#[derive(Clone)]
+pub(crate) struct NodeRow {
+    pub(crate) record: NodeRecord,
+    /// Numbers of the latest doubt, and of the latest that was resolved.
+    pub(crate) doubt: u64,
+    pub(crate) resolved_doubt: u64,
+    pub(crate) removed: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct InstanceRow {
+    pub(crate) record: Arc<Instance>,
+    /// Where its latest write stands among all.
+    pub(crate) write: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct EventRow {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: ProjectId,
+    pub(crate) instance: InstanceId,
+    pub(crate) name: InstanceName,
+    pub(crate) event: Event,
+}
+
+#[derive(Clone)]
+pub(crate) struct IntervalRow {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: ProjectId,
+    pub(crate) name: InstanceName,
+    pub(crate) node: NodeId,
+    pub(crate) generation: Generation,
+    pub(crate) cpu: CpuMillis,
+    pub(crate) memory: MemoryMib,
+    pub(crate) price_book: String,
+    pub(crate) start_second: i64,
+    pub(crate) end_second: Option<i64>,
+    pub(crate) late: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct LeaseRow {
+    pub(crate) holder: ReplicaId,
+    pub(crate) until: Timestamp,
+}
+
+/// (instance, kind, number): a kind by its name, which is also how the SQL stores order them.
+pub(crate) type IntervalKey = (InstanceId, &'static str, u32);
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $key:ty => $row:ty,)*) => {
+        #[derive(Default)]
+        pub(crate) struct State {
+            $($(#[$doc])* pub(crate) $name: Table<$key, $row>,)*
+            /// Numbers of events and writes are never given twice, whatever becomes of the unit that took them.
+            pub(crate) last_event: u64,
+            pub(crate) last_write: u64,
+        }
+
+        impl State {
+            pub(crate) fn keep(&mut self) {
+                $(self.$name.keep();)*
+            }
+
+            pub(crate) fn undo(&mut self) {
+                $(self.$name.undo();)*
+            }
+        }
+    };
+}
+
+tables! {
+    tenants: TenantId => TenantRecord,
+    projects: (TenantId, ProjectId) => ProjectRecord,
+    keys: ApiKeyId => ApiKeyRecord,
+    nodes: NodeId => NodeRow,
+    journals: (NodeId, JournalId) => u64,
+    instances: InstanceId => InstanceRow,
+    /// Which instance each write was of, only the latest of each.
+    writes: u64 => InstanceId,
+    idempotency: (TenantId, String) => IdempotencyRecord,
+    events: u64 => EventRow,
+    intervals: IntervalKey => IntervalRow,
+    books: String => PriceBook,
+    current_book: () => String,
+    counters: String => u64,
+    tokens: TokenId => JoinTokenRecord,
+    enrolments: NodeId => EnrolmentRecord,
+    leases: String => LeaseRow,
+    replicas: ReplicaId => ReplicaRecord,
+    calls: [u8; 32] => CallRecord,
+    settled: String => String,
+}
+
+/// A rule that the caller broke.
+pub(crate) fn violation(context: impl Into<String>) -> StoreError {
+    StoreError::Violation { context: context.into(), source: None }
+}
+
+/// Whether two ranges of addresses share one.
+pub(crate) fn overlap(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
+    let bits = u32::from(one.1.min(other.1)).min(32);
+    let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+    one.0.to_bits() & mask == other.0.to_bits() & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_overlap_when_one_holds_the_other() {
+        let range = |text: &str, prefix| (text.parse().unwrap(), prefix);
+        assert!(overlap(range("10.1.0.0", 16), range("10.1.7.0", 24)));
+        assert!(!overlap(range("10.1.6.0", 24), range("10.1.7.0", 24)));
+        assert!(overlap(range("0.0.0.0", 0), range("10.1.7.0", 24)));
+    }
+}
