@@ -15,6 +15,7 @@ use wherry_agent_api::{ControlPlane, ExecOutcome, ExecQuery, LogChunk, LogQuery,
 use wherry_model::{Clock, Entropy};
 use wherry_runtime::ContainerRuntime;
 
+use crate::blocking::blocking;
 use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
 use crate::firewall::{Firewall, Gate};
@@ -85,16 +86,14 @@ impl Agent {
         let config = Arc::new(config);
         let opening = config.clone();
         let (clock, entropy) = (parts.clock.clone(), parts.entropy.clone());
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = blocking(move || {
             std::fs::create_dir_all(opening.logs_folder())?;
             let folder = &opening.data_folder;
             let journal = Journal::open(folder, clock, &*entropy, opening.journal_max_bytes)?;
             Ok::<_, io::Error>((journal, DesiredStore::open(folder)?, Proofs::open(folder, opening.machine.boot)?))
         });
-        let ((journal, file), desired, proofs) = match opened.await {
-            Ok(opened) => opened.map_err(|source| AgentError::DataFolder { folder, source })?,
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        };
+        let ((journal, file), desired, proofs) =
+            opened.await.map_err(|source| AgentError::DataFolder { folder, source })?;
         let agent = Self::assemble(config, parts, journal, desired, proofs);
         agent.begin(disk(file));
         Ok(agent)
@@ -172,7 +171,7 @@ impl Agent {
         let in_order = async {
             self.actors.wait().await;
             let proofs = self.node.proofs.clone();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || proofs.store()).await {
+            if let Err(error) = blocking(move || proofs.store()).await {
                 tracing::warn!(%error, "the last proof of life cannot be kept on disk");
             }
             self.node.journal.settled().await;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use wherry_agent_api::{Heartbeat, PullProgress, Report, RunningContainer};
 use wherry_model::{Fact, InstanceId, Observation, Timestamp};
 
+use crate::blocking::blocking;
 use crate::node::Node;
 use crate::observer::Snapshot;
 
@@ -38,7 +39,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
 
 async fn store_proofs(node: &Arc<Node>) {
     let proofs = node.proofs.clone();
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || proofs.store()).await {
+    if let Err(error) = blocking(move || proofs.store()).await {
         tracing::warn!(%error, "the last proof of life cannot be kept on disk");
     }
 }

@@ -122,6 +122,7 @@ impl Observer {
             self.board.set(|status| &mut status.runtime_trouble, trouble);
             self.latest.send_replace(Some(Round { number, outcome }));
             tokio::select! {
+                biased;
                 () = self.asked.notified() => {}
                 () = next_event(&mut events) => {}
                 () = tokio::time::sleep(if idle { IDLE_POLL } else { self.poll_every }) => {}

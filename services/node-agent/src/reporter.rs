@@ -41,6 +41,7 @@ pub(crate) async fn keep(node: Arc<Node>, stopping: CancellationToken) {
         let wait = reporter.judge(outcome);
         if !wait.is_zero() {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => return,
             }
@@ -85,6 +86,7 @@ impl Reporter {
             tokio::time::sleep_until(self.aside_due).await;
         };
         tokio::select! {
+            biased;
             () = self.node.journal.something_to_send() => {}
             () = aside => {}
         }

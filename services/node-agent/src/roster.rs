@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use wherry_model::{Action, InstanceId};
 
+use crate::blocking::blocking;
 use crate::desired::Known;
 use crate::firewall::Admitted;
 use crate::node::Node;
@@ -47,6 +48,7 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
     }
     loop {
         tokio::select! {
+            biased;
             () = changed(&mut desired) => {
                 let next = desired.borrow_and_update().clone();
                 for instance in differing(&known.instances, &next.instances) {
@@ -93,11 +95,11 @@ async fn traces(node: &Arc<Node>, known: &Known, shown: &Snapshot) -> BTreeSet<I
     instances.extend(known.instances.keys());
     instances.extend(shown.instances.keys());
     let folder = node.config.logs_folder();
-    let with_logs = tokio::task::spawn_blocking(move || {
+    let with_logs = blocking(move || {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<InstanceId>>()
     });
-    instances.extend(with_logs.await.unwrap_or_default());
+    instances.extend(with_logs.await);
     instances
 }
 

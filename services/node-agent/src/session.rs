@@ -7,6 +7,7 @@ use std::time::Duration;
 use wherry_agent_api::ControlError;
 
 use crate::backoff::Backoff;
+use crate::blocking::blocking;
 use crate::desired::Received;
 use crate::node::Node;
 
@@ -45,18 +46,17 @@ async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlEr
             Ok(Some(desired)) => {
                 let store = node.desired.clone();
                 let revision = desired.revision;
-                let kept = tokio::task::spawn_blocking(move || store.receive(desired)).await;
+                let kept = blocking(move || store.receive(desired)).await;
                 match kept {
-                    Ok(Ok(Received::Taken)) => have = Some(revision),
-                    Ok(Ok(Received::Older)) => {
+                    Ok(Received::Taken) => have = Some(revision),
+                    Ok(Received::Older) => {
                         return ControlError::Refused(format!(
                             "it sent revision {revision} of the desired state, which is older than what it sent before"
                         ));
                     }
-                    Ok(Err(error)) => {
+                    Err(error) => {
                         return ControlError::Unavailable(format!("the desired state cannot be kept on disk: {error}"));
                     }
-                    Err(_) => return ControlError::Unavailable("the agent is stopping".to_owned()),
                 }
             }
         }

@@ -30,6 +30,7 @@ impl Journal {
                 (true, _) => return,
                 (false, true) => drop(tokio::time::timeout(RETRY_AFTER, stopping.cancelled()).await),
                 (false, false) => tokio::select! {
+                    biased;
                     () = self.to_write.notified() => {}
                     () = stopping.cancelled() => {}
                 },

@@ -123,6 +123,7 @@ impl Follower {
             return Ok(Vec::new());
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(LOOK_EVERY) => Ok(Vec::new()),
             () = self.stopping.cancelled() => Err(NodeError::Unavailable("the agent is stopping; ask again".to_owned())),
         }

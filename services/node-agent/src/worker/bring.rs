@@ -20,6 +20,7 @@ use wherry_runtime::{
 
 use super::image::Fetched;
 use super::{Next, Trouble, Worker, hosts};
+use crate::blocking::blocking;
 use crate::firewall::Admitted;
 use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
@@ -152,7 +153,7 @@ impl Worker {
         let spec = &due.container.spec;
         let (folder, name, keep) =
             (sandbox_config.log_directory.clone(), spec.name.clone(), self.node.config.logs.runs);
-        let pruned = tokio::task::spawn_blocking(move || logs::prune_runs(&folder, &name, keep.saturating_sub(1)));
+        let pruned = blocking(move || logs::prune_runs(&folder, &name, keep.saturating_sub(1)));
         let config = ContainerConfig {
             name: spec.name.to_string(),
             attempt: due.run,
@@ -169,7 +170,7 @@ impl Worker {
             ..ContainerConfig::default()
         };
         let created = self.node.runtime.create_container(sandbox, sandbox_config, &config).await?;
-        if let Ok(Err(error)) = pruned.await {
+        if let Err(error) = pruned.await {
             tracing::warn!(instance = %self.instance, %error, "old logs could not be removed");
         }
         Ok(created)

@@ -106,6 +106,7 @@ impl Worker {
     async fn rest(&self, limit: Option<Duration>) {
         let deadline = Instant::now() + limit.map_or(LONGEST_SLEEP, |limit| limit.min(LONGEST_SLEEP));
         tokio::select! {
+            biased;
             () = self.wakeup.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = self.node.stopping.cancelled() => {}
@@ -128,6 +129,7 @@ impl Worker {
                 .is_none_or(|now| (now.generation, now.action) != (desired.generation, desired.action))
         });
         tokio::select! {
+            biased;
             _ = differs => {}
             () = self.node.stopping.cancelled() => {}
         }
@@ -137,6 +139,7 @@ impl Worker {
         self.node.journal.check().map_err(Trouble::Journal)?;
         let node = self.node.clone();
         let snapshot = tokio::select! {
+            biased;
             snapshot = node.observer.seen_after(self.acted_in_round) => snapshot?,
             () = node.stopping.cancelled() => return Ok(Next::Rest(None)),
         };

@@ -17,6 +17,7 @@ impl Worker {
         let node = self.node.clone();
         let stops = join_all(ids.iter().map(|id| node.runtime.stop_container(id, grace)));
         let outcomes = tokio::select! {
+            biased;
             outcomes = stops => outcomes,
             () = node.stopping.cancelled() => return Ok(()),
         };
@@ -59,6 +60,7 @@ impl Worker {
     /// False when the disk refuses for long: the next step says why.
     pub(super) async fn facts_are_on_disk(&self) -> bool {
         tokio::select! {
+            biased;
             () = self.node.journal.settled() => true,
             () = tokio::time::sleep(Duration::from_secs(2)) => false,
             () = self.node.stopping.cancelled() => false,
