@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_agent_api::{Heartbeat, PullProgress, Report, RunningContainer};
-use wherry_model::{Fact, InstanceId, Observation, Timestamp};
+use wherry_agent_api::{Heartbeat, PullProgress, RunningContainer};
+use wherry_model::{InstanceId, Timestamp};
 
 use crate::blocking::blocking;
+use crate::desired::Known;
+use crate::journal::{Untold, UntoldRun};
 use crate::node::Node;
 use crate::observer::Snapshot;
 
@@ -45,7 +47,9 @@ async fn store_proofs(node: &Arc<Node>) {
 }
 
 async fn heartbeat(node: &Node, snapshot: &Snapshot) -> Heartbeat {
-    let at = proved_until(snapshot.at, &node.journal.unacknowledged(Report::MAX_OBSERVATIONS));
+    let at = proved_until(snapshot, &node.journal.untold(), &node.desired.watch().borrow(), |run| {
+        node.proofs.of(run.instance, &(run.container.clone(), run.run)).map(|proof| proof.at)
+    });
     let running = snapshot.running().map(|(instance, container)| RunningContainer {
         instance,
         generation: container.generation,
@@ -65,12 +69,30 @@ async fn heartbeat(node: &Node, snapshot: &Snapshot) -> Heartbeat {
 
 /// Life is not proved past an end that the control plane does not know yet: it would bill up to the proof, beyond that end,
 /// if this node fell silent before the report arrives.
-fn proved_until(asked_at: Timestamp, unacknowledged: &[Observation]) -> Timestamp {
-    let ends = unacknowledged.iter().filter_map(|observation| match &observation.fact {
-        Fact::ContainerExited { exit, .. } => Some(exit.finished_at),
-        _ => None,
-    });
-    ends.min().map_or(asked_at, |end| end.min(asked_at))
+///
+/// Such an end is in the journal and not acknowledged, or not even there: the engine does not show a run any more that was
+/// said to have started. That one may have ended right after its last proof of life. A picture that is older than a start
+/// holds nothing back: the start is later than the picture.
+fn proved_until(
+    snapshot: &Snapshot,
+    untold: &Untold,
+    desired: &Known,
+    last_proof: impl Fn(&UntoldRun) -> Option<Timestamp>,
+) -> Timestamp {
+    let is_shown = |run: &UntoldRun| {
+        snapshot.running().any(|(instance, shown)| {
+            (instance, shown.generation, &shown.name, shown.run)
+                == (run.instance, run.generation, &run.container, run.run)
+        })
+    };
+    // Of what it has taken from this node, or runs in a later generation, the control plane believes nothing any more.
+    let is_believed = |run: &UntoldRun| match desired.instances.get(&run.instance) {
+        Some(listed) => listed.generation <= run.generation,
+        None => !desired.confirmed,
+    };
+    let vanished = untold.running.iter().filter(|run| is_believed(run) && !is_shown(run));
+    let bounds = vanished.map(|run| last_proof(run).map_or(run.started_at, |proof| proof.max(run.started_at)));
+    bounds.chain(untold.earliest_end).fold(snapshot.at, Timestamp::min)
 }
 
 /// The engine names layers, not images: its downloads can be told apart only while one image is being pulled.
@@ -87,4 +109,108 @@ async fn pulls(node: &Node) -> Vec<PullProgress> {
     let total_bytes = downloads.iter().fold(0_u64, |sum, download| sum.saturating_add(download.total_bytes));
     let progress = |instance: &InstanceId| PullProgress { instance: *instance, done_bytes, total_bytes };
     pulling.keys().map(progress).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use wherry_agent_api::DesiredInstance;
+    use wherry_model::{Action, ContainerName, Generation, InstanceName, RestartPolicy};
+    use wherry_runtime::{ContainerId, ContainerState, SandboxId};
+
+    use super::*;
+    use crate::plan::{Seen, SeenContainer};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn instance() -> InstanceId {
+        "01".repeat(16).parse().unwrap()
+    }
+
+    fn run(started_at: i64) -> UntoldRun {
+        let container = ContainerName::new("main").unwrap();
+        UntoldRun { instance: instance(), generation: Generation(2), container, run: 3, started_at: at(started_at) }
+    }
+
+    /// Asked at 100; shows run 3 of generation 2 in this state, if any.
+    fn picture(state: Option<ContainerState>) -> Snapshot {
+        let run = run(0);
+        let container = state.map(|state| SeenContainer {
+            id: ContainerId::new("c"),
+            sandbox: SandboxId::new("s"),
+            generation: run.generation,
+            name: run.container,
+            run: run.run,
+            state,
+        });
+        let seen = Seen { sandboxes: vec![], containers: container.into_iter().collect() };
+        Snapshot { at: at(100), instances: BTreeMap::from([(run.instance, seen)]) }
+    }
+
+    fn desired(generation: Option<u64>, confirmed: bool) -> Known {
+        let listed = generation.map(|generation| DesiredInstance {
+            id: instance(),
+            generation: Generation(generation),
+            action: Action::Run,
+            tenant: "02".repeat(16).parse().unwrap(),
+            project: "03".repeat(16).parse().unwrap(),
+            name: InstanceName::new("web").unwrap(),
+            search_domain: "x.example".to_owned(),
+            containers: vec![],
+            restart_policy: RestartPolicy::Always,
+            stop_grace_seconds: 10,
+            first_run: 1,
+            fence_after_seconds: None,
+        });
+        let instances = listed.into_iter().map(|listed| (listed.id, listed.into())).collect();
+        Known { revision: Some(1), confirmed, instances, ..Known::default() }
+    }
+
+    fn untold(started_at: i64) -> Untold {
+        Untold { earliest_end: None, running: vec![run(started_at)] }
+    }
+
+    fn proof(seconds: i64) -> impl Fn(&UntoldRun) -> Option<Timestamp> {
+        move |_| Some(at(seconds))
+    }
+
+    #[test]
+    fn what_runs_is_proved_up_to_the_question() {
+        let shown = picture(Some(ContainerState::Running));
+        assert_eq!(proved_until(&shown, &untold(10), &desired(Some(2), true), proof(100)), at(100));
+        assert_eq!(proved_until(&shown, &Untold::default(), &desired(None, true), proof(1)), at(100));
+    }
+
+    #[test]
+    fn an_end_that_is_not_acknowledged_holds_the_proof_back() {
+        let shown = picture(Some(ContainerState::Running));
+        for (end, expected) in [(70, 70), (130, 100)] {
+            let told = Untold { earliest_end: Some(at(end)), running: vec![] };
+            assert_eq!(proved_until(&shown, &told, &desired(Some(2), true), proof(1)), at(expected));
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_not_shown_any_more_and_whose_end_was_not_said_holds_it_back_to_its_last_proof() {
+        for state in [None, Some(ContainerState::Exited), Some(ContainerState::Unknown)] {
+            for known in [desired(Some(2), true), desired(Some(2), false), desired(None, false)] {
+                assert_eq!(proved_until(&picture(state), &untold(10), &known, proof(98)), at(98), "{state:?}");
+                assert_eq!(proved_until(&picture(state), &untold(10), &known, |_| None), at(10), "{state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_from_before_the_start_holds_nothing_back() {
+        assert_eq!(proved_until(&picture(None), &untold(101), &desired(Some(2), true), |_| None), at(100));
+    }
+
+    #[test]
+    fn what_is_not_this_nodes_any_more_holds_nothing_back() {
+        assert_eq!(proved_until(&picture(None), &untold(10), &desired(Some(3), true), proof(20)), at(100));
+        assert_eq!(proved_until(&picture(None), &untold(10), &desired(None, true), proof(20)), at(100));
+    }
 }

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
-use wherry_model::{Clock, Entropy, Fact, Generation, InstanceId, JournalId, Observation};
+use wherry_model::{Clock, ContainerName, Entropy, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
 
 pub(crate) use self::file::{JournalDisk, JournalFolder};
 pub(crate) use self::memory::{ContainerMemory, Memory, RunMemory};
@@ -43,6 +43,25 @@ struct Snapshot {
     instances: BTreeMap<InstanceId, Memory>,
     #[serde(default)]
     aside: BTreeSet<InstanceId>,
+}
+
+/// What the control plane believes to run, or does not know the end of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Untold {
+    /// Of the ends that it has not acknowledged, on disk or not, set aside or not.
+    pub(crate) earliest_end: Option<Timestamp>,
+    /// Runs whose start was said and whose end was not.
+    pub(crate) running: Vec<UntoldRun>,
+}
+
+/// A run whose end was not said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UntoldRun {
+    pub(crate) instance: InstanceId,
+    pub(crate) generation: Generation,
+    pub(crate) container: ContainerName,
+    pub(crate) run: u32,
+    pub(crate) started_at: Timestamp,
 }
 
 /// How the disk stands.
@@ -258,6 +277,29 @@ impl Journal {
         let state = self.state();
         let on_disk = state.facts.iter().take_while(|fact| fact.seq <= written);
         on_disk.filter(|fact| wanted(&state, fact)).take(most).cloned().collect()
+    }
+
+    /// Runs and ends that the control plane may not know to be over: one picture, taken at one moment.
+    pub(crate) fn untold(&self) -> Untold {
+        let state = self.state();
+        let end = |fact: &Observation| match &fact.fact {
+            Fact::ContainerExited { exit, .. } => Some(exit.finished_at),
+            _ => None,
+        };
+        let runs_of = |(instance, memory): (&InstanceId, &Memory)| {
+            let run = |(name, said): (&ContainerName, &ContainerMemory)| match said.state {
+                RunMemory::Running { started_at } => {
+                    let (instance, generation, container) = (*instance, memory.generation, name.clone());
+                    Some(UntoldRun { instance, generation, container, run: said.run, started_at })
+                }
+                RunMemory::NotStarted | RunMemory::Waiting { .. } | RunMemory::Over => None,
+            };
+            memory.containers.iter().filter_map(run).collect::<Vec<_>>()
+        };
+        Untold {
+            earliest_end: state.facts.iter().filter_map(end).min(),
+            running: state.memories.iter().flat_map(runs_of).collect(),
+        }
     }
 
     /// Waits until there is something to send.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wherry_model::{EndReason, Timestamp};
+use wherry_model::{ContainerExit, ContainerName, EndReason, Timestamp};
 
 use super::*;
 
@@ -168,6 +168,26 @@ async fn a_full_disk_blocks_says_why_and_loses_nothing() {
     assert!(tokio::time::timeout(Duration::from_secs(5), journal.settled()).await.is_err());
     assert!(journal.check().unwrap_err().contains("free space"));
     assert!(journal.unacknowledged(9).is_empty());
+    let exit = ContainerExit {
+        finished_at: Timestamp::from_seconds(7),
+        exit_code: 0,
+        signal: None,
+        reason: EndReason::Exited,
+        message: None,
+    };
+    let (container, started_at) = (ContainerName::new("main").unwrap(), Timestamp::from_seconds(5));
+    journal.say(
+        instance(2),
+        Generation::FIRST,
+        Fact::ContainerStarted { container: container.clone(), run: 1, started_at },
+    );
+    assert_eq!(journal.untold().running.len(), 1, "what the disk does not take counts too");
+    journal.say(
+        instance(2),
+        Generation::FIRST,
+        Fact::ContainerExited { container, run: 1, started_at, exit, restart_at: None },
+    );
+    assert_eq!(journal.untold(), Untold { earliest_end: Some(Timestamp::from_seconds(7)), running: vec![] });
     journal.say(instance(1), Generation::FIRST, failed("b"));
     full.store(false, Ordering::SeqCst);
     journal.settled().await;
@@ -176,5 +196,5 @@ async fn a_full_disk_blocks_says_why_and_loses_nothing() {
     stopping.cancel();
     task.await.unwrap();
     let (again, _disk) = open(folder.path());
-    assert_eq!(again.unacknowledged(9).len(), 2);
+    assert_eq!(again.unacknowledged(9).len(), 4);
 }
