@@ -20,13 +20,14 @@ use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
 use crate::firewall::{Firewall, Gate};
 use crate::journal::{Journal, JournalDisk};
+use crate::lease::{BootClock, KernelBootClock, Lease};
 use crate::node::Node;
 use crate::observer::Observer;
 use crate::permits::Permits;
 use crate::proof::Proofs;
 use crate::roster::Spawn;
 use crate::status::{AgentStatus, Board};
-use crate::{heartbeat, logs, reporter, roster, session};
+use crate::{fence, heartbeat, logs, reporter, roster, session};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -72,41 +73,47 @@ impl Agent {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, AgentError> {
-        let parts = Parts { runtime, firewall, control, clock, entropy };
+        let boot_clock = Arc::new(KernelBootClock);
+        Self::start_with(config, AgentParts { runtime, firewall, control, clock, boot_clock, entropy }).await
+    }
+
+    /// The same with a boot clock of the caller's.
+    pub async fn start_with(config: AgentConfig, parts: AgentParts) -> Result<Self, AgentError> {
         Self::start_on_disk(config, parts, |disk| disk).await
     }
 
     /// Begins with a seam at the journal's disk, through which tests tear writes.
     pub(crate) async fn start_on_disk<D: JournalDisk + 'static>(
         config: AgentConfig,
-        parts: Parts,
+        parts: AgentParts,
         disk: impl FnOnce(crate::journal::JournalFolder) -> D,
     ) -> Result<Self, AgentError> {
         let folder = config.data_folder.display().to_string();
         let config = Arc::new(config);
         let opening = config.clone();
-        let (clock, entropy) = (parts.clock.clone(), parts.entropy.clone());
+        let (clock, entropy, boot_clock) = (parts.clock.clone(), parts.entropy.clone(), parts.boot_clock.clone());
         let opened = blocking(move || {
             std::fs::create_dir_all(opening.logs_folder())?;
             let folder = &opening.data_folder;
             let journal = Journal::open(folder, clock, &*entropy, opening.journal_max_bytes)?;
-            Ok::<_, io::Error>((journal, DesiredStore::open(folder)?, Proofs::open(folder, opening.machine.boot)?))
+            let boot = opening.machine.boot;
+            let kept =
+                (DesiredStore::open(folder)?, Proofs::open(folder, boot)?, Lease::open(folder, boot, boot_clock)?);
+            Ok::<_, io::Error>((journal, kept))
         });
-        let ((journal, file), desired, proofs) =
-            opened.await.map_err(|source| AgentError::DataFolder { folder, source })?;
-        let agent = Self::assemble(config, parts, journal, desired, proofs);
+        let ((journal, file), kept) = opened.await.map_err(|source| AgentError::DataFolder { folder, source })?;
+        let agent = Self::assemble(config, parts, journal, kept);
         agent.begin(disk(file));
         Ok(agent)
     }
 
     fn assemble(
         config: Arc<AgentConfig>,
-        parts: Parts,
+        parts: AgentParts,
         journal: Journal,
-        desired: DesiredStore,
-        proofs: Proofs,
+        (desired, proofs, lease): (DesiredStore, Proofs, Lease),
     ) -> Self {
-        let Parts { runtime, firewall, control, clock, entropy } = parts;
+        let AgentParts { runtime, firewall, control, clock, entropy, boot_clock: _ } = parts;
         let (board, proofs) = (Arc::new(Board::default()), Arc::new(proofs));
         let observer = Observer::new(
             runtime.clone(),
@@ -127,6 +134,8 @@ impl Agent {
             desired: Arc::new(desired),
             stopping: kill.child_token(),
             pulling: std::sync::Mutex::default(),
+            lease: Arc::new(lease),
+            fenced: std::sync::Mutex::default(),
             config,
             runtime,
             control,
@@ -145,6 +154,7 @@ impl Agent {
         self.run(&self.supports, reporter::keep(node.clone(), self.hush.clone()));
         self.run(&self.supports, until(self.hush.clone(), node.observer.clone().observe()));
         self.run(&self.supports, until(self.hush.clone(), node.gate.clone().keep()));
+        self.act(fence::keep(node.clone()));
         self.act(session::keep(node.clone()));
         self.act(heartbeat::keep(node.clone()));
         self.act(logs::keep_bounded(node.config.clone(), node.runtime.clone(), node.observer.clone()));
@@ -209,12 +219,19 @@ impl Agent {
 }
 
 /// What an agent works with.
-pub(crate) struct Parts {
-    pub(crate) runtime: Arc<dyn ContainerRuntime>,
-    pub(crate) firewall: Arc<dyn Firewall>,
-    pub(crate) control: Arc<dyn ControlPlane>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) entropy: Arc<dyn Entropy>,
+pub struct AgentParts {
+    /// The container engine.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// The packet filter.
+    pub firewall: Arc<dyn Firewall>,
+    /// The line to the control plane.
+    pub control: Arc<dyn ControlPlane>,
+    /// Wall clock, for what is said and billed.
+    pub clock: Arc<dyn Clock>,
+    /// The clock that leases are counted on.
+    pub boot_clock: Arc<dyn BootClock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 /// The work, until it is ended.

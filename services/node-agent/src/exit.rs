@@ -28,6 +28,8 @@ pub(crate) struct Circumstances {
     /// It ran when this agent stopped it.
     pub(crate) stopped_by_us: bool,
     pub(crate) memory_mib: u32,
+    /// It was ended because the node's lease was over.
+    pub(crate) fenced: bool,
 }
 
 /// The end of a run that is over. An end that the engine did not see counts as the last proof of life, never later.
@@ -39,6 +41,12 @@ pub(crate) fn exit_of(status: &ContainerStatus, known: Circumstances) -> Contain
         return lost(known);
     }
     let exit_code = status.exit_code.unwrap_or(UNSEEN);
+    if known.fenced {
+        let signal = exit_code.checked_sub(128).and_then(|signal| u8::try_from(signal).ok());
+        let message = "its machine had no word from the service for so long that it may run elsewhere; it was ended";
+        let (reason, message) = (EndReason::NodeLost, Some(message.to_owned()));
+        return ContainerExit { finished_at, exit_code, signal, reason, message };
+    }
     let out_of_memory = status.reason == "OOMKilled";
     // CRI tells an end by signal 9 and `exit(137)` apart only by who else has a reason to send one: we, or the kernel.
     let named =
@@ -125,7 +133,7 @@ mod tests {
 
     fn known() -> Circumstances {
         let proof = Some(LastProof { at: at(40), in_earlier_boot: false });
-        Circumstances { started_at: at(10), proof, stopped_by_us: false, memory_mib: 64 }
+        Circumstances { started_at: at(10), proof, stopped_by_us: false, memory_mib: 64, fenced: false }
     }
 
     #[test]

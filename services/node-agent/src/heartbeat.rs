@@ -30,9 +30,18 @@ pub(crate) async fn keep(node: Arc<Node>) {
         }
         node.board.set(|status| &mut status.journal_trouble, node.journal.check().err());
         let heartbeat = heartbeat(&node, &snapshot).await;
+        let (epoch, sent_at) = (heartbeat.epoch, node.lease.now());
         // The next one is due soon and is as good; a slow control plane must not hold up the proofs on disk.
         match tokio::time::timeout(node.config.heartbeat_every, node.control.heartbeat(heartbeat)).await {
-            Ok(Ok(())) => node.board.set(|status| &mut status.last_heartbeat, Some(snapshot.at)),
+            Ok(Ok(())) => {
+                if node.desired.epoch() == epoch && node.lease.renew(epoch, sent_at) {
+                    let lease = node.lease.clone();
+                    if let Err(error) = blocking(move || lease.store()).await {
+                        tracing::warn!(%error, "the lease cannot be kept on disk");
+                    }
+                }
+                node.board.set(|status| &mut status.last_heartbeat, Some(snapshot.at));
+            }
             Ok(Err(error)) => tracing::debug!(%error, "a heartbeat was not taken"),
             Err(_) => tracing::debug!("a heartbeat was not taken in time"),
         }

@@ -1,18 +1,19 @@
 //! What all parts of one agent share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{ControlPlane, LogQuery, NodeHello};
 use wherry_model::{Action, Clock, Entropy, InstanceId};
-use wherry_runtime::ContainerRuntime;
+use wherry_runtime::{ContainerId, ContainerRuntime};
 
 use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
 use crate::firewall::Gate;
 use crate::journal::{Journal, RunMemory};
+use crate::lease::Lease;
 use crate::logs::{LogProgress, LogProgressSource};
 use crate::observer::Observer;
 use crate::permits::Permits;
@@ -31,6 +32,9 @@ pub(crate) struct Node {
     pub(crate) observer: Arc<Observer>,
     pub(crate) proofs: Arc<Proofs>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) lease: Arc<Lease>,
+    /// Containers that were ended because the lease was over, until their end is told.
+    pub(crate) fenced: Mutex<BTreeSet<ContainerId>>,
     pub(crate) board: Arc<Board>,
     /// Bounds pulls.
     pub(crate) pulls: Permits,
@@ -48,6 +52,11 @@ impl Node {
     /// What it says of itself now.
     pub(crate) fn hello(&self) -> NodeHello {
         self.config.hello(self.journal.id(), self.desired.revision())
+    }
+
+    /// Containers that were ended because the lease was over.
+    pub(crate) fn fenced(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.fenced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each instance is pulling now.

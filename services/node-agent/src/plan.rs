@@ -6,6 +6,8 @@
 //! 2. what happened is said before anything is done about it, and evidence is removed only after that;
 //! 3. then the sandbox is brought to what is desired.
 
+use std::time::Duration;
+
 use wherry_agent_api::DesiredInstance;
 use wherry_model::{Action, ContainerName, Generation, Timestamp};
 use wherry_runtime::{ContainerId, ContainerState, SandboxId};
@@ -13,6 +15,9 @@ use wherry_runtime::{ContainerId, ContainerState, SandboxId};
 use crate::backoff::LONGEST_WAIT;
 use crate::journal::{Memory, RunMemory};
 use crate::status::Phase;
+
+/// How soon an instance that waits for the lease is looked at again.
+const FORBIDDEN_LOOK: Duration = Duration::from_secs(1);
 
 /// A sandbox of the instance, as the engine lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,8 @@ impl Seen {
 pub(crate) enum Target<'a> {
     /// It is listed.
     Listed(&'a DesiredInstance),
+    /// It is listed, and the node's lease does not cover it: it must not run until the lease is renewed.
+    Forbidden(&'a DesiredInstance),
     /// It is not listed. Believed only after the control plane has said so in this life of the agent.
     Unlisted { confirmed: bool },
 }
@@ -78,6 +85,8 @@ pub(crate) enum Step {
     RemoveContainer(ContainerId),
     /// Containers that must not run.
     StopContainers(Vec<ContainerId>),
+    /// Containers that may run elsewhere by now.
+    Fence(Vec<ContainerId>),
     /// A broken sandbox in which something still runs: kill it, so that its end can be told.
     StopSandbox(SandboxId),
     /// A sandbox that is not needed, in which nothing is left to tell.
@@ -101,8 +110,12 @@ pub(crate) fn next_step(target: Target<'_>, memory: &Memory, seen: &Seen, now: T
         Target::Unlisted { confirmed: true } => {
             return seen.sandboxes.first().map_or(Step::Forget, |sandbox| discard(sandbox, seen));
         }
-        Target::Listed(desired) => desired,
+        Target::Listed(desired) | Target::Forbidden(desired) => desired,
     };
+    let forbidden = matches!(target, Target::Forbidden(_));
+    if forbidden && let Some(step) = fence(desired, seen) {
+        return step;
+    }
     if seen.sandboxes.iter().any(|sandbox| sandbox.generation > desired.generation) {
         return Step::Rest { phase: Phase::Unconfirmed, until: None };
     }
@@ -113,6 +126,9 @@ pub(crate) fn next_step(target: Target<'_>, memory: &Memory, seen: &Seen, now: T
         return step;
     }
     match desired.action {
+        Action::Run if forbidden && !memory.ended(desired) => {
+            Step::Rest { phase: Phase::WaitingToRestart, until: Some(now.plus(FORBIDDEN_LOOK)) }
+        }
         Action::Run if !memory.ended(desired) => keep_running(desired, memory, seen, now),
         Action::Run => take_down(desired, memory, seen)
             .unwrap_or(Step::Rest { phase: if memory.failed { Phase::Failed } else { Phase::Ended }, until: None }),
@@ -123,6 +139,14 @@ pub(crate) fn next_step(target: Target<'_>, memory: &Memory, seen: &Seen, now: T
             Step::RemoveTraces
         }),
     }
+}
+
+/// Ends what runs, before anything else is done or said.
+fn fence(desired: &DesiredInstance, seen: &Seen) -> Option<Step> {
+    let of_it = seen.containers.iter().filter(|container| container.generation <= desired.generation);
+    let running: Vec<ContainerId> =
+        of_it.filter(|container| container.state == ContainerState::Running).map(|c| c.id.clone()).collect();
+    (!running.is_empty()).then_some(Step::Fence(running))
 }
 
 fn discard(sandbox: &SeenSandbox, seen: &Seen) -> Step {

@@ -193,3 +193,19 @@ fn older_generations_go_first_and_newer_ones_are_left_alone() {
     assert_eq!(unlisted(false), Step::Rest { phase: Phase::Unconfirmed, until: None });
     assert_eq!(unlisted(true), discard);
 }
+
+#[test]
+fn what_the_lease_does_not_cover_is_ended_first_told_and_not_started() {
+    let desired = DesiredInstance { fence_after_seconds: Some(60), ..desired(Action::Run, 1) };
+    let next = |facts: &[Fact], seen: &Seen| next_step(Target::Forbidden(&desired), &memory(1, facts), seen, at(100));
+    let (ready, running) = (sandbox(1, true), container(1, 1, ContainerState::Running));
+    let fence = Step::Fence(vec![running.id.clone()]);
+    assert_eq!(next(&[], &seen(vec![ready.clone()], vec![running.clone()])), fence, "before its start is told");
+    assert_eq!(next(&[started(1)], &seen(vec![sandbox(1, false)], vec![running])), fence);
+    let over = container(1, 1, ContainerState::Exited);
+    assert_eq!(next(&[started(1)], &seen(vec![ready.clone()], vec![over.clone()])), Step::TellEnd(over));
+    let wait = Step::Rest { phase: Phase::WaitingToRestart, until: Some(at(101)) };
+    assert_eq!(next(&[started(1), exited(1, Some(at(50)))], &seen(vec![ready.clone()], vec![])), wait);
+    assert_eq!(next(&[], &Seen::default()), wait, "nor for the first time");
+    assert_eq!(step(&desired, &[started(1), exited(1, Some(at(50)))], &seen(vec![ready], vec![])), Step::Bring);
+}

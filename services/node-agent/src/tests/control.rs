@@ -11,7 +11,7 @@ use wherry_agent_api::{
     Surroundings, Welcome,
 };
 use wherry_model::lifecycle::{Ask, Change, MeterEdge, intend, observe};
-use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp};
+use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, OnNodeLoss, Timestamp};
 
 #[derive(Default)]
 struct State {
@@ -143,7 +143,7 @@ fn desired_of(instance: &Instance) -> DesiredInstance {
         restart_policy: instance.spec.restart_policy,
         stop_grace_seconds: instance.spec.stop_grace_seconds,
         first_run: instance.first_run,
-        fence_after_seconds: None,
+        fence_after_seconds: (instance.spec.on_node_loss == OnNodeLoss::Replace).then_some(60),
     }
 }
 

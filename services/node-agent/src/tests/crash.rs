@@ -19,7 +19,7 @@ use wherry_runtime::{
 };
 
 use super::world::World;
-use crate::agent::Parts;
+use crate::agent::AgentParts;
 use crate::firewall::{Firewall, FirewallError, Ruleset};
 use crate::journal::{JournalDisk, JournalFolder};
 use crate::{Agent, AgentError};
@@ -258,12 +258,13 @@ async fn agent(world: &World, fate: &Arc<Fate>) -> Agent {
 }
 
 async fn try_agent(world: &World, fate: &Arc<Fate>) -> std::result::Result<Agent, AgentError> {
-    let Parts { runtime, firewall, control, clock, entropy } = world.parts();
-    let parts = Parts {
+    let AgentParts { runtime, firewall, control, clock, boot_clock, entropy } = world.parts();
+    let parts = AgentParts {
         runtime: Arc::new(Mortal { fate: fate.clone(), inner: runtime }),
         firewall: Arc::new(Mortal { fate: fate.clone(), inner: firewall }),
         control: Arc::new(Mortal { fate: fate.clone(), inner: control }),
         clock,
+        boot_clock,
         entropy,
     };
     let seam = fate.clone();

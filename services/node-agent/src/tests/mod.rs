@@ -4,6 +4,7 @@
 mod control;
 mod crash;
 mod disturbed;
+mod lease;
 mod life;
 mod line;
 mod output;

@@ -15,7 +15,7 @@ use wherry_runtime::fake::{FakeImage, FakeRuntime};
 use wherry_runtime::{Container, ContainerId, ContainerRuntime as _, ContainerState, Labels};
 
 use super::control::FakeControl;
-use crate::agent::Parts;
+use crate::agent::AgentParts;
 use crate::{Agent, AgentConfig, Machine, RecordingFirewall};
 
 pub(super) const IMAGE: &str = "r.example/web:1";
@@ -27,6 +27,12 @@ pub(super) struct TokioClock(Instant);
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_seconds(1_700_000_000).plus(self.0.elapsed())
+    }
+}
+
+impl crate::BootClock for TokioClock {
+    fn since_boot(&self) -> Duration {
+        Duration::from_secs(1_000) + self.0.elapsed()
     }
 }
 
@@ -82,12 +88,13 @@ impl World {
         AgentConfig { sysctls: BTreeMap::new(), ..AgentConfig::new(self.folder.path().to_owned(), machine) }
     }
 
-    pub(super) fn parts(&self) -> Parts {
-        Parts {
+    pub(super) fn parts(&self) -> AgentParts {
+        AgentParts {
             runtime: Arc::new(self.runtime.clone()),
             firewall: self.firewall.clone(),
             control: self.control.clone(),
             clock: Arc::new(self.clock.clone()),
+            boot_clock: Arc::new(self.clock.clone()),
             entropy: self.entropy.clone(),
         }
     }

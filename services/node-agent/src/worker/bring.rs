@@ -79,6 +79,10 @@ impl Worker {
             try_join3(created, self.admit(desired, memory, address), self.images_are_on_record()).await?;
         let made = begun.elapsed();
         for (due, id) in due.iter().zip(ids) {
+            // Much time may have passed since the step was chosen: a pull, a sleep of the machine.
+            if self.node.lease.forbids(desired) {
+                return Ok(Next::LookAgain);
+            }
             self.node.runtime.start_container(&id).await?;
             if let Some(status) = self.node.runtime.container(&id).await? {
                 let (sandbox, generation) = (sandbox.clone(), desired.generation);

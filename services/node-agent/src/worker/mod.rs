@@ -145,7 +145,11 @@ impl Worker {
         };
         let seen = snapshot.instances.get(&self.instance).cloned().unwrap_or_default();
         let (desired, confirmed) = self.desired();
-        let target = desired.as_deref().map_or(Target::Unlisted { confirmed }, Target::Listed);
+        let target = match desired.as_deref() {
+            Some(desired) if self.node.lease.forbids(desired) => Target::Forbidden(desired),
+            Some(desired) => Target::Listed(desired),
+            None => Target::Unlisted { confirmed },
+        };
         let generation = desired.as_ref().map(|desired| desired.generation);
         let memory = self.memory(generation);
         let now = self.node.clock.now();
@@ -186,6 +190,11 @@ impl Worker {
             Step::StopContainers(ids) => {
                 self.node.board.set_phase(self.instance, Some(Phase::Stopping));
                 self.stop_containers(&ids, desired.stop_grace_seconds).await?;
+                Ok(Next::LookAgain)
+            }
+            Step::Fence(ids) => {
+                self.node.fenced().extend(ids.iter().cloned());
+                self.stop_containers(&ids, crate::fence::GRACE_SECONDS).await?;
                 Ok(Next::LookAgain)
             }
             Step::StopSandbox(id) => {
@@ -261,9 +270,10 @@ impl Worker {
             proof: self.node.proofs.of(self.instance, &key),
             stopped_by_us: self.stopped_by_us.remove(&container.id),
             memory_mib: spec.map_or(0, |spec| spec.spec.memory.get()),
+            fenced: self.node.fenced().remove(&container.id),
         };
-        let exit = exit::exit_of(&status, known);
-        self.say_ended(desired, memory, key.0, key.1, started_at, exit);
+        let (fenced, exit) = (known.fenced, exit::exit_of(&status, known));
+        self.say_ended(desired, memory, key, started_at, (exit, fenced));
         Ok(Next::GoOn)
     }
 
@@ -276,8 +286,8 @@ impl Worker {
         started_at: Timestamp,
     ) -> Next {
         let proof = self.node.proofs.of(self.instance, &(name.clone(), run));
-        let exit = exit::lost(Circumstances { started_at, proof, stopped_by_us: false, memory_mib: 0 });
-        self.say_ended(desired, memory, name.clone(), run, started_at, exit);
+        let exit = exit::lost(Circumstances { started_at, proof, stopped_by_us: false, memory_mib: 0, fenced: false });
+        self.say_ended(desired, memory, (name.clone(), run), started_at, (exit, false));
         Next::GoOn
     }
 
@@ -285,16 +295,19 @@ impl Worker {
         &self,
         desired: &DesiredInstance,
         memory: &Memory,
-        container: ContainerName,
-        run: u32,
+        (container, run): exit::RunKey,
         started_at: Timestamp,
-        exit: wherry_model::ContainerExit,
+        (exit, fenced): (wherry_model::ContainerExit, bool),
     ) {
         let said = memory.container(&container);
         let now = self.node.clock.now();
         let goes_on = desired.action == Action::Run && !memory.ended(desired);
-        let restart_at =
-            if goes_on { exit::restart_at(desired.restart_policy, &exit, started_at, &said, now) } else { None };
+        let restart_at = match (goes_on, fenced) {
+            (false, _) => None,
+            // Whatever its policy: it did not end by itself.
+            (true, true) => Some(now),
+            (true, false) => exit::restart_at(desired.restart_policy, &exit, started_at, &said, now),
+        };
         let of_this = container.clone();
         self.say(desired.generation, Fact::ContainerExited { container, run, started_at, exit, restart_at });
         self.node.proofs.forget(self.instance, |(name, known)| *name == of_this && *known <= run);
