@@ -24,6 +24,7 @@ const CALLS: &[&str] = &[
     "runtime.v1.RuntimeService.ListContainers",
     "runtime.v1.RuntimeService.ContainerStatus",
     "runtime.v1.RuntimeService.ReopenContainerLog",
+    "runtime.v1.RuntimeService.ExecSync",
     "runtime.v1.RuntimeService.Status",
     "runtime.v1.ImageService.ListImages",
     "runtime.v1.ImageService.ImageStatus",
