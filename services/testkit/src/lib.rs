@@ -35,6 +35,7 @@ mod patience;
 mod real;
 mod sample;
 mod seed;
+pub mod simulation;
 mod stack;
 mod zone;
 

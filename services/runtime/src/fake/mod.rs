@@ -11,16 +11,17 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use wherry_model::Clock;
 
 use self::program::{Program, Step};
 use self::state::State;
-use crate::{ContainerId, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId, SandboxState};
+use crate::{ContainerId, ContainerStatus, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId, SandboxState};
 
 /// An image in the fake registry.
 #[derive(Debug, Clone, Default)]
@@ -54,9 +55,18 @@ struct Script {
     calls: BTreeMap<&'static str, u64>,
 }
 
+/// Sees every process of the machine begin and end, at that very moment, whatever the engine tells its callers.
+pub trait RunWitness: std::fmt::Debug + Send + Sync {
+    /// It runs from now on.
+    fn started(&self, container: &ContainerStatus);
+    /// It does not run any more.
+    fn ended(&self, container: &ContainerStatus);
+}
+
 /// The fake engine. Clones share one machine.
 #[derive(Clone)]
 pub struct FakeRuntime {
+    frozen: Arc<watch::Sender<bool>>,
     state: Arc<Mutex<State>>,
     script: Arc<Mutex<Script>>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -74,6 +84,7 @@ impl FakeRuntime {
     /// An empty machine with an empty registry; hanging calls time out after 10 s.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
+            frozen: Arc::new(watch::channel(false).0),
             state: Arc::default(),
             script: Arc::default(),
             events: broadcast::channel(256).0,
@@ -86,6 +97,36 @@ impl FakeRuntime {
     pub fn with_call_timeout(mut self, call_timeout: Duration) -> Self {
         self.call_timeout = call_timeout;
         self
+    }
+
+    /// Gives sandboxes addresses of this range, the first two and the last one left out.
+    pub fn with_range(self, (first, prefix): (Ipv4Addr, u8)) -> Self {
+        let size = 1_u32.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(u32::MAX);
+        self.state().addresses = Some((first.to_bits() + 2, first.to_bits() + size.saturating_sub(2).max(2)));
+        self
+    }
+
+    /// Shows every begin and end of a process to `witness`.
+    pub fn show(&self, witness: Arc<dyn RunWitness>) {
+        self.state().witness = Some(witness);
+    }
+
+    /// Power off and on: every process is gone, what the engine has written down is not.
+    pub fn reboot(&self) {
+        let now = self.clock.now();
+        self.state().reboot(now);
+    }
+
+    /// While frozen no call begins or ends: what a caller that is stopped (SIGSTOP) would see of it. Processes run on.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    async fn thawed(&self) {
+        if *self.frozen.borrow() {
+            // The sender lives in `self`, so the channel cannot close.
+            drop(self.frozen.subscribe().wait_for(|frozen| !frozen).await);
+        }
     }
 
     /// Puts an image into the fake registry, or changes how it behaves there.

@@ -23,8 +23,9 @@ impl FakeRuntime {
         F: FnOnce(&mut State) -> Result<T> + Send,
         T: Send,
     {
+        self.thawed().await;
         let fault = self.enter(call)?;
-        match fault {
+        let outcome = match fault {
             Some(Fault::HangBefore) => self.hang(call).await,
             Some(Fault::Fail(error)) => Err(error),
             None => effect(&mut self.state()),
@@ -32,7 +33,9 @@ impl FakeRuntime {
                 effect(&mut self.state())?;
                 self.hang(call).await
             }
-        }
+        };
+        self.thawed().await;
+        outcome
     }
 
     fn enter(&self, call: &'static str) -> Result<Option<Fault>> {

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use wherry_model::Timestamp;
 
+use super::RunWitness;
 use super::program::Program;
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Image, PullProgress, Result,
     RuntimeError, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus,
 };
 
-/// First and last address that sandboxes get.
-const ADDRESSES: std::ops::RangeInclusive<u32> = 0x0a4d_0002..=0x0a4d_fffe;
+/// First and last address that sandboxes get, unless a test says otherwise.
+const ADDRESSES: (u32, u32) = (0x0a4d_0002, 0x0a4d_fffe);
 
 #[derive(Debug)]
 pub(super) struct SandboxRecord {
@@ -42,6 +44,8 @@ pub(super) struct Download {
 /// Everything on the fake machine.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    pub(super) witness: Option<Arc<dyn RunWitness>>,
+    pub(super) addresses: Option<(u32, u32)>,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     pub(super) containers: BTreeMap<ContainerId, ContainerRecord>,
@@ -109,9 +113,10 @@ impl State {
 
     /// Addresses go round, so that one just freed is not handed out again at once: as CNI's host-local does.
     fn next_address(&mut self) -> Result<Ipv4Addr> {
-        let count = ADDRESSES.end() - ADDRESSES.start() + 1;
+        let (first, last) = self.addresses.unwrap_or(ADDRESSES);
+        let count = last - first + 1;
         for _ in 0..count {
-            let candidate = Ipv4Addr::from(ADDRESSES.start() + self.last_address % count);
+            let candidate = Ipv4Addr::from(first + self.last_address % count);
             self.last_address = (self.last_address + 1) % count;
             if self.sandboxes.values().all(|record| record.address != Some(candidate)) {
                 return Ok(candidate);
@@ -210,7 +215,11 @@ impl State {
         record.status.state = ContainerState::Running;
         record.status.started_at = Some(now);
         record.status.pid = Some(pid);
-        Ok((program, record.status.log_path.clone()))
+        let (status, path) = (record.status.clone(), record.status.log_path.clone());
+        if let Some(witness) = &self.witness {
+            witness.started(&status);
+        }
+        Ok((program, path))
     }
 
     pub(super) fn container_mut(&mut self, id: &ContainerId) -> Result<&mut ContainerRecord> {
@@ -228,7 +237,28 @@ impl State {
         record.status.finished_at = Some(now);
         record.status.exit_code = Some(exit_code);
         reason.clone_into(&mut record.status.reason);
+        if let Some(witness) = &self.witness {
+            witness.ended(&record.status);
+        }
         true
+    }
+
+    /// What a reboot leaves: every process is gone, the engine still lists what it made.
+    pub(super) fn reboot(&mut self, now: Timestamp) {
+        let running: Vec<ContainerId> = self.containers.keys().cloned().collect();
+        for id in running {
+            if self.end(&id, 255, "Unknown", now)
+                && let Some(record) = self.containers.get_mut(&id)
+            {
+                // containerd finds no task behind its record and knows neither how nor when it ended.
+                record.status.state = ContainerState::Unknown;
+                record.status.exit_code = None;
+            }
+        }
+        for record in self.sandboxes.values_mut() {
+            record.sandbox.state = SandboxState::NotReady;
+        }
+        self.downloads.clear();
     }
 
     pub(super) fn listed(id: &ContainerId, record: &ContainerRecord) -> Container {

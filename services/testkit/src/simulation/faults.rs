@@ -1,0 +1,243 @@
+//! The time of troubles: what happens at one step of a world.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wherry_runtime::RuntimeError;
+use wherry_runtime::fake::Fault;
+
+use super::dice::Dice;
+use super::network::Way;
+use super::weather::Chances;
+use super::world::World;
+
+/// What a world is like. Not every world has every trouble: what comes rarely is found where nothing else happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Character {
+    pub(super) store: Chances,
+    /// Messages of a thousand that are lost or doubled.
+    pub(super) lossy: u32,
+    /// How far a clock may be off at the start.
+    pub(super) clock_skew_ms: u64,
+    clocks_jump: bool,
+    replicas_die: bool,
+    agents_die: bool,
+    machines_die: bool,
+    agents_freeze: bool,
+    engines_fail: bool,
+    lines_are_cut: bool,
+    store_is_out: bool,
+    operators: bool,
+    /// Instances of a thousand that may run elsewhere when their machine is lost.
+    pub(super) replaceable: u32,
+}
+
+/// The farthest that one clock is turned at once.
+const LONGEST_JUMP_MS: u64 = 20_000;
+
+impl Character {
+    pub(super) fn draw(dice: &Dice) -> Self {
+        let some = |in_thousand: u32, most: u64| {
+            if dice.happens(in_thousand) { u32::try_from(dice.below(most)).unwrap_or(0) } else { 0 }
+        };
+        Self {
+            store: Chances {
+                slow: some(700, 200),
+                fails: some(400, 40),
+                ambiguous: some(400, 30),
+                deaf: some(300, 200),
+            },
+            lossy: some(500, 120),
+            clock_skew_ms: if dice.happens(300) { 5_000 } else { 0 },
+            clocks_jump: dice.happens(200),
+            replicas_die: dice.happens(500),
+            agents_die: dice.happens(500),
+            machines_die: dice.happens(350),
+            agents_freeze: dice.happens(250),
+            engines_fail: dice.happens(350),
+            lines_are_cut: dice.happens(500),
+            store_is_out: dice.happens(300),
+            operators: dice.happens(400),
+            replaceable: [0, 500, 1_000].get(dice.index(3)).copied().unwrap_or(0),
+        }
+    }
+
+    /// How far what a machine says of a moment may be from the truth.
+    pub(super) fn clock_tolerance(&self) -> Duration {
+        let jumps = if self.clocks_jump { 10 * LONGEST_JUMP_MS } else { 0 };
+        Duration::from_millis(self.clock_skew_ms * 2 + jumps)
+    }
+}
+
+/// What an engine may get wrong.
+const CALLS: [&str; 7] = [
+    "PullImage",
+    "RunPodSandbox",
+    "CreateContainer",
+    "StartContainer",
+    "StopContainer",
+    "StopPodSandbox",
+    "RemovePodSandbox",
+];
+
+/// One step: somebody asks, or something goes wrong.
+pub(super) async fn step(world: &mut World) {
+    let dice = world.dice.clone();
+    match dice.below(100) {
+        0..22 => drop(tokio::spawn(Arc::clone(&world.users).create())),
+        22..50 => {
+            if let Some(instance) = dice.pick(&world.oracle.records()) {
+                drop(tokio::spawn(Arc::clone(&world.users).change(instance.clone())));
+            }
+        }
+        50..56 => container_ends(world).await,
+        56..60 if world.character.operators => {
+            if let Some(machine) = dice.pick(&world.machines) {
+                drop(tokio::spawn(Arc::clone(&world.users).operate(machine.name().to_owned())));
+            }
+        }
+        60..66 if world.character.replicas_die => replica_dies(world),
+        66..73 if world.character.agents_die => agent_dies(world).await,
+        73..78 if world.character.machines_die => machine_dies(world).await,
+        78..82 if world.character.agents_freeze => agent_freezes(world),
+        82..87 if world.character.engines_fail => engine_fails(world),
+        87..94 if world.character.lines_are_cut => line_is_cut(world),
+        94..96 if world.character.store_is_out => store_is_out(world),
+        96..98 if world.character.clocks_jump => clock_jumps(world),
+        _ => {}
+    }
+}
+
+async fn container_ends(world: &World) {
+    let Some(machine) = world.dice.pick(&world.machines) else { return };
+    let running = machine.running_now();
+    let Some((container, _)) = world.dice.pick(&running) else { return };
+    if world.dice.happens(300) {
+        machine.engine.kill_out_of_memory(container);
+    } else {
+        machine.engine.exit_container(container, i32::from(world.dice.happens(600)));
+    }
+}
+
+fn replica_dies(world: &mut World) {
+    let index = world.dice.index(world.network.replicas.len());
+    let Some(replica) = world.network.replicas.get(index).cloned() else { return };
+    world.oracle.note(format!("replica {index} dies, or comes back"));
+    if replica.control().is_some() && world.dice.happens(700) {
+        // It may be in the middle of anything.
+        let (delay, back) = (world.dice.millis(0..1_000), world.dice.millis(500..25_000));
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            replica.crash();
+            tokio::time::sleep(back).await;
+            replica.start();
+        });
+    } else {
+        replica.start();
+    }
+}
+
+async fn agent_dies(world: &mut World) {
+    let index = world.dice.index(world.machines.len());
+    let back = world.dice.happens(600);
+    let Some(machine) = world.machines.get_mut(index) else { return };
+    world.oracle.note(format!("machine {index}: its agent dies{}", if back { " and comes back" } else { "" }));
+    machine.crash().await;
+    if back {
+        machine.start().await;
+    }
+}
+
+async fn machine_dies(world: &mut World) {
+    let (index, back) = (world.dice.index(world.machines.len()), world.dice.happens(400));
+    let Some(machine) = world.machines.get_mut(index) else { return };
+    if machine.power {
+        world.oracle.note(format!("machine {index} loses power"));
+        world.oracle.blur(machine.node());
+        machine.power_off().await;
+        if back {
+            machine.power_on().await;
+        }
+        return;
+    }
+    if world.dice.happens(400) {
+        let name = machine.name().to_owned();
+        let users = Arc::clone(&world.users);
+        // The operator stands before the machine: it does not come back while the answer is awaited.
+        world.oracle.blur(machine.node());
+        users.confirm_off(&name).await;
+    } else {
+        world.oracle.note(format!("machine {index} has power again"));
+        machine.power_on().await;
+    }
+}
+
+fn agent_freezes(world: &mut World) {
+    let (index, frozen) = (world.dice.index(world.machines.len()), world.dice.happens(400));
+    let Some(machine) = world.machines.get_mut(index) else { return };
+    world.oracle.note(format!("machine {index}: its agent {}", if frozen { "is stopped" } else { "goes on" }));
+    machine.freeze(frozen && machine.power);
+}
+
+fn engine_fails(world: &mut World) {
+    let index = world.dice.index(world.machines.len());
+    let (kind, call) = (world.dice.below(5), CALLS.get(world.dice.index(CALLS.len())).copied().unwrap_or("PullImage"));
+    let Some(machine) = world.machines.get_mut(index) else { return };
+    world.oracle.note(format!("machine {index}: its engine fails ({kind}, {call})"));
+    match kind {
+        0 => machine.set_engine_down(true),
+        1 => machine.set_engine_down(false),
+        2 => machine.engine.inject(call, Fault::HangBefore, 1),
+        3 => machine.engine.inject(call, Fault::HangAfter, 1),
+        _ => {
+            let message = "the engine is being restarted".to_owned();
+            machine.engine.inject(call, Fault::Fail(RuntimeError::Unavailable { message }), 1);
+        }
+    }
+}
+
+fn line_is_cut(world: &World) {
+    let dice = &world.dice;
+    let time = dice.millis(500..40_000);
+    let machine = dice.index(world.machines.len());
+    let ways: &[Way] = match dice.below(3) {
+        0 => &[Way::Up],
+        1 => &[Way::Down],
+        _ => &[Way::Up, Way::Down],
+    };
+    // From one replica, or from all.
+    let only = dice.happens(400).then(|| dice.index(world.network.replicas.len()));
+    world.oracle.note(format!("machine {machine} is cut off {ways:?} from {only:?} for {time:?}"));
+    for replica in 0..world.network.replicas.len() {
+        if only.is_none_or(|only| only == replica) {
+            for way in ways {
+                world.network.cut(machine, replica, *way, time);
+            }
+        }
+    }
+}
+
+fn store_is_out(world: &mut World) {
+    let time = world.dice.millis(500..25_000);
+    let only = world.dice.happens(400).then(|| world.dice.index(world.network.replicas.len()));
+    world.oracle.note(format!("the store is out of reach of {only:?} for {time:?}"));
+    for (index, replica) in world.network.replicas.iter().enumerate() {
+        if only.is_none_or(|only| only == index) {
+            replica.out_for(time);
+            if let Some(until) = world.blind_until.get_mut(index) {
+                *until = (*until).max(Instant::now() + time + Duration::from_secs(8));
+            }
+        }
+    }
+}
+
+fn clock_jumps(world: &World) {
+    let by = world.dice.millis(0..LONGEST_JUMP_MS);
+    let clocks = world.machines.iter().map(|machine| &machine.clock);
+    let clocks: Vec<_> = clocks.chain(world.network.replicas.iter().map(|replica| &replica.clock)).collect();
+    let Some(clock) = world.dice.pick(&clocks) else { return };
+    let forward = world.dice.happens(500);
+    world.oracle.note(format!("a clock jumps by {by:?}, forward: {forward}"));
+    if forward { clock.advance(by) } else { clock.turn_back(by) }
+}

@@ -1,0 +1,169 @@
+//! A machine: the real agent on the fake engine. The machine outlives its agents, and its disk outlives its power.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wherry_agent_api::ControlPlane;
+use wherry_model::{BootId, InstanceId, NodeId};
+use wherry_node_agent::{Agent, AgentConfig, RecordingFirewall};
+use wherry_runtime::fake::{FakeImage, FakeRuntime};
+use wherry_runtime::{ContainerId, ContainerRuntime, Labels};
+
+use super::network::Link;
+use super::oracle::{MachineWitness, Oracle};
+use crate::{ManualClock, SeededEntropy};
+
+/// What is pulled in the simulation: at once, slowly, never.
+pub(super) const IMAGES: [(&str, u64); 2] =
+    [("registry.example/demo/web:1", 0), ("registry.example/demo/slow:1", 2_500)];
+
+pub(super) struct Machine {
+    pub(super) index: usize,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) engine: FakeRuntime,
+    firewall: Arc<RecordingFirewall>,
+    entropy: Arc<SeededEntropy>,
+    pub(super) link: Arc<Link>,
+    oracle: Arc<Oracle>,
+    config: AgentConfig,
+    agent: Option<Agent>,
+    pub(super) power: bool,
+    frozen: bool,
+    engine_down: bool,
+}
+
+impl Machine {
+    pub(super) fn new(
+        index: usize,
+        config: AgentConfig,
+        clock: Arc<ManualClock>,
+        entropy: Arc<SeededEntropy>,
+        link: Arc<Link>,
+        oracle: Arc<Oracle>,
+    ) -> Self {
+        let engine = FakeRuntime::new(Arc::clone(&clock) as _)
+            .with_call_timeout(Duration::from_secs(3))
+            .with_range(config.machine.range);
+        for (reference, pull_millis) in IMAGES {
+            let pull_delay = Duration::from_millis(pull_millis);
+            engine.publish(reference, FakeImage { size_bytes: 1_000, pull_delay, ..FakeImage::default() });
+        }
+        engine.show(Arc::new(MachineWitness::new(Arc::clone(&oracle), index)));
+        let firewall = Arc::new(RecordingFirewall::new());
+        let (agent, power, frozen, engine_down) = (None, true, false, false);
+        Self { index, clock, engine, firewall, entropy, link, oracle, config, agent, power, frozen, engine_down }
+    }
+
+    pub(super) const fn node(&self) -> NodeId {
+        self.config.machine.node
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.machine.name
+    }
+
+    /// Begins an agent on what the one before has left, if there is power and none.
+    pub(super) async fn start(&mut self) {
+        if !self.power || self.agent.is_some() {
+            return;
+        }
+        let agent = Agent::start(
+            self.config.clone(),
+            Arc::new(self.engine.clone()),
+            Arc::clone(&self.firewall) as _,
+            Arc::clone(&self.link) as Arc<dyn ControlPlane>,
+            Arc::clone(&self.clock) as _,
+            Arc::clone(&self.entropy) as _,
+        );
+        self.agent = Some(agent.await.expect("the agent's folder can be used"));
+        self.tell_ability();
+    }
+
+    /// Ends the agent as `kill -9` does. Containers run on.
+    pub(super) async fn crash(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.shut_down(Duration::ZERO).await;
+        }
+        self.tell_ability();
+    }
+
+    /// No power: nothing runs.
+    pub(super) async fn power_off(&mut self) {
+        self.freeze(false);
+        self.crash().await;
+        self.power = false;
+        self.engine.reboot();
+        self.tell_ability();
+    }
+
+    pub(super) async fn power_on(&mut self) {
+        if !self.power {
+            self.power = true;
+            self.config.machine.boot = BootId::generate(&*self.clock, &*self.entropy);
+            self.start().await;
+        }
+    }
+
+    /// SIGSTOP and SIGCONT of the agent.
+    pub(super) fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        self.engine.set_frozen(frozen);
+        self.link.set_frozen(frozen);
+        self.tell_ability();
+    }
+
+    pub(super) fn set_engine_down(&mut self, down: bool) {
+        self.engine_down = down;
+        self.engine.set_engine_down(down);
+        self.tell_ability();
+    }
+
+    /// Everything that is wrong with the machine ends.
+    pub(super) async fn heal(&mut self) {
+        self.engine.heal();
+        self.set_engine_down(false);
+        self.freeze(false);
+        self.power_on().await;
+        self.start().await;
+    }
+
+    /// Whether an agent is there that could end what runs.
+    fn tell_ability(&self) {
+        let able = self.power && self.agent.is_some() && !self.frozen && !self.engine_down;
+        self.oracle.machine_is(self.index, able);
+    }
+
+    /// Containers that run now, with their instances.
+    pub(super) fn running_now(&self) -> Vec<(ContainerId, InstanceId)> {
+        self.oracle.running_on(self.index)
+    }
+
+    /// Instances of which anything is left on the machine, in words.
+    pub(super) async fn traces(&self) -> Vec<(InstanceId, String)> {
+        let mut traces = Vec::new();
+        for container in self.engine.list_containers(&Labels::new()).await.unwrap_or_default() {
+            traces.extend(owner(&container.labels).map(|id| (id, format!("container {}", container.id))));
+        }
+        for sandbox in self.engine.list_sandboxes(&Labels::new()).await.unwrap_or_default() {
+            traces.extend(owner(&sandbox.labels).map(|id| (id, format!("sandbox {}", sandbox.id))));
+        }
+        let rules = self.firewall.in_force().unwrap_or_default();
+        traces.extend(rules.instances.iter().map(|(id, _)| (*id, "rules of the packet filter".to_owned())));
+        traces.extend(self.logs().into_iter().map(|id| (id, "logs".to_owned())));
+        traces
+    }
+
+    fn logs(&self) -> Vec<InstanceId> {
+        let folder: PathBuf = self.config.data_folder.join("logs");
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut found: Vec<InstanceId> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        found.sort();
+        found
+    }
+}
+
+/// The instance that a label names.
+pub(super) fn owner(labels: &Labels) -> Option<InstanceId> {
+    labels.get("wherry/instance")?.parse().ok()
+}

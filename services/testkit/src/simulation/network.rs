@@ -1,0 +1,186 @@
+//! The network between agents and replicas: delays, loses, doubles, reorders, and is cut, in one direction or both.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
+use wherry_control::Control;
+use wherry_model::NodeId;
+
+use super::dice::Dice;
+use super::replica::Replica;
+
+/// A direction of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    Up,
+    Down,
+}
+
+/// All lines.
+pub(super) struct Network {
+    pub(super) replicas: Vec<Arc<Replica>>,
+    dice: Dice,
+    /// (machine, replica, way) → until when nothing passes.
+    cuts: Mutex<BTreeMap<(usize, usize, Way), Instant>>,
+    /// Messages of a thousand that are lost, and as many that arrive twice.
+    lossy: AtomicU32,
+    calm: AtomicBool,
+}
+
+impl Network {
+    pub(super) fn new(replicas: Vec<Arc<Replica>>, dice: Dice, lossy: u32) -> Self {
+        let (lossy, calm) = (AtomicU32::new(lossy), AtomicBool::new(false));
+        Self { replicas, dice, cuts: Mutex::default(), lossy, calm }
+    }
+
+    pub(super) fn cut(&self, machine: usize, replica: usize, way: Way, time: Duration) {
+        let until = Instant::now() + time;
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).insert((machine, replica, way), until);
+    }
+
+    /// Nothing goes wrong any more.
+    pub(super) fn heal(&self) {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.calm.store(true, Ordering::SeqCst);
+    }
+
+    fn passes(&self, machine: usize, replica: usize, way: Way) -> bool {
+        let cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.get(&(machine, replica, way)).is_none_or(|until| *until <= Instant::now())
+    }
+
+    fn loses(&self) -> bool {
+        !self.calm.load(Ordering::SeqCst) && self.dice.happens(self.lossy.load(Ordering::SeqCst))
+    }
+
+    async fn travel(&self) {
+        if self.calm.load(Ordering::SeqCst) {
+            return;
+        }
+        let longest = if self.dice.happens(20) { 3_000 } else { 30 };
+        sleep(self.dice.millis(0..longest)).await;
+    }
+}
+
+/// One machine's line to the control plane.
+pub(super) struct Link {
+    network: Arc<Network>,
+    machine: usize,
+    /// The replica that it talks to; the next one after a failure.
+    towards: AtomicUsize,
+    frozen: watch::Sender<bool>,
+}
+
+type Delivery<T> = dyn Fn(Control) -> BoxFuture<'static, Result<T, ControlError>> + Send + Sync;
+
+impl Link {
+    pub(super) fn new(network: Arc<Network>, machine: usize) -> Self {
+        let towards = AtomicUsize::new(machine);
+        Self { network, machine, towards, frozen: watch::channel(false).0 }
+    }
+
+    /// While frozen the agent neither sends nor hears: it is stopped.
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    async fn thawed(&self) {
+        drop(self.frozen.subscribe().wait_for(|frozen| !frozen).await);
+    }
+
+    async fn call<T: Send + 'static>(&self, delivery: Arc<Delivery<T>>) -> Result<T, ControlError> {
+        self.thawed().await;
+        let outcome = self.attempt(delivery).await;
+        if outcome.is_err() {
+            self.towards.fetch_add(1, Ordering::SeqCst);
+        }
+        self.thawed().await;
+        outcome
+    }
+
+    async fn attempt<T: Send + 'static>(&self, delivery: Arc<Delivery<T>>) -> Result<T, ControlError> {
+        let network = &self.network;
+        let replica = self.towards.load(Ordering::SeqCst) % network.replicas.len();
+        let lost = |what: &str| ControlError::Unavailable(what.to_owned());
+        network.travel().await;
+        if !network.passes(self.machine, replica, Way::Up) || network.loses() {
+            sleep(network.dice.millis(100..20_000)).await;
+            return Err(lost("the question was lost"));
+        }
+        if network.loses() {
+            // It arrives once more, later, at whichever replica: after others that were sent after it.
+            let (network, again) = (Arc::clone(network), Arc::clone(&delivery));
+            let elsewhere = network.dice.index(network.replicas.len());
+            tokio::spawn(async move {
+                sleep(network.dice.millis(0..12_000)).await;
+                if let Some((control, _)) = network.replicas.get(elsewhere).and_then(|replica| replica.control()) {
+                    drop(again(control).await);
+                }
+            });
+        }
+        let Some((control, mut dies)) = network.replicas.get(replica).and_then(|replica| replica.control()) else {
+            return Err(lost("the replica does not answer"));
+        };
+        let work = delivery(control);
+        // A server may go on with a question whose asker hung up, or drop it.
+        let work: BoxFuture<'static, Result<T, ControlError>> = if network.dice.happens(300) {
+            let task = tokio::spawn(work);
+            Box::pin(async move {
+                task.await.unwrap_or_else(|_| Err(ControlError::Unavailable("the world has ended".to_owned())))
+            })
+        } else {
+            work
+        };
+        let answer = tokio::select! {
+            biased;
+            _ = dies.wait_for(|dead| *dead) => return Err(lost("the replica died")),
+            answer = work => answer,
+        };
+        if !network.passes(self.machine, replica, Way::Down) || network.loses() {
+            sleep(network.dice.millis(100..20_000)).await;
+            return Err(lost("the answer was lost"));
+        }
+        network.travel().await;
+        answer
+    }
+}
+
+macro_rules! deliver {
+    ($link:ident, $control:ident, $($value:ident),* => $call:expr) => {
+        $link.call(Arc::new(move |$control: Control| {
+            $(let $value = $value.clone();)*
+            Box::pin(async move { $call.await })
+        }))
+        .await
+    };
+}
+
+#[async_trait]
+impl ControlPlane for Link {
+    async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
+        deliver!(self, control, hello => control.hello(hello))
+    }
+
+    async fn desired(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
+        deliver!(self, control, node, have => control.desired(node, have))
+    }
+
+    async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        deliver!(self, control, report => control.report(report))
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
+        deliver!(self, control, heartbeat => control.heartbeat(heartbeat))
+    }
+
+    async fn surroundings(&self, node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        deliver!(self, control, node, have => control.surroundings(node, have))
+    }
+}
