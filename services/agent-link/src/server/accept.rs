@@ -1,0 +1,176 @@
+//! Connections: who they are of, how many, how slow they may be, and how they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wherry_model::{NodeId, Timestamp};
+
+use super::Port;
+use super::limits::{
+    CONNECTION_WINDOW_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_RESETS, PING, STREAM_WINDOW_BYTES, Share,
+};
+use crate::certificate;
+
+/// Pause after a failed accept: most often there are no file descriptors left, and trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whom the certificate of a connection names. One that names nobody is as good as none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) node: Option<NodeId>,
+    /// The last moment of the certificate: the connection may outlive it, its requests may not.
+    pub(super) not_after: Timestamp,
+    pub(super) address: SocketAddr,
+}
+
+/// What all connections share.
+struct Listening {
+    port: Arc<Port>,
+    acceptor: TlsAcceptor,
+    router: Router,
+    builder: Builder<TokioExecutor>,
+    strangers: Arc<Semaphore>,
+    hard_stop: CancellationToken,
+}
+
+/// What a connection holds until it ends.
+enum Place {
+    Node(#[expect(dead_code, reason = "held, not read")] Share),
+    Stranger(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
+}
+
+pub(super) async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
+    let listening = Arc::new(Listening {
+        builder: builder(&port),
+        strangers: Arc::new(Semaphore::new(port.limits.strangers)),
+        port: Arc::clone(&port),
+        acceptor,
+        router,
+        hard_stop: CancellationToken::new(),
+    });
+    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(port.limits.connections));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = port.shutdown.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let Ok((stream, address)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (listening, watcher) = (Arc::clone(&listening), graceful.watcher());
+        tasks.spawn(async move {
+            let _held_until_closed = place;
+            listening.connection(stream, address, watcher).await;
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(port.limits.grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "agents' requests did not finish in time and are cut off");
+    }
+    listening.hard_stop.cancel();
+    tasks.wait().await;
+}
+
+impl Listening {
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, watcher: Watcher) {
+        let _ = stream.set_nodelay(true);
+        let handshake = tokio::time::timeout(self.port.limits.handshake, self.acceptor.accept(stream));
+        let stream = tokio::select! {
+            biased;
+            () = self.port.shutdown.cancelled() => return,
+            accepted = handshake => match accepted {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%address, %error, "a TLS handshake failed"),
+                Err(_) => return tracing::debug!(%address, "a TLS handshake took too long"),
+            },
+        };
+        let peer = peer(&stream, address);
+        let place = match peer.node {
+            Some(node) => self.port.connections.take(node).map(Place::Node),
+            None => Arc::clone(&self.strangers).try_acquire_owned().ok().map(Place::Stranger),
+        };
+        let Some(place) = place else {
+            return tracing::warn!(%address, node = ?peer.node, "too many connections: one is closed");
+        };
+        let stay = match place {
+            Place::Node(_) => None,
+            Place::Stranger(_) => Some(self.port.limits.stranger_stay),
+        };
+        let router = self.router.clone();
+        let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            tower::ServiceExt::oneshot(router.clone(), request)
+        });
+        let served =
+            self.builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+        let served = watcher.watch(served);
+        let overstayed = async {
+            match stay {
+                Some(stay) => tokio::time::sleep(stay).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.hard_stop.cancelled() => {}
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(%address, %error, "a connection ended in an error");
+            },
+            () = overstayed => tracing::debug!(%address, "a connection without a certificate stayed too long"),
+        }
+    }
+}
+
+fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>, address: SocketAddr) -> Peer {
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let named = leaf.and_then(|der| Some((certificate::node_of(der)?, certificate::validity_of(der)?)));
+    Peer {
+        node: named.map(|(node, _)| node),
+        not_after: named.map(|(_, validity)| validity.not_after).unwrap_or_default(),
+        address,
+    }
+}
+
+fn builder(port: &Port) -> Builder<TokioExecutor> {
+    let streams = u32::try_from(port.limits.requests_of_a_node).unwrap_or(u32::MAX);
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(port.limits.head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(usize::try_from(MAX_HEADER_BYTES).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
