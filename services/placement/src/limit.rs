@@ -9,7 +9,7 @@ use crate::change::NodeSnapshot;
 /// A reason for which a node cannot take an instance, whatever its score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HardLimit {
-    /// It takes nothing new: cordoned or silent.
+    /// It takes nothing new: cordoned, draining or silent.
     State,
     /// It is another kind of machine.
     Architecture,
@@ -46,7 +46,7 @@ impl fmt::Display for HardLimit {
     /// What the nodes that it refused have in common, after a number: "3 with too little memory left".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::State => "cordoned or silent",
+            Self::State => "cordoned, draining or silent",
             Self::Architecture => "of another architecture",
             Self::Instances => "at their number of instances",
             Self::Cpu => "with too little CPU left",

@@ -287,7 +287,7 @@ fn a_refusal_counts_by_limit_and_names_no_node() {
     let refusal = fleet.decide(&asked).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "no room for 1 CPU and 1Gi memory on amd64: of 5 nodes 1 cordoned or silent, 1 of another architecture, \
+        "no room for 1 CPU and 1Gi memory on amd64: of 5 nodes 1 cordoned, draining or silent, 1 of another architecture, \
          1 at their number of instances, 1 with too little CPU left, 2 with too little memory left; stop something, ask \
          for less, or try again later"
     );

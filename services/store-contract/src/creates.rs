@@ -5,7 +5,7 @@ use wherry_model::lifecycle::Ask;
 use wherry_model::{Architecture, Capacity, CpuMillis, EventKind, InstanceSpec, MemoryMib, NodeId, NodeState};
 use wherry_store::{CreateOutcome, Placed};
 
-use crate::world::{asked, at, name};
+use crate::world::{asked, name};
 use crate::{Subject, World, invariants};
 
 /// Nothing of the create is there: no record, no name, no resources, no event, no revision.
@@ -119,12 +119,11 @@ pub async fn a_taken_name_leaves_nothing(subject: &mut impl Subject) {
 pub async fn a_refusing_node_leaves_nothing(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let room = Capacity { cpu_millis: 1_000, memory_mib: 1_000, instances: 1 };
-    let ready = world.store.register_node(&world.registration(room), at(0)).await.unwrap().id;
-    let full =
-        world.store.register_node(&world.registration(Capacity { instances: 0, ..room }), at(0)).await.unwrap().id;
+    let ready = world.registered(&world.registration(room), 0).await.id;
+    let full = world.registered(&world.registration(Capacity { instances: 0, ..room }), 0).await.id;
     let mut nodes = vec![(ready, 0), (full, 0)];
     for state in [NodeState::Cordoned, NodeState::Silent] {
-        let node = world.store.register_node(&world.registration(room), at(0)).await.unwrap().id;
+        let node = world.registered(&world.registration(room), 0).await.id;
         world.store.set_node_state(node, state).await.unwrap();
         nodes.push((node, 0));
     }

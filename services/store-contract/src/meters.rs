@@ -28,7 +28,7 @@ pub async fn an_interval_opens_and_closes_with_its_change(subject: &mut impl Sub
     let made = world.instance("web", node, 1).await;
     let pulling = world.applied(seen(&made, 2, Fact::PullStarted { container: main_container() })).await;
     let running = world.applied(seen(&pulling, 6, started(1, 6))).await;
-    world.store.prove_life(node, at(9)).await.unwrap();
+    world.store.prove_life(node, at(9), 0).await.unwrap();
     let by_kind = |kind| {
         let world = world.clone();
         async move { world.intervals(made.id).await.into_iter().find(|interval| interval.kind == kind).unwrap() }
@@ -42,7 +42,7 @@ pub async fn an_interval_opens_and_closes_with_its_change(subject: &mut impl Sub
     assert_eq!(run.proved_until, at(9));
     let pull = by_kind(MeterKind::Pull).await;
     assert_eq!((pull.start_second, pull.number), (at(2).grid_second(), 1));
-    world.store.prove_life(node, at(12)).await.unwrap();
+    world.store.prove_life(node, at(12), 0).await.unwrap();
     assert_eq!(by_kind(MeterKind::Run).await.proved_until, at(12));
 
     world.applied(seen(&running, 15, exited(1, 6, 15, 0))).await;

@@ -1,7 +1,7 @@
 //! Nodes.
 
 use wherry_model::{BootId, Capacity, NodeId, NodeState};
-use wherry_store::NodeRegistration;
+use wherry_store::{LifeOutcome, NodeRegistration};
 
 use crate::world::at;
 use crate::{Subject, World};
@@ -12,7 +12,7 @@ const CAPACITY: Capacity = Capacity { cpu_millis: 4_000, memory_mib: 8_192, inst
 pub async fn a_new_node_is_ready_and_empty(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let registration = world.registration(CAPACITY);
-    let node = world.store.register_node(&registration, at(5)).await.unwrap();
+    let node = world.registered(&registration, 5).await;
     assert_eq!(
         (node.id, &node.name, node.architecture),
         (registration.id, &registration.name, registration.architecture)
@@ -28,7 +28,7 @@ pub async fn a_new_node_is_ready_and_empty(subject: &mut impl Subject) {
 pub async fn registering_again_keeps_what_is_placed(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let registration = world.registration(CAPACITY);
-    world.store.register_node(&registration, at(5)).await.unwrap();
+    world.registered(&registration, 5).await;
     world.instance("web", registration.id, 6).await;
     let before = world.node(registration.id).await;
     let smaller = Capacity { cpu_millis: 10, memory_mib: 10, instances: 1 };
@@ -38,7 +38,7 @@ pub async fn registering_again_keeps_what_is_placed(subject: &mut impl Subject) 
         boot: BootId::from_uuid(world.uuid()),
         ..registration
     };
-    let after = world.store.register_node(&again, at(9)).await.unwrap();
+    let after = world.registered(&again, 9).await;
     assert_eq!((after.name.as_str(), after.capacity, after.boot), ("renamed", smaller, again.boot));
     assert_eq!((after.used, after.proof_at, after.desired_revision), (before.used, at(5), before.desired_revision));
     assert_eq!(after.used.instances, 1);
@@ -49,25 +49,25 @@ pub async fn registering_again_keeps_what_is_placed(subject: &mut impl Subject) 
 pub async fn registering_goes_above_what_the_agent_holds(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let registration = world.registration(CAPACITY);
-    let first = world.store.register_node(&registration, at(0)).await.unwrap().desired_revision;
+    let first = world.registered(&registration, 0).await.desired_revision;
     let ahead = NodeRegistration { held_revision: first + 100, ..registration.clone() };
-    assert_eq!(world.store.register_node(&ahead, at(1)).await.unwrap().desired_revision, first + 101);
+    assert_eq!(world.registered(&ahead, 1).await.desired_revision, first + 101);
     let behind = NodeRegistration { held_revision: first, ..registration.clone() };
-    assert_eq!(world.store.register_node(&behind, at(2)).await.unwrap().desired_revision, first + 101);
+    assert_eq!(world.registered(&behind, 2).await.desired_revision, first + 101);
     let id = NodeId::from_uuid(world.uuid());
     let unknown = NodeRegistration { id, held_revision: 7, ..registration };
-    assert_eq!(world.store.register_node(&unknown, at(3)).await.unwrap().desired_revision, 8);
+    assert_eq!(world.registered(&unknown, 3).await.desired_revision, 8);
 }
 
 /// A cordon is an operator's word and outlives a restart of the node.
 pub async fn registering_wakes_a_silent_node_and_leaves_a_cordoned_one(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let registration = world.registration(CAPACITY);
-    world.store.register_node(&registration, at(0)).await.unwrap();
+    world.registered(&registration, 0).await;
     for (state, wanted) in [(NodeState::Silent, NodeState::Ready), (NodeState::Cordoned, NodeState::Cordoned)] {
         assert!(world.store.set_node_state(registration.id, state).await.unwrap());
         assert_eq!(world.node(registration.id).await.state, state);
-        assert_eq!(world.store.register_node(&registration, at(1)).await.unwrap().state, wanted);
+        assert_eq!(world.registered(&registration, 1).await.state, wanted);
     }
 }
 
@@ -76,7 +76,7 @@ pub async fn proof_of_life_never_goes_back(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let node = world.node_for(1).await;
     for (proof, wanted) in [(10, 10), (7, 10), (11, 11)] {
-        assert!(world.store.prove_life(node, at(proof)).await.unwrap());
+        assert_eq!(world.store.prove_life(node, at(proof), 0).await.unwrap(), LifeOutcome::Taken { doubt: None });
         assert_eq!(world.node(node).await.proof_at, at(wanted));
     }
 }
@@ -86,7 +86,7 @@ pub async fn unknown_nodes_are_said_to_be_unknown(subject: &mut impl Subject) {
     let world = World::new(subject).await;
     let unknown = NodeId::from_uuid(world.uuid());
     assert_eq!(world.store.node(unknown).await.unwrap(), None);
-    assert!(!world.store.prove_life(unknown, at(1)).await.unwrap());
+    assert_eq!(world.store.prove_life(unknown, at(1), 0).await.unwrap(), LifeOutcome::Unknown);
     assert!(!world.store.set_node_state(unknown, NodeState::Ready).await.unwrap());
     assert_eq!(world.store.instances_on(unknown).await.unwrap(), None);
     assert_eq!(world.store.nodes().await.unwrap(), []);

@@ -12,8 +12,8 @@ use wherry_metering::Interval;
 use wherry_model::lifecycle::{self, Ask, Birth, Change, MeterEdge};
 use wherry_model::{
     Architecture, BootId, Capacity, ContainerExit, ContainerName, ContainerSpec, CpuMillis, EndReason, Fact, Instance,
-    InstanceId, InstanceName, InstanceSpec, JournalId, MemoryMib, NodeId, NodeRecord, Observation, PriceBook,
-    ProjectId, ProjectName, RestartPolicy, Revision, TenantId, TenantName, Timestamp,
+    InstanceId, InstanceName, InstanceSpec, JournalId, MemoryMib, NodeId, NodeRecord, Observation, OnNodeLoss,
+    PriceBook, ProjectId, ProjectName, RestartPolicy, Revision, TenantId, TenantName, Timestamp,
 };
 use wherry_store::{
     Applied, CreateOutcome, EventQuery, NameOutcome, NodeRegistration, Placed, ProjectRecord, Store, StoredEvent,
@@ -147,6 +147,7 @@ impl World {
             capacity,
             range: (Ipv4Addr::new(10, 7, 0, 0), 24),
             boot: BootId::from_uuid(self.uuid()),
+            underlay: None,
         }
     }
 
@@ -157,7 +158,13 @@ impl World {
             memory_mib: 1 << 20,
             instances: instances + 1_000,
         });
-        self.store.register_node(&registration, at(0)).await.expect("a node can be stored").id
+        self.registered(&registration, 0).await.id
+    }
+
+    /// The row of a node that says this of itself and is not refused.
+    pub async fn registered(&self, registration: &NodeRegistration, second: i64) -> NodeRecord {
+        let stored = self.store.register_node(registration, at(second)).await.expect("a node can be stored");
+        stored.expect("the node was not removed")
     }
 
     /// The node's row.
@@ -195,6 +202,7 @@ impl World {
             restart_policy: RestartPolicy::OnFailure,
             architecture: None,
             stop_grace_seconds: 10,
+            on_node_loss: OnNodeLoss::Keep,
             labels: BTreeMap::new(),
         };
         edit(&mut spec);

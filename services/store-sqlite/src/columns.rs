@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
-use wherry_model::{ApiKeyId, BootId, InstanceId, JournalId, NodeId, ProjectId, TenantId, Timestamp};
+use wherry_model::{
+    ApiKeyId, BootId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+};
 use wherry_store::StoreError;
 
 /// The stored form of an id.
@@ -26,7 +28,7 @@ macro_rules! blob_ids {
         }
     )*};
 }
-blob_ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId);
+blob_ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId);
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.
 pub(crate) fn integer(value: u64) -> Result<i64, StoreError> {
@@ -67,6 +69,11 @@ impl<'r> Fields<'r> {
         T::from_blob(self.get::<&[u8]>(column)?).ok_or_else(|| self.corrupt(format!("{column} is not an id")))
     }
 
+    pub(crate) fn id_if_any<T: Blob>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.get::<Option<&[u8]>>(column)? else { return Ok(None) };
+        T::from_blob(bytes).map(Some).ok_or_else(|| self.corrupt(format!("{column} is not an id")))
+    }
+
     pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
         self.get(column).map(Timestamp::from_micros)
     }
@@ -79,8 +86,20 @@ impl<'r> Fields<'r> {
         T::try_from(self.get::<i64>(column)?).map_err(|_| self.corrupt(format!("{column} is out of range")))
     }
 
+    pub(crate) fn count_if_any<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let value = self.get::<Option<i64>>(column)?.map(T::try_from).transpose();
+        value.map_err(|_| self.corrupt(format!("{column} is out of range")))
+    }
+
     pub(crate) fn hash(&self, column: &'static str) -> Result<[u8; 32], StoreError> {
-        let bytes = self.get::<&[u8]>(column)?;
+        self.sized(column, self.get::<&[u8]>(column)?)
+    }
+
+    pub(crate) fn hash_if_any(&self, column: &'static str) -> Result<Option<[u8; 32]>, StoreError> {
+        self.get::<Option<&[u8]>>(column)?.map(|bytes| self.sized(column, bytes)).transpose()
+    }
+
+    fn sized(&self, column: &'static str, bytes: &[u8]) -> Result<[u8; 32], StoreError> {
         bytes.try_into().map_err(|_| self.corrupt(format!("{column} has {} bytes instead of 32", bytes.len())))
     }
 

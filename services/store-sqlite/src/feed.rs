@@ -1,13 +1,19 @@
 //! The change feed of one process is its count of commits; counters are rows.
+//!
+//! Every write of an instance takes the next number of the counter `changes`. There is one writer, so numbers appear in
+//! their order: whoever has read up to one has missed none below.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnection;
 use tokio::time::{sleep, timeout};
-use wherry_store::{ChangeFeed, Counters, StoreError};
+use wherry_store::{ChangeCursor, ChangeFeed, Changes, Counters, StoreError};
 
 use crate::SqliteStore;
+use crate::columns::Fields;
 use crate::error::Context;
+use crate::instance;
 use crate::writer::Verdict;
 
 /// After this a waiter looks for itself: another process may have written.
@@ -32,6 +38,39 @@ impl ChangeFeed for SqliteStore {
             }
         }
     }
+
+    async fn cursor(&self) -> Result<ChangeCursor, StoreError> {
+        let next: i64 = sqlx::query_scalar("SELECT next FROM counters WHERE name = 'changes'")
+            .fetch_one(&self.readers)
+            .await
+            .context("reading the number of the latest change")?;
+        Ok(ChangeCursor(u64::try_from(next - 1).unwrap_or(0)))
+    }
+
+    async fn changes(&self, after: ChangeCursor, limit: u32) -> Result<Changes, StoreError> {
+        let limit = limit.max(1);
+        let rows = sqlx::query("SELECT id, record, changed FROM instances WHERE changed > ? ORDER BY changed LIMIT ?")
+            .bind(i64::try_from(after.0).unwrap_or(i64::MAX))
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .context("reading what was changed")?;
+        let next = match rows.last() {
+            Some(row) => ChangeCursor(Fields { table: "instances", row }.count("changed")?),
+            None => after,
+        };
+        let instances = rows.iter().map(instance::record).collect::<Result<Vec<_>, _>>()?;
+        let more = u64::try_from(instances.len()).is_ok_and(|found| found >= u64::from(limit));
+        Ok(Changes { instances, next, more })
+    }
+}
+
+/// The number of a write that is about to be made.
+pub(crate) async fn next_change(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("UPDATE counters SET next = next + 1 WHERE name = 'changes' RETURNING next - 1")
+        .fetch_one(connection)
+        .await
+        .context("numbering a change")
 }
 
 #[async_trait]

@@ -16,6 +16,7 @@ mod columns;
 mod error;
 mod event;
 mod feed;
+mod fleet;
 mod instance;
 mod meter;
 mod node;

@@ -48,13 +48,14 @@ pub struct EnrolmentRecord {
 pub enum EnrolOutcome {
     /// The token is used and the node is enrolled.
     Enrolled(EnrolmentRecord),
-    /// The token was used with the same public key before: this is what it made.
+    /// The token was used with the same public key before: this is what it made. Also after it has expired, because who
+    /// has the key has, or could have, the certificate already.
     Again(EnrolmentRecord),
-    /// The token was used with another public key, has expired, or does not exist.
+    /// The token was used with another public key or for a node that was removed, has expired, or does not exist.
     TokenRefused,
-    /// Another node has this name.
+    /// Another node has this name. Told before a range that is taken; the token is not used.
     NameTaken,
-    /// The range overlaps that of another node: take another one.
+    /// The range overlaps that of another node: take another one. The token is not used.
     RangeTaken,
 }
 

@@ -76,11 +76,11 @@ pub enum RemoveOutcome {
 #[async_trait]
 pub trait NodeStore: Send + Sync {
     /// Stores the node, or renews what it says of itself; keeps what is placed on it. A new or silent node becomes
-    /// ready, a cordoned or draining one stays so. `now` becomes its first proof of life if it has none. None when the node
-    /// was removed: nothing was stored.
+    /// ready, a cordoned or draining one stays so. `now` becomes its first proof of life if it has none; it is not counted
+    /// in `heartbeats`. None when the node or its enrolment was removed: nothing was stored.
     async fn register_node(&self, node: &NodeRegistration, now: Timestamp) -> Result<Option<NodeRecord>, StoreError>;
 
-    /// All nodes, by id.
+    /// All nodes, by id. To this trait a removed node is no node.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
 
     /// One node.
@@ -93,7 +93,8 @@ pub trait NodeStore: Send + Sync {
     /// after they are made so: who is heard in between resolves an earlier doubt only. False when there is no such node.
     async fn raise_doubt(&self, id: NodeId) -> Result<bool, StoreError>;
 
-    /// Ends this doubt: the node's instances were taken out of it. A newer one stays. False when there is no such node.
+    /// Ends this doubt: the node's instances were taken out of it. A newer one stays; if there is none, a silent node becomes
+    /// ready in the same write. False when there is no such node.
     async fn resolve_doubt(&self, id: NodeId, doubt: u64) -> Result<bool, StoreError>;
 
     /// Fences the node if its count of heartbeats is still `heartbeats`, and stores what that changes of its instances, in
@@ -101,14 +102,17 @@ pub trait NodeStore: Send + Sync {
     /// more. Apart it would be wrong: an agent that came back in between would keep running what is about to be displaced.
     async fn fence(&self, id: NodeId, heartbeats: u64, changes: &[Change]) -> Result<FenceOutcome, StoreError>;
 
-    /// Sets whether the node takes new instances. False when there is no such node.
+    /// Sets whether the node takes new instances, which ends its drain. `Silent` changes only a ready node, so that an
+    /// operator's word is not lost; `Draining` is for [`set_drain`](Self::set_drain) and refused here. False when there is no such
+    /// node.
     async fn set_node_state(&self, id: NodeId, state: NodeState) -> Result<bool, StoreError>;
 
     /// Begins, changes or ends the emptying of a node: its state becomes `Draining`, or `Cordoned` without a drain.
     /// False when there is no such node.
     async fn set_drain(&self, id: NodeId, drain: Option<&Drain>) -> Result<bool, StoreError>;
 
-    /// Takes the node out of the fleet, in one transaction with its enrolment, if nothing is placed on it. Removed nodes
-    /// are not listed and cannot register again.
+    /// Takes the node out of the fleet, in one transaction with its enrolment, if nothing is placed on it: what has ended
+    /// there and holds no resources may stay behind, its record goes on naming the node. Removed nodes are not listed and
+    /// cannot register again. One that was enrolled and never registered is removed likewise.
     async fn remove_node(&self, id: NodeId, now: Timestamp) -> Result<RemoveOutcome, StoreError>;
 }

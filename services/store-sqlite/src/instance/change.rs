@@ -11,11 +11,12 @@ use super::read;
 use crate::columns::{Blob, integer, json};
 use crate::error::{Context, violation};
 use crate::event;
+use crate::feed;
 use crate::meter;
 use crate::node;
 
 /// Writes the change and all that belongs to it. Anything but [`Applied::Yes`] must be rolled back by the caller.
-pub(super) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<Applied, StoreError> {
+pub(crate) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<Applied, StoreError> {
     let after = &change.after;
     let before = read::of_tenant(connection, after.tenant, after.id).await?;
     let Some(before) = before.filter(|before| before.revision == change.from) else {
@@ -66,9 +67,10 @@ async fn settle_resources(
 
 async fn update(connection: &mut SqliteConnection, change: &Change) -> Result<bool, StoreError> {
     let after = &change.after;
+    let number = feed::next_change(connection).await?;
     let updated = sqlx::query(
         "UPDATE instances SET state = ?, node = ?, generation = ?, revision = ?, holds_resources = ?, address = ?,
-             deleted_at = ?, record = ?
+             deleted_at = ?, changed = ?, record = ?
          WHERE tenant = ? AND id = ? AND revision = ?",
     )
     .bind(after.state.as_str())
@@ -78,6 +80,7 @@ async fn update(connection: &mut SqliteConnection, change: &Change) -> Result<bo
     .bind(after.holds_resources)
     .bind(after.address.map(Ipv4Addr::to_bits))
     .bind(after.deleted_at.map(Timestamp::as_micros))
+    .bind(number)
     .bind(json(after)?)
     .bind(after.tenant.blob())
     .bind(after.id.blob())

@@ -10,6 +10,7 @@ use super::{change, read};
 use crate::columns::{Blob, integer, json};
 use crate::error::{Context, violation};
 use crate::event;
+use crate::feed;
 use crate::meter;
 use crate::node;
 use crate::writer::Verdict;
@@ -51,10 +52,11 @@ pub(super) async fn place_and_create(
 
 /// Inserts the record; false when its name is in use.
 async fn insert(connection: &mut SqliteConnection, instance: &Instance) -> Result<bool, StoreError> {
+    let number = feed::next_change(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO instances (id, tenant, project, name, state, node, generation, revision, holds_resources, address,
-             created_at, deleted_at, record)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             created_at, deleted_at, changed, record)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (tenant, project, name) WHERE deleted_at IS NULL DO NOTHING",
     )
     .bind(instance.id.blob())
@@ -69,6 +71,7 @@ async fn insert(connection: &mut SqliteConnection, instance: &Instance) -> Resul
     .bind(instance.address.map(Ipv4Addr::to_bits))
     .bind(instance.created_at.as_micros())
     .bind(instance.deleted_at.map(Timestamp::as_micros))
+    .bind(number)
     .bind(json(instance)?)
     .execute(connection)
     .await

@@ -18,6 +18,9 @@ use wherry_store::{
 use crate::SqliteStore;
 use crate::writer::Verdict;
 
+pub(crate) use change::apply;
+pub(crate) use read::record;
+
 #[async_trait]
 impl InstanceStore for SqliteStore {
     async fn place_and_create(&self, placed: &Placed) -> Result<CreateOutcome, StoreError> {
@@ -90,6 +93,11 @@ impl InstanceStore for SqliteStore {
 
     async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
         read::on_node(&self.readers, node).await
+    }
+
+    async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut connection = self.reader().await?;
+        read::pending(&mut connection, limit).await
     }
 
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {

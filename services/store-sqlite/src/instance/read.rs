@@ -8,7 +8,7 @@ use wherry_store::{IdempotencyRecord, StoreError};
 use crate::columns::{Blob, Fields};
 use crate::error::Context;
 
-pub(super) fn record(row: &SqliteRow) -> Result<Instance, StoreError> {
+pub(crate) fn record(row: &SqliteRow) -> Result<Instance, StoreError> {
     Fields { table: "instances", row }.json("record")
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn of_any_tenant(
 pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
     const CONTEXT: &str = "reading a node's instances";
     let mut snapshot = readers.begin().await.context(CONTEXT)?;
-    let row = sqlx::query("SELECT id, desired_revision FROM nodes WHERE id = ?")
+    let row = sqlx::query("SELECT id, desired_revision FROM nodes WHERE id = ? AND removed_at IS NULL")
         .bind(node.blob())
         .fetch_optional(&mut *snapshot)
         .await
@@ -78,6 +78,16 @@ pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option
         .context(CONTEXT)?;
     snapshot.rollback().await.context(CONTEXT)?;
     Ok(Some((revision, rows.iter().map(record).collect::<Result<_, _>>()?)))
+}
+
+/// The number of the last write tells who has waited longest.
+pub(super) async fn pending(connection: &mut SqliteConnection, limit: u32) -> Result<Vec<Instance>, StoreError> {
+    let rows = sqlx::query("SELECT id, record FROM instances WHERE state = 'pending' ORDER BY changed LIMIT ?")
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .context("reading waiting instances")?;
+    rows.iter().map(record).collect()
 }
 
 pub(super) async fn addressed(

@@ -1,0 +1,67 @@
+//! The resources on a node's row, and its count of what it must do.
+
+use sqlx::sqlite::SqliteConnection;
+use wherry_model::{Architecture, Demand, NodeId};
+use wherry_store::StoreError;
+
+use crate::columns::Blob;
+use crate::error::{Context, violation};
+
+/// Takes `demand` from the node's row if the node is ready, of the right kind and has it left. The row is the referee.
+pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand: Demand) -> Result<bool, StoreError> {
+    let taken = sqlx::query(
+        "UPDATE nodes SET
+             used_cpu_millis = used_cpu_millis + ?2,
+             used_memory_mib = used_memory_mib + ?3,
+             used_instances = used_instances + 1
+         WHERE id = ?1 AND state = 'ready' AND removed_at IS NULL
+           AND capacity_cpu_millis - used_cpu_millis >= ?2
+           AND capacity_memory_mib - used_memory_mib >= ?3
+           AND capacity_instances - used_instances >= 1
+           AND (?4 IS NULL OR architecture = ?4)",
+    )
+    .bind(node.blob())
+    .bind(demand.cpu.get())
+    .bind(demand.memory.get())
+    .bind(demand.architecture.map(Architecture::as_str))
+    .execute(connection)
+    .await
+    .context("taking resources of a node")?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Gives back what [`take`] took. More than is taken is a bug of the caller.
+pub(crate) async fn give_back(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    demand: Demand,
+) -> Result<(), StoreError> {
+    let given = sqlx::query(
+        "UPDATE nodes SET
+             used_cpu_millis = used_cpu_millis - ?2,
+             used_memory_mib = used_memory_mib - ?3,
+             used_instances = used_instances - 1
+         WHERE id = ?1 AND used_cpu_millis >= ?2 AND used_memory_mib >= ?3 AND used_instances >= 1",
+    )
+    .bind(node.blob())
+    .bind(demand.cpu.get())
+    .bind(demand.memory.get())
+    .execute(connection)
+    .await
+    .context("giving resources back to a node")?;
+    if given.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(violation(format!("more was given back to node {node} than was taken from it")))
+    }
+}
+
+/// Counts a change of what the node must do.
+pub(crate) async fn bump_desired(connection: &mut SqliteConnection, node: NodeId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE nodes SET desired_revision = desired_revision + 1 WHERE id = ?")
+        .bind(node.blob())
+        .execute(connection)
+        .await
+        .context("counting a node's desired revision")
+        .map(drop)
+}
