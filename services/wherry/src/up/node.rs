@@ -81,6 +81,7 @@ impl LocalNode {
             range: *range,
             boot: read_boot_id().context("cannot read the kernel's boot id")?,
             dns_server: *gateway,
+            underlay: None,
         };
         crate::forwarding::switch_on(data)?;
         let firewall = Arc::new(firewall_of(data, settings)?);
