@@ -114,7 +114,8 @@ impl Worker {
         if let Some(sandbox) = seen.sandbox_of(desired.generation).filter(|sandbox| sandbox.ready) {
             return Ok(sandbox.id.clone());
         }
-        tokio::fs::create_dir_all(&config.log_directory).await?;
+        let folder = config.log_directory.clone();
+        blocking(move || std::fs::create_dir_all(folder)).await?;
         // The semaphore is never closed.
         let _permit = self.node.starts.acquire().await;
         Ok(self.node.runtime.run_sandbox(config).await?)

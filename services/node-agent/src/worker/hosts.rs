@@ -8,11 +8,17 @@ use std::path::Path;
 use wherry_agent_api::DesiredInstance;
 use wherry_runtime::Mount;
 
+use crate::blocking::blocking;
+
 /// Writes the file into the instance's folder; it goes with the instance's logs.
 pub(super) async fn write(folder: &Path, desired: &DesiredInstance, address: Ipv4Addr) -> io::Result<Mount> {
     let path = folder.join("hosts");
-    tokio::fs::create_dir_all(folder).await?;
-    tokio::fs::write(&path, render(desired, address)).await?;
+    let (folder, file, text) = (folder.to_owned(), path.clone(), render(desired, address));
+    blocking(move || {
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(file, text)
+    })
+    .await?;
     Ok(Mount { host_path: path, container_path: "/etc/hosts".into(), read_only: true })
 }
 
