@@ -19,7 +19,7 @@ FOR EACH ROW EXECUTE FUNCTION refuse('price_books_are_kept');
 
 -- The book that new intervals are rated with. An operator may go back to an older one.
 CREATE TABLE price_book_current (
-    only bigint NOT NULL CONSTRAINT price_book_current_only CHECK ("only" = 1),
+    "only" bigint NOT NULL CONSTRAINT price_book_current_only CHECK ("only" = 1),
     id   text   NOT NULL COLLATE "C" CONSTRAINT price_book_current_id REFERENCES price_books (id),
     CONSTRAINT price_book_current_key PRIMARY KEY ("only")
 );

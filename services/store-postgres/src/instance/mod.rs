@@ -1,0 +1,108 @@
+//! Instances: `change` writes them, `create` and `report` are the units of work around that, `list` and `read` look
+//! them up, `purge` forgets them.
+
+mod change;
+mod create;
+mod labels;
+mod list;
+mod purge;
+mod read;
+mod report;
+
+use async_trait::async_trait;
+use wherry_model::lifecycle::Change;
+use wherry_model::{Instance, InstanceId, InstanceName, JournalId, NodeId, ProjectId, TenantId, Timestamp};
+use wherry_store::{
+    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome, StoreError,
+};
+
+use crate::PostgresStore;
+
+pub(crate) use change::apply_all;
+pub(crate) use read::record;
+
+#[async_trait]
+impl InstanceStore for PostgresStore {
+    async fn place_and_create(&self, placed: &Placed) -> Result<CreateOutcome, StoreError> {
+        self.write("creating an instance", &create::Create { placed }).await
+    }
+
+    async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
+        let row = self.fetch_one("reading an idempotency record", read::idempotency(tenant, key)).await?;
+        row.as_ref().map(read::idempotency_record).transpose()
+    }
+
+    async fn apply(&self, change: &Change) -> Result<Applied, StoreError> {
+        self.write("changing an instance", &change::Apply { change }).await
+    }
+
+    async fn acknowledged(&self, node: NodeId, journal: JournalId) -> Result<u64, StoreError> {
+        let row = self.fetch_one("reading how far a journal is stored", report::known(node, journal)).await?;
+        row.as_ref().map_or(Ok(0), report::through)
+    }
+
+    async fn apply_report(
+        &self,
+        node: NodeId,
+        journal: JournalId,
+        after: u64,
+        through: u64,
+        changes: &[Change],
+    ) -> Result<ReportOutcome, StoreError> {
+        self.write("storing a report", &report::Report { node, journal, after, through, changes }).await
+    }
+
+    async fn instance_by_name(
+        &self,
+        tenant: TenantId,
+        project: ProjectId,
+        name: &InstanceName,
+    ) -> Result<Option<Instance>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, record::text AS record FROM instances
+             WHERE tenant = $1 AND project = $2 AND name = $3 AND deleted_at IS NULL",
+        );
+        let query = query.bind(tenant.as_uuid()).bind(project.as_uuid()).bind(name.as_str());
+        self.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
+    }
+
+    async fn instance(&self, tenant: TenantId, id: InstanceId) -> Result<Option<Instance>, StoreError> {
+        let row = self.fetch_one("reading an instance", read::of_tenant(tenant, id)).await?;
+        row.as_ref().map(record).transpose()
+    }
+
+    async fn instance_of_any_tenant(&self, id: InstanceId) -> Result<Option<Instance>, StoreError> {
+        let query = sqlx::query("SELECT id, record::text AS record FROM instances WHERE id = $1").bind(id.as_uuid());
+        self.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
+    }
+
+    async fn instances(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        let rows = self.fetch_all("listing instances", list::statement(query).build()).await?;
+        list::page(query, &rows)
+    }
+
+    async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+        read::on_node(&self.fetch_all("reading a node's instances", read::of_node(node)).await?)
+    }
+
+    async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        // The transaction of the last write tells who has waited longest.
+        let query = sqlx::query(
+            "SELECT id, record::text AS record FROM instances WHERE state = 'pending' ORDER BY changed, id LIMIT $1",
+        );
+        self.fetch_all("reading waiting instances", query.bind(i64::from(limit))).await?.iter().map(record).collect()
+    }
+
+    async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, record::text AS record FROM instances
+             WHERE address IS NOT NULL AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2",
+        );
+        let query = query.bind(after.map(|id| id.as_uuid())).bind(i64::from(limit));
+        self.fetch_all("reading instances with an address", query).await?.iter().map(record).collect()
+    }
+
+    async fn purge(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.write("forgetting deleted instances", &purge::Purge { before, limit }).await
+    }
+}

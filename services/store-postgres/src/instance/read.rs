@@ -1,0 +1,61 @@
+//! Look-ups of single instances and of the sets that agents and the zone are made of.
+
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use wherry_model::{Instance, InstanceId, NodeId, TenantId};
+use wherry_store::{IdempotencyRecord, StoreError};
+
+use crate::columns::Fields;
+
+type Asked<'q> = Query<'q, Postgres, PgArguments>;
+
+pub(crate) fn record(row: &PgRow) -> Result<Instance, StoreError> {
+    Fields { table: "instances", row }.json("record")
+}
+
+pub(super) fn of_tenant<'q>(tenant: TenantId, id: InstanceId) -> Asked<'q> {
+    sqlx::query("SELECT id, record::text AS record FROM instances WHERE tenant = $1 AND id = $2")
+        .bind(tenant.as_uuid())
+        .bind(id.as_uuid())
+}
+
+/// Revision and instances by one statement, so from one snapshot. A node without instances is one row without a record.
+pub(super) fn of_node<'q>(node: NodeId) -> Asked<'q> {
+    sqlx::query(
+        "SELECT coalesce(instances.id, nodes.id) AS id, nodes.desired_revision, instances.record::text AS record
+         FROM nodes LEFT JOIN instances ON instances.node = nodes.id AND instances.deleted_at IS NULL
+         WHERE nodes.id = $1 AND nodes.removed_at IS NULL
+         ORDER BY instances.id",
+    )
+    .bind(node.as_uuid())
+}
+
+pub(super) fn on_node(rows: &[PgRow]) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let revision = Fields { table: "nodes", row: first }.count("desired_revision")?;
+    let mut instances = Vec::with_capacity(rows.len());
+    for row in rows {
+        let fields = Fields { table: "instances", row };
+        if fields.get::<Option<&str>>("record")?.is_some() {
+            instances.push(fields.json("record")?);
+        }
+    }
+    Ok(Some((revision, instances)))
+}
+
+pub(super) fn idempotency(tenant: TenantId, key: &str) -> Asked<'_> {
+    sqlx::query("SELECT key, fingerprint, instance, created_at FROM idempotency WHERE tenant = $1 AND key = $2")
+        .bind(tenant.as_uuid())
+        .bind(key)
+}
+
+pub(super) fn idempotency_record(row: &PgRow) -> Result<IdempotencyRecord, StoreError> {
+    let fields = Fields { table: "idempotency", row };
+    Ok(IdempotencyRecord {
+        key: fields.get("key")?,
+        fingerprint: fields.hash("fingerprint")?,
+        instance: fields.id("instance")?,
+        created_at: fields.time("created_at")?,
+    })
+}

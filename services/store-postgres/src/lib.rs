@@ -1,0 +1,50 @@
+//! The store on PostgreSQL, for any number of processes at once.
+//!
+//! What holds here:
+//! - a write is acknowledged after a COMMIT with `synchronous_commit` on: it survives a crash of the server; a COMMIT whose
+//!   answer is lost is looked into, not guessed at (`transaction.rs`);
+//! - every rule that two processes could race for is decided by a row or a constraint: guarded UPDATEs with their affected
+//!   rows, unique indexes through `ON CONFLICT DO NOTHING`, exclusion constraints, triggers;
+//! - locks are taken in one order: new rows and rows of instances (by id), rows of nodes (by id), numbering of projects. So
+//!   transactions wait for each other but do not deadlock, and the rows of nodes, which everybody wants, are held shortest;
+//! - everything waits for a bounded time: for a connection, a lock, a statement, an answer.
+//!
+//! A connection is a session: a pooler between must pool sessions, not transactions (advisory locks, LISTEN, statements that
+//! are kept prepared).
+
+mod columns;
+mod error;
+mod event;
+mod feed;
+mod fleet;
+mod instance;
+mod listener;
+mod meter;
+mod node;
+mod open;
+mod schema;
+mod session;
+mod tenant;
+mod transaction;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+pub use open::OpenError;
+pub use session::PostgresSettings;
+
+use feed::Feed;
+use listener::Listener;
+use session::Losses;
+use transaction::Numbers;
+
+/// The store on one PostgreSQL database. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: PgPool,
+    losses: Losses,
+    numbers: Numbers,
+    feed: Arc<Feed>,
+    listener: Listener,
+}

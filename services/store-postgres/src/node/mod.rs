@@ -1,0 +1,150 @@
+//! Nodes: this file keeps what they say of themselves, `life` hears, doubts and fences them, `removal` takes them out,
+//! `resources` is what placements do to their rows.
+
+mod life;
+mod register;
+mod removal;
+mod resources;
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnection, PgRow};
+use wherry_model::lifecycle::Change;
+use wherry_model::{Capacity, Drain, DrainThen, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_store::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome, StoreError};
+
+use crate::PostgresStore;
+use crate::columns::Fields;
+use crate::error::{Context, violation};
+use crate::transaction::{Unit, Verdict};
+
+pub(crate) use resources::{Settled, Settlement};
+
+#[async_trait]
+impl NodeStore for PostgresStore {
+    async fn register_node(&self, node: &NodeRegistration, now: Timestamp) -> Result<Option<NodeRecord>, StoreError> {
+        self.write("registering a node", &register::Register { node, now }).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        let query = sqlx::query("SELECT * FROM nodes WHERE removed_at IS NULL ORDER BY id");
+        self.fetch_all("listing nodes", query).await?.iter().map(record).collect()
+    }
+
+    async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, StoreError> {
+        let query = sqlx::query("SELECT * FROM nodes WHERE id = $1 AND removed_at IS NULL").bind(id.as_uuid());
+        self.fetch_one("reading a node", query).await?.as_ref().map(record).transpose()
+    }
+
+    async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError> {
+        self.write("storing a proof of life", &life::Prove { id, at, epoch }).await
+    }
+
+    async fn raise_doubt(&self, id: NodeId) -> Result<bool, StoreError> {
+        self.write("raising a doubt", &life::RaiseDoubt { id }).await
+    }
+
+    async fn resolve_doubt(&self, id: NodeId, doubt: u64) -> Result<bool, StoreError> {
+        self.write("resolving a doubt", &life::ResolveDoubt { id, doubt }).await
+    }
+
+    async fn fence(&self, id: NodeId, heartbeats: u64, changes: &[Change]) -> Result<FenceOutcome, StoreError> {
+        self.write("fencing a node", &life::Fence::new(id, heartbeats, changes)).await
+    }
+
+    async fn set_node_state(&self, id: NodeId, state: NodeState) -> Result<bool, StoreError> {
+        if state == NodeState::Draining {
+            return Err(violation("a node is emptied by a drain, not by its state alone"));
+        }
+        self.write("setting a node's state", &SetState { id, state, drain: None }).await
+    }
+
+    async fn set_drain(&self, id: NodeId, drain: Option<&Drain>) -> Result<bool, StoreError> {
+        let state = if drain.is_some() { NodeState::Draining } else { NodeState::Cordoned };
+        self.write("setting a node's drain", &SetState { id, state, drain: drain.copied() }).await
+    }
+
+    async fn remove_node(&self, id: NodeId, now: Timestamp) -> Result<RemoveOutcome, StoreError> {
+        self.write("removing a node", &removal::Remove { id, now }).await
+    }
+}
+
+/// Sets state and drain together. A node that is not ready does not become silent: that would lose an operator's word.
+struct SetState {
+    id: NodeId,
+    state: NodeState,
+    drain: Option<Drain>,
+}
+
+#[async_trait]
+impl Unit for SetState {
+    type Answer = bool;
+
+    async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<bool>, StoreError> {
+        let found = sqlx::query(
+            "UPDATE nodes SET
+                 state = CASE WHEN $2 = 'silent' AND state <> 'ready' THEN state ELSE $2 END,
+                 drain_asked_at = CASE WHEN $2 = 'silent' THEN drain_asked_at ELSE $3 END,
+                 drain_grace_until = CASE WHEN $2 = 'silent' THEN drain_grace_until ELSE $4 END,
+                 drain_then = CASE WHEN $2 = 'silent' THEN drain_then ELSE $5 END
+             WHERE id = $1 AND removed_at IS NULL",
+        )
+        .bind(self.id.as_uuid())
+        .bind(state_name(self.state))
+        .bind(self.drain.map(|drain| drain.asked_at.as_micros()))
+        .bind(self.drain.map(|drain| drain.grace_until.as_micros()))
+        .bind(self.drain.map(|drain| drain.then.as_str()))
+        .execute(connection)
+        .await
+        .context("setting a node's state")?;
+        Ok(found_one(found.rows_affected()))
+    }
+}
+
+const fn found_one(rows: u64) -> Verdict<bool> {
+    if rows == 1 { Verdict::Keep(true) } else { Verdict::Undo(false) }
+}
+
+const fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Ready => "ready",
+        NodeState::Cordoned => "cordoned",
+        NodeState::Draining => "draining",
+        NodeState::Silent => "silent",
+    }
+}
+
+fn record(row: &PgRow) -> Result<NodeRecord, StoreError> {
+    let fields = Fields { table: "nodes", row };
+    Ok(NodeRecord {
+        id: fields.id("id")?,
+        name: fields.get("name")?,
+        architecture: fields.variant("architecture")?,
+        state: fields.variant("state")?,
+        capacity: Capacity {
+            cpu_millis: fields.count("capacity_cpu_millis")?,
+            memory_mib: fields.count("capacity_memory_mib")?,
+            instances: fields.count("capacity_instances")?,
+        },
+        used: Capacity {
+            cpu_millis: fields.count("used_cpu_millis")?,
+            memory_mib: fields.count("used_memory_mib")?,
+            instances: fields.count("used_instances")?,
+        },
+        boot: fields.id("boot")?,
+        range: (Ipv4Addr::from_bits(fields.count("range_first")?), fields.count("range_prefix")?),
+        proof_at: fields.time("proof_at")?,
+        desired_revision: fields.count("desired_revision")?,
+        epoch: fields.count("epoch")?,
+        heartbeats: fields.count("heartbeats")?,
+        underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
+        drain: drain(&fields)?,
+    })
+}
+
+fn drain(fields: &Fields<'_>) -> Result<Option<Drain>, StoreError> {
+    let Some(asked_at) = fields.time_if_any("drain_asked_at")? else { return Ok(None) };
+    let then: DrainThen = fields.variant("drain_then")?;
+    Ok(Some(Drain { asked_at, grace_until: fields.time("drain_grace_until")?, then }))
+}

@@ -1,0 +1,67 @@
+//! What a node says of itself.
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgConnection;
+use wherry_model::{NodeRecord, Timestamp};
+use wherry_store::{NodeRegistration, StoreError};
+
+use super::record;
+use crate::columns::integer;
+use crate::error::Context;
+use crate::transaction::{Unit, Verdict};
+
+/// Said twice it is as said once.
+pub(super) struct Register<'a> {
+    pub(super) node: &'a NodeRegistration,
+    pub(super) now: Timestamp,
+}
+
+#[async_trait]
+impl Unit for Register<'_> {
+    type Answer = Option<NodeRecord>;
+
+    async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<Option<NodeRecord>>, StoreError> {
+        let node = self.node;
+        let row = sqlx::query(
+            "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
+                 capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay)
+             SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12
+             WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = $1 AND removed_at IS NOT NULL)
+             ON CONFLICT (id) DO UPDATE SET
+                 name = excluded.name,
+                 architecture = excluded.architecture,
+                 state = CASE known.state WHEN 'silent' THEN 'ready' ELSE known.state END,
+                 capacity_cpu_millis = excluded.capacity_cpu_millis,
+                 capacity_memory_mib = excluded.capacity_memory_mib,
+                 capacity_instances = excluded.capacity_instances,
+                 boot = excluded.boot,
+                 range_first = excluded.range_first,
+                 range_prefix = excluded.range_prefix,
+                 desired_revision = CASE WHEN known.desired_revision < $11 THEN $11 + 1 ELSE known.desired_revision END,
+                 underlay = excluded.underlay
+             WHERE known.removed_at IS NULL
+             RETURNING *",
+        )
+        .bind(node.id.as_uuid())
+        .bind(&node.name)
+        .bind(node.architecture.as_str())
+        .bind(integer(node.capacity.cpu_millis)?)
+        .bind(integer(node.capacity.memory_mib)?)
+        .bind(i64::from(node.capacity.instances))
+        .bind(node.boot.as_uuid())
+        .bind(i64::from(node.range.0.to_bits()))
+        .bind(i64::from(node.range.1))
+        .bind(self.now.as_micros())
+        .bind(integer(node.held_revision)?)
+        .bind(node.underlay.map(|address| i64::from(Ipv4Addr::to_bits(address))))
+        .fetch_optional(connection)
+        .await
+        .context("registering a node")?;
+        match row {
+            Some(row) => record(&row).map(|record| Verdict::Keep(Some(record))),
+            None => Ok(Verdict::Undo(None)),
+        }
+    }
+}
