@@ -7,14 +7,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["wherry-model"]),
     ("pure core", &["wherry-placement", "wherry-metering"]),
     ("contracts", &["wherry-api-types", "wherry-agent-api", "wherry-store", "wherry-runtime"]),
-    (ADAPTERS, &["wherry-store-sqlite", "wherry-store-postgres", "wherry-runtime-cri", "wherry-dns-server"]),
+    (
+        ADAPTERS,
+        &[
+            "wherry-store-sqlite",
+            "wherry-store-postgres",
+            "wherry-runtime-cri",
+            "wherry-dns-server",
+            "wherry-agent-link",
+        ],
+    ),
     ("application", &["wherry-control"]),
     ("surfaces", &["wherry-api-server", "wherry-node-agent", "wherry-api-client"]),
     (BINARY, &["wherry"]),
-    (
-        TEST_CRATES,
-        &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-store-memory", "wherry-testkit"],
-    ),
+    ("stand-ins", &["wherry-store-memory"]),
+    (TEST_CRATES, &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit"]),
+    ("fleet lab", &["wherry-fleet-lab"]),
     ("end to end", &["wherry-e2e"]),
     ("automation", &["xtask"]),
 ];
