@@ -15,6 +15,7 @@ mod local;
 mod package;
 mod repository;
 mod setup;
+mod simulate;
 mod stages;
 mod test;
 
@@ -45,6 +46,8 @@ enum Task {
     Package(package::Arguments),
     /// Measure, beside the engines that Wherry stands on
     Bench(bench::Arguments),
+    /// Play worlds of the simulation: the whole fleet in one thread, from a seed
+    Simulate(simulate::Arguments),
     /// Attack the API from its own OpenAPI document
     FuzzApi(fuzz_api::Arguments),
     /// Generate the CRI client again from its .proto files
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::CheckOperations => check_operations::run(),
         Task::Package(arguments) => package::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Simulate(arguments) => simulate::run(&arguments),
         Task::FuzzApi(arguments) => fuzz_api::run(&arguments),
         Task::GenCri(arguments) => gen_cri::run(&arguments),
     };

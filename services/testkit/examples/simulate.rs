@@ -1,33 +1,51 @@
-//! Plays worlds of the simulation: `simulate FIRST COUNT`, or `simulate SEED` to read the story of one.
+//! Plays worlds of the simulation; `cargo xtask simulate` builds and starts this.
+//!
+//! `simulate SEED` tells the story of one. `simulate FIRST COUNT` plays many and names those with a violation. A few of
+//! them are played twice: they must be the same to the last detail.
 
-use wherry_testkit::simulation::simulate;
+use std::process::ExitCode;
 
-fn main() {
+use wherry_testkit::simulation::{REPEATS, simulate};
+
+/// One of so many worlds is played twice.
+const TWICE_OF: u64 = 100;
+
+fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     match numbers[..] {
-        [seed] => {
-            let outcome = simulate(seed);
-            for line in &outcome.story {
-                println!("{line}");
-            }
-            println!("trace {:016x}, violations: {:#?}", outcome.trace, outcome.violations);
-            std::process::exit(i32::from(!outcome.violations.is_empty()));
-        }
-        [first, count] => {
-            let mut failed = 0;
-            for seed in first..first.saturating_add(count) {
-                let outcome = simulate(seed);
-                if !outcome.violations.is_empty() {
-                    failed += 1;
-                    println!("seed {seed}: {}", outcome.violations.join("; "));
-                }
-            }
-            println!("{count} seeds from {first}: {failed} with violations");
-            std::process::exit(i32::from(failed > 0));
-        }
+        [seed] => tell(seed),
+        [first, count] => play(first, count),
         _ => {
             eprintln!("usage: simulate SEED, or simulate FIRST COUNT");
-            std::process::exit(2);
+            ExitCode::from(2)
         }
     }
+}
+
+fn tell(seed: u64) -> ExitCode {
+    let outcome = simulate(seed);
+    for line in &outcome.story {
+        println!("{line}");
+    }
+    println!("trace {:016x}", outcome.trace);
+    for violation in &outcome.violations {
+        println!("violation: {violation}");
+    }
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play(first: u64, count: u64) -> ExitCode {
+    let mut failed = 0_u64;
+    for seed in first..first.saturating_add(count) {
+        let mut outcome = simulate(seed);
+        if REPEATS && seed.is_multiple_of(TWICE_OF) && simulate(seed).trace != outcome.trace {
+            outcome.violations.push("it is not the same world twice".to_owned());
+        }
+        if !outcome.violations.is_empty() {
+            failed += 1;
+            println!("seed {seed}: {}", outcome.violations.join("; "));
+        }
+    }
+    println!("{count} worlds from {first}: {failed} with a violation");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -10,33 +10,24 @@ use wherry_model::{InstanceId, Timestamp};
 
 use super::oracle::Run;
 
+/// Spans of grid seconds of each instance.
+type Spans = BTreeMap<InstanceId, Vec<(i64, i64)>>;
+
 /// Compares the intervals with the runs. `tolerance` is how far the clocks of the world may be from the truth.
-pub(super) struct Bill<'w> {
+pub(super) struct Bill {
     pub(super) begun: Instant,
     /// What a right clock showed then.
     pub(super) began_at: Timestamp,
     pub(super) tolerance: Duration,
-    pub(super) runs: &'w [Run],
+    pub(super) runs: Vec<Run>,
 }
 
-impl Bill<'_> {
-    /// What of the intervals is wrong; `is_whole` says of which instances every second must be billed.
-    pub(super) fn wrong(&self, intervals: &[Interval], is_whole: impl Fn(InstanceId) -> bool) -> Vec<String> {
+impl Bill {
+    /// What is billed twice, or without a run.
+    pub(super) fn overcharged(&self, intervals: &[Interval]) -> Vec<String> {
         let mut wrong = Vec::new();
-        let mut by_instance: BTreeMap<InstanceId, Vec<(i64, i64)>> = BTreeMap::new();
-        let now = self.at(Instant::now());
-        for interval in intervals.iter().filter(|interval| interval.kind == MeterKind::Run) {
-            let end = interval.end_second.unwrap_or_else(|| now.min(interval.proved_until).grid_second());
-            let billed = by_instance.entry(interval.instance).or_default();
-            billed.push((interval.start_second, end.max(interval.start_second)));
-        }
-        let slack = i64::try_from(self.tolerance.as_secs()).unwrap_or(i64::MAX) + 1;
-        let mut ran: BTreeMap<InstanceId, Vec<(i64, i64)>> = BTreeMap::new();
-        for run in self.runs {
-            let ended = run.ended.unwrap_or_else(Instant::now);
-            ran.entry(run.instance).or_default().push((self.at(run.began).grid_second(), self.at(ended).grid_second()));
-        }
-        for (instance, billed) in &mut by_instance {
+        let ran = self.ran();
+        for (instance, mut billed) in self.billed(intervals) {
             billed.sort_unstable();
             for pair in billed.windows(2) {
                 if let [one, two] = pair
@@ -45,23 +36,51 @@ impl Bill<'_> {
                     wrong.push(format!("I6: seconds of {instance} are billed twice: {one:?} and {two:?}"));
                 }
             }
-            let allowed = widened(ran.get(instance).map(Vec::as_slice).unwrap_or_default(), slack);
-            for &(from, to) in billed.iter().filter(|(from, to)| from < to) {
+            let allowed = widened(ran.get(&instance).map(Vec::as_slice).unwrap_or_default(), self.slack());
+            for (from, to) in billed.into_iter().filter(|(from, to)| from < to) {
                 if !allowed.iter().any(|&(first, last)| first <= from && to <= last) {
                     wrong.push(format!("I6: {instance} is billed for {from} to {to} and ran in {allowed:?}"));
                 }
             }
         }
-        for (instance, runs) in &ran {
-            let seconds = |spans: &[(i64, i64)]| spans.iter().map(|(from, to)| to - from).sum::<i64>();
-            let true_seconds = seconds(runs);
-            let billed = by_instance.get(instance).map_or(0, |billed| seconds(billed));
-            let edges = 2 * slack * i64::try_from(runs.len()).unwrap_or(i64::MAX);
-            if is_whole(*instance) && billed + edges < true_seconds {
-                wrong.push(format!("I6: {instance} ran for {true_seconds} s and is billed for {billed} s"));
-            }
-        }
         wrong
+    }
+
+    /// The first instance that ran longer than is billed, of those of which every second must be.
+    pub(super) fn undercharged(&self, intervals: &[Interval], whole: impl Fn(InstanceId) -> bool) -> Option<String> {
+        let billed = self.billed(intervals);
+        let seconds = |spans: &[(i64, i64)]| spans.iter().map(|(from, to)| to - from).sum::<i64>();
+        self.ran().into_iter().find_map(|(instance, runs)| {
+            let (true_seconds, paid) = (seconds(&runs), billed.get(&instance).map_or(0, |spans| seconds(spans)));
+            let edges = 2 * self.slack() * i64::try_from(runs.len()).unwrap_or(i64::MAX);
+            let too_little = whole(instance) && paid + edges < true_seconds;
+            too_little.then(|| format!("I6: {instance} ran for {true_seconds} s and is billed for {paid} s"))
+        })
+    }
+
+    fn slack(&self) -> i64 {
+        i64::try_from(self.tolerance.as_secs()).unwrap_or(i64::MAX) + 1
+    }
+
+    fn billed(&self, intervals: &[Interval]) -> Spans {
+        let now = self.at(Instant::now());
+        let mut billed = Spans::new();
+        for interval in intervals.iter().filter(|interval| interval.kind == MeterKind::Run) {
+            let end = interval.end_second.unwrap_or_else(|| now.min(interval.proved_until).grid_second());
+            let spans = billed.entry(interval.instance).or_default();
+            spans.push((interval.start_second, end.max(interval.start_second)));
+        }
+        billed
+    }
+
+    fn ran(&self) -> Spans {
+        let mut ran = Spans::new();
+        for run in &self.runs {
+            let ended = run.ended.unwrap_or_else(Instant::now);
+            let span = (self.at(run.began).grid_second(), self.at(ended).grid_second());
+            ran.entry(run.instance).or_default().push(span);
+        }
+        ran
     }
 
     fn at(&self, moment: Instant) -> Timestamp {

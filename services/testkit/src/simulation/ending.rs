@@ -17,45 +17,31 @@ use super::world::World;
 const CONTACT: Duration = Duration::from_secs(90);
 
 /// From the last contact on.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether all is done.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a world at rest is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// Every instance is as its owner wants it.
+    Wanted,
+    /// Everything is deleted.
+    Deleted,
+}
 
 pub(super) async fn settle(world: &mut World) {
     world.oracle.note("all faults are over");
     heal(world).await;
     until_open(world).await;
-    if !rests(world, "everything is as its owner wants it", |world| {
-        let records = world.oracle.records();
-        records.iter().find_map(|record| unsettled(world, record))
-    })
-    .await
-    {
+    if !rests(world, Goal::Wanted).await {
         return;
     }
-    check_bills(world);
-    check_machines(world).await;
     for record in world.oracle.records() {
         delete(world, &record).await;
     }
-    if !rests(world, "everything is deleted", |world| {
-        let records = world.oracle.records();
-        let left = records.iter().find(|record| record.state != InstanceState::Deleted);
-        left.map(|record| format!("{} is {}", record.id, record.state))
-    })
-    .await
-    {
-        return;
-    }
-    check_bills(world);
-    sleep(Duration::from_secs(10)).await;
-    for machine in &world.machines {
-        for (instance, trace) in machine.traces().await {
-            world.oracle.violated(format!("I4: {instance} is deleted, and left {trace} on machine {}", machine.index));
-        }
-    }
-    world.check();
+    rests(world, Goal::Deleted).await;
 }
 
 async fn heal(world: &mut World) {
@@ -90,8 +76,8 @@ async fn until_open(world: &World) {
     }
 }
 
-/// Waits until `missing` finds nothing any more; false when it does for too long.
-async fn rests(world: &World, what: &str, missing: impl Fn(&World) -> Option<String>) -> bool {
+/// Waits until nothing of the goal is missing any more; false when something is for too long.
+async fn rests(world: &World, goal: Goal) -> bool {
     let deadline = Instant::now() + CONTACT + REST;
     loop {
         for replica in &world.network.replicas {
@@ -99,25 +85,52 @@ async fn rests(world: &World, what: &str, missing: impl Fn(&World) -> Option<Str
         }
         sleep(LOOK_EVERY).await;
         world.check();
+        for wrong in bill(world).overcharged(&world.store.contents().intervals) {
+            world.oracle.violated(wrong);
+        }
         if !world.oracle.violations().is_empty() {
             return false;
         }
-        let Some(missing) = missing(world).or_else(|| zones_differ(world)) else {
-            world.oracle.note(what);
+        let Some(missing) = missing(world, goal).await else {
+            world.oracle.note(format!("the world is at rest: {goal:?}"));
             return true;
         };
         if Instant::now() >= deadline {
-            world.oracle.violated(format!("I9: it does not come true that {what}: {missing}"));
+            world.oracle.violated(missing);
             return false;
         }
     }
+}
+
+/// The first thing that is not as it must be at rest.
+async fn missing(world: &World, goal: Goal) -> Option<String> {
+    if world.users.are_asking() {
+        return Some("I9: somebody is still asking".to_owned());
+    }
+    let records = world.oracle.records();
+    let found = match goal {
+        Goal::Wanted => records.iter().find_map(|record| unsettled(world, record)),
+        Goal::Deleted => {
+            let left = records.iter().find(|record| record.state != InstanceState::Deleted);
+            left.map(|record| format!("I9: {} is {} and not deleted", record.id, record.state))
+        }
+    };
+    if let Some(found) = found.or_else(|| zones_differ(world)) {
+        return Some(found);
+    }
+    if let Some(trace) = misplaced(world, &records).await {
+        return Some(trace);
+    }
+    let exact = world.character.clock_tolerance().is_zero();
+    let whole = |instance| exact && !world.oracle.is_blurred(instance);
+    bill(world).undercharged(&world.store.contents().intervals, whole)
 }
 
 /// I7 at rest: every replica answers every name that must be answered, and no other.
 fn zones_differ(world: &World) -> Option<String> {
     let visible = world.oracle.visible_names();
     let different = world.network.replicas.iter().position(|replica| replica.zone().len() != visible)?;
-    Some(format!("replica {different} does not answer the {visible} names that there are"))
+    Some(format!("I7: replica {different} does not answer the {visible} names that there are"))
 }
 
 /// What is not yet as the owner wants it.
@@ -134,7 +147,7 @@ fn unsettled(world: &World, record: &Instance) -> Option<String> {
         Intent::Stop => ended,
         Intent::Delete => record.state == InstanceState::Deleted,
     };
-    (!rests).then(|| format!("{} ({:?}) is {}: {:?}", record.id, record.intent, record.state, record.message))
+    (!rests).then(|| format!("I9: {} ({:?}) is {}: {:?}", record.id, record.intent, record.state, record.message))
 }
 
 fn fits_somewhere(world: &World, record: &Instance) -> bool {
@@ -157,9 +170,8 @@ async fn delete(world: &World, record: &Instance) {
     world.oracle.violated(format!("I9: {} cannot be deleted although all faults are over", record.id));
 }
 
-/// I5: what is on a machine belongs to an instance that is placed there.
-async fn check_machines(world: &World) {
-    let records = world.oracle.records();
+/// I4 and I5: what is on a machine belongs to an instance that is placed there and not deleted.
+async fn misplaced(world: &World, records: &[Instance]) -> Option<String> {
     for machine in &world.machines {
         let here: BTreeSet<_> = records
             .iter()
@@ -168,23 +180,14 @@ async fn check_machines(world: &World) {
             .collect();
         for (instance, trace) in machine.traces().await {
             if !here.contains(&instance) {
-                world.oracle.violated(format!("I5: {trace} of {instance} on machine {}, not its place", machine.index));
+                return Some(format!("I5: {trace} of {instance} on machine {}, not its place", machine.index));
             }
         }
     }
+    None
 }
 
-fn check_bills(world: &World) {
-    let runs = world.oracle.runs();
-    let bill = Bill {
-        begun: world.begun,
-        began_at: world.began_at,
-        tolerance: world.character.clock_tolerance(),
-        runs: &runs,
-    };
-    let exact = world.character.clock_tolerance().is_zero();
-    let intervals = world.store.contents().intervals;
-    for wrong in bill.wrong(&intervals, |instance| exact && !world.oracle.is_blurred(instance)) {
-        world.oracle.violated(wrong);
-    }
+fn bill(world: &World) -> Bill {
+    let tolerance = world.character.clock_tolerance();
+    Bill { begun: world.begun, began_at: world.began_at, tolerance, runs: world.oracle.runs() }
 }

@@ -85,16 +85,16 @@ const CALLS: [&str; 7] = [
 pub(super) async fn step(world: &mut World) {
     let dice = world.dice.clone();
     match dice.below(100) {
-        0..22 => drop(tokio::spawn(Arc::clone(&world.users).create())),
+        0..22 => world.users.begin(Arc::clone(&world.users).create()),
         22..50 => {
             if let Some(instance) = dice.pick(&world.oracle.records()) {
-                drop(tokio::spawn(Arc::clone(&world.users).change(instance.clone())));
+                world.users.begin(Arc::clone(&world.users).change(instance.clone()));
             }
         }
-        50..56 => container_ends(world).await,
+        50..56 => container_ends(world),
         56..60 if world.character.operators => {
             if let Some(machine) = dice.pick(&world.machines) {
-                drop(tokio::spawn(Arc::clone(&world.users).operate(machine.name().to_owned())));
+                world.users.begin(Arc::clone(&world.users).operate(machine.name().to_owned()));
             }
         }
         60..66 if world.character.replicas_die => replica_dies(world),
@@ -109,7 +109,7 @@ pub(super) async fn step(world: &mut World) {
     }
 }
 
-async fn container_ends(world: &World) {
+fn container_ends(world: &World) {
     let Some(machine) = world.dice.pick(&world.machines) else { return };
     let running = machine.running_now();
     let Some((container, _)) = world.dice.pick(&running) else { return };
@@ -239,5 +239,9 @@ fn clock_jumps(world: &World) {
     let Some(clock) = world.dice.pick(&clocks) else { return };
     let forward = world.dice.happens(500);
     world.oracle.note(format!("a clock jumps by {by:?}, forward: {forward}"));
-    if forward { clock.advance(by) } else { clock.turn_back(by) }
+    if forward {
+        clock.advance(by);
+    } else {
+        clock.turn_back(by);
+    }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wherry_agent_api::ControlPlane;
 use wherry_model::{BootId, InstanceId, NodeId};
-use wherry_node_agent::{Agent, AgentConfig, RecordingFirewall};
+use wherry_node_agent::{Agent, AgentConfig, AgentParts, BootClock, RecordingFirewall};
 use wherry_runtime::fake::{FakeImage, FakeRuntime};
 use wherry_runtime::{ContainerId, ContainerRuntime, Labels};
 
@@ -17,6 +18,15 @@ use crate::{ManualClock, SeededEntropy};
 /// What is pulled in the simulation: at once, slowly, never.
 pub(super) const IMAGES: [(&str, u64); 2] =
     [("registry.example/demo/web:1", 0), ("registry.example/demo/slow:1", 2_500)];
+
+/// The clock that nobody can set.
+struct SinceBoot(Instant);
+
+impl BootClock for SinceBoot {
+    fn since_boot(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
 
 pub(super) struct Machine {
     pub(super) index: usize,
@@ -29,6 +39,7 @@ pub(super) struct Machine {
     config: AgentConfig,
     agent: Option<Agent>,
     pub(super) power: bool,
+    booted: Instant,
     frozen: bool,
     engine_down: bool,
 }
@@ -51,8 +62,22 @@ impl Machine {
         }
         engine.show(Arc::new(MachineWitness::new(Arc::clone(&oracle), index)));
         let firewall = Arc::new(RecordingFirewall::new());
-        let (agent, power, frozen, engine_down) = (None, true, false, false);
-        Self { index, clock, engine, firewall, entropy, link, oracle, config, agent, power, frozen, engine_down }
+        let (agent, power, booted, frozen, engine_down) = (None, true, Instant::now(), false, false);
+        Self {
+            index,
+            clock,
+            engine,
+            firewall,
+            entropy,
+            link,
+            oracle,
+            config,
+            agent,
+            power,
+            booted,
+            frozen,
+            engine_down,
+        }
     }
 
     pub(super) const fn node(&self) -> NodeId {
@@ -68,14 +93,15 @@ impl Machine {
         if !self.power || self.agent.is_some() {
             return;
         }
-        let agent = Agent::start(
-            self.config.clone(),
-            Arc::new(self.engine.clone()),
-            Arc::clone(&self.firewall) as _,
-            Arc::clone(&self.link) as Arc<dyn ControlPlane>,
-            Arc::clone(&self.clock) as _,
-            Arc::clone(&self.entropy) as _,
-        );
+        let parts = AgentParts {
+            runtime: Arc::new(self.engine.clone()),
+            firewall: Arc::clone(&self.firewall) as _,
+            control: Arc::clone(&self.link) as Arc<dyn ControlPlane>,
+            clock: Arc::clone(&self.clock) as _,
+            boot_clock: Arc::new(SinceBoot(self.booted)),
+            entropy: Arc::clone(&self.entropy) as _,
+        };
+        let agent = Agent::start_with(self.config.clone(), parts);
         self.agent = Some(agent.await.expect("the agent's folder can be used"));
         self.tell_ability();
     }
@@ -100,6 +126,7 @@ impl Machine {
     pub(super) async fn power_on(&mut self) {
         if !self.power {
             self.power = true;
+            self.booted = Instant::now();
             self.config.machine.boot = BootId::generate(&*self.clock, &*self.entropy);
             self.start().await;
         }

@@ -41,10 +41,18 @@ pub struct Outcome {
     pub story: Vec<String>,
 }
 
+/// Whether the same seed gives the same world to the last detail: built with `--cfg tokio_unstable`, as `cargo xtask
+/// simulate` does. Otherwise tokio adds a little randomness of its own.
+pub const REPEATS: bool = cfg!(tokio_unstable);
+
 /// Plays the world of this seed.
 pub fn simulate(seed: u64) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime of one thread can be made");
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    // Tokio wakes those who wait for one `watch` channel in a random order of its own; only so can that be seeded.
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let runtime = builder.build().expect("a runtime of one thread can be made");
     let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(world::play(seed))));
     played.unwrap_or_else(|panic| Outcome {
         violations: vec![format!("a panic: {}", sentence(panic.as_ref()))],

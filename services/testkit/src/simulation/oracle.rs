@@ -197,7 +197,7 @@ impl Oracle {
     }
 
     /// I7: what a replica's DNS server answers is an address that the instance has, or had until a moment ago.
-    pub(super) fn check_zone(&self, replica: usize, zone: &[(String, Ipv4Addr)], grace: bool) {
+    pub(super) fn check_zone(&self, replica: usize, zone: &[(String, Ipv4Addr)]) {
         let mut seen = self.seen();
         let now = Instant::now();
         let mut wrong = Vec::new();
@@ -208,7 +208,7 @@ impl Oracle {
                 .past_addresses
                 .iter()
                 .any(|(id, past, until)| past == address && may_be(id) && now.duration_since(*until) <= LEARNS_WITHIN);
-            if !present && !(grace && recent) {
+            if !(present || recent) {
                 wrong.push(format!("I7: replica {replica} answers {name} with {address}, which it does not have"));
             }
         }

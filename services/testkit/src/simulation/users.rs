@@ -1,7 +1,7 @@
 //! Tenants and operators: they ask, are not answered, ask again, and remember what they were told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -32,6 +32,8 @@ pub(super) struct Users {
     tenants: Vec<Principal>,
     pub(super) operator: Principal,
     asks: AtomicU64,
+    /// Asks that are under way.
+    asking: AtomicUsize,
     /// Specs of a thousand that may be placed elsewhere.
     replaceable: u32,
 }
@@ -51,7 +53,16 @@ impl Users {
         };
         let operator = caller(tenants.first().expect("a world has tenants"), ScopeSet::all());
         let tenants = tenants.iter().map(|tenant| caller(tenant, ScopeSet::tenant())).collect();
-        Self { network, oracle, dice, tenants, operator, asks: AtomicU64::new(0), replaceable }
+        Self {
+            network,
+            oracle,
+            dice,
+            tenants,
+            operator,
+            asks: AtomicU64::new(0),
+            asking: AtomicUsize::new(0),
+            replaceable,
+        }
     }
 
     /// Asks some replica; none when no answer came.
@@ -73,6 +84,21 @@ impl Users {
             self.oracle.violated(format!("an ask ends as a bug: {error:?}"));
         }
         (!self.dice.happens(30)).then_some(answer)
+    }
+
+    /// Lets somebody do this by the way.
+    pub(super) fn begin(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let users = Arc::clone(self);
+        users.asking.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            work.await;
+            users.asking.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+
+    /// Whether somebody has not got an answer yet and has not given up.
+    pub(super) fn are_asking(&self) -> bool {
+        self.asking.load(Ordering::SeqCst) > 0
     }
 
     fn number(&self) -> u64 {

@@ -101,7 +101,7 @@ impl World {
             let clock = clock(&character, &dice);
             let machine = machine(index, &dice, &clock, &entropy);
             let mut agent = AgentConfig::new(folder.path().join(format!("machine-{index}")), machine);
-            agent.logs.check_every = Duration::from_secs(60);
+            agent.logs.check_every = Duration::from_mins(1);
             let link = Arc::new(Link::new(Arc::clone(&network), index));
             let (entropy, oracle) = (Arc::clone(&entropy), Arc::clone(&oracle));
             let mut machine = Machine::new(index, agent, clock, entropy, link, oracle);
@@ -132,7 +132,7 @@ impl World {
         self.oracle.check(&self.store.contents().nodes);
         for (index, replica) in self.network.replicas.iter().enumerate() {
             if self.blind_until.get(index).is_none_or(|until| *until <= Instant::now()) {
-                self.oracle.check_zone(index, &replica.zone(), true);
+                self.oracle.check_zone(index, &replica.zone());
             }
         }
     }
@@ -150,9 +150,9 @@ fn clock(character: &Character, dice: &Dice) -> Arc<ManualClock> {
     clock.run();
     let skew = dice.millis(0..character.clock_skew_ms.max(1));
     if dice.happens(500) {
-        clock.advance(skew)
+        clock.advance(skew);
     } else {
-        clock.turn_back(skew)
+        clock.turn_back(skew);
     }
     clock
 }
