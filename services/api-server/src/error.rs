@@ -51,9 +51,16 @@ pub(crate) enum ApiError {
     /// More is being asked at once than this process answers.
     #[error("the service is busy with {0}: try again in a moment")]
     Overloaded(&'static str),
-    /// The tenant has as many waits and streams open as it may.
-    #[error("{0} waits and streams are open already, which is the most for one tenant: close some, or try again later")]
-    TooManyStreams(usize),
+    /// The tenant does as much of something at once as it may.
+    #[error("{max} {what} are open already, which is the most for one tenant: end some, or try again later")]
+    TooManyOfTenant {
+        /// Of what.
+        what: &'static str,
+        /// How many it may have.
+        max: usize,
+        /// The machine code.
+        code: &'static str,
+    },
     /// The answer took too long.
     #[error(
         "the service did not find an answer in {0} seconds: try again, with the same Idempotency-Key if it was a create"
@@ -86,7 +93,7 @@ impl ApiError {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyOfTenant { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_) | Self::DeadlineExceeded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -102,7 +109,7 @@ impl ApiError {
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout(_) => "body_timeout",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
-            Self::TooManyStreams(_) => "too_many_streams",
+            Self::TooManyOfTenant { code, .. } => code,
             Self::Overloaded(_) => "overloaded",
             Self::DeadlineExceeded(_) => "deadline_exceeded",
             Self::Panicked => "internal",
@@ -120,7 +127,9 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Control(error) => error.retry_after(),
-            Self::TooManyStreams(_) | Self::Overloaded(_) | Self::DeadlineExceeded(_) => Some(Duration::from_secs(1)),
+            Self::TooManyOfTenant { .. } | Self::Overloaded(_) | Self::DeadlineExceeded(_) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

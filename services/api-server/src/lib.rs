@@ -26,5 +26,5 @@ pub use auth::{JwksSource, JwksSourceError, OutsideAlgorithm, OutsideIssuer, Sig
 pub use docs::text as openapi_text;
 pub use router::{openapi, operator_router, public_router};
 pub use serve::serve;
-pub use settings::ApiSettings;
+pub use settings::{ApiSettings, JoinPoint};
 pub use state::{ApiParts, ApiState, ReadinessCheck};

@@ -23,8 +23,23 @@ pub struct ApiSettings {
     pub max_streams: usize,
     /// Of these, how many may be one tenant's.
     pub max_streams_per_tenant: usize,
+    /// Programs that run in containers at once. Each may leave 2 MiB of output in memory.
+    pub max_execs: usize,
+    /// Of these, how many may be one tenant's.
+    pub max_execs_per_tenant: usize,
+    /// Where machines join; absent when this service takes no other machines.
+    pub join: Option<JoinPoint>,
     /// How often an idle event stream says that it is alive.
     pub stream_keep_alive: Duration,
+}
+
+/// What a machine must know to join, besides its token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinPoint {
+    /// Where agents call the service, for example `https://10.0.0.1:7443`.
+    pub url: String,
+    /// `sha256:` and the hexadecimal SHA-256 of the certificate authority that the service proves itself with there.
+    pub ca_fingerprint: String,
 }
 
 impl ApiSettings {
@@ -41,6 +56,9 @@ impl ApiSettings {
             max_logins: 64,
             max_streams: 1_024,
             max_streams_per_tenant: 256,
+            max_execs: 64,
+            max_execs_per_tenant: 16,
+            join: None,
             stream_keep_alive: Duration::from_secs(10),
         }
     }

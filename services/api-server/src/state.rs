@@ -9,7 +9,7 @@ use wherry_control::Control;
 use wherry_model::{Clock, Entropy};
 
 use crate::auth::{Authenticator, OutsideIssuer, SigningKey};
-use crate::layers::StreamsOf;
+use crate::layers::Places;
 use crate::metrics::Metrics;
 use crate::settings::ApiSettings;
 
@@ -56,8 +56,9 @@ pub struct ApiState {
     pub(crate) requests: Arc<Semaphore>,
     /// Token requests: nobody knows who sends them, so they may take only a part of the places.
     pub(crate) logins: Arc<Semaphore>,
-    pub(crate) streams: Arc<Semaphore>,
-    pub(crate) streams_of: Arc<StreamsOf>,
+    pub(crate) streams: Arc<Places>,
+    /// Programs that run in containers; each holds a place among the streams too.
+    pub(crate) execs: Arc<Places>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -76,8 +77,18 @@ impl ApiState {
             metrics: Arc::new(Metrics::new()),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
             logins: Arc::new(Semaphore::new(settings.max_logins)),
-            streams: Arc::new(Semaphore::new(settings.max_streams)),
-            streams_of: Arc::default(),
+            streams: Arc::new(Places::new(
+                "waits and streams",
+                "too_many_streams",
+                settings.max_streams,
+                settings.max_streams_per_tenant,
+            )),
+            execs: Arc::new(Places::new(
+                "programs in containers",
+                "too_many_execs",
+                settings.max_execs,
+                settings.max_execs_per_tenant,
+            )),
             settings: Arc::new(settings),
             shutdown,
         }

@@ -6,6 +6,8 @@
 //! decimal texts, times RFC 3339.
 
 mod event;
+mod exec;
+mod fleet;
 mod instance;
 mod number;
 mod problem;
@@ -17,6 +19,11 @@ mod token;
 mod usage;
 
 pub use event::{Event, EventMessage};
+pub use exec::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, MAX_EXEC_TIMEOUT_SECONDS, OutputEncoding};
+pub use fleet::{
+    DEFAULT_JOIN_TOKEN_TTL_SECONDS, Fleet, FleetEvent, FleetEventMessage, JoinTokenCreate, JoinTokenCreated, Node,
+    NodeCapacity, NodeCounts, NodeDrain, NodeDrainRequest, NodeList, Packing, Replica, ReplicaList,
+};
 pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use spec::{
@@ -24,12 +31,11 @@ pub use spec::{
     InstanceCreate, InstanceSpec, Port,
 };
 pub use state::{
-    Architecture, ContainerState, EndReason, EventKind, InstanceState, MeterKind, NodeState, OnNodeLoss, Protocol,
-    RestartPolicy, Scope,
+    Architecture, ContainerState, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState, MeterKind, NodeState,
+    OnNodeLoss, Protocol, RestartPolicy, Scope,
 };
 pub use tenant::{
-    Key, KeyCreate, KeyCreated, KeyList, Node, NodeCapacity, NodeList, Project, ProjectCreate, ProjectList, Tenant,
-    TenantCreate, TenantList,
+    Key, KeyCreate, KeyCreated, KeyList, Project, ProjectCreate, ProjectList, Tenant, TenantCreate, TenantList,
 };
 pub use token::{
     AuthorizationServer, GrantType, JsonWebKey, JsonWebKeySet, TokenError, TokenErrorCode, TokenRequest, TokenResponse,

@@ -282,6 +282,68 @@ pub enum MeterKind {
     Pull,
 }
 
+/// What happens to instances that are still on a machine when the grace of its drain is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainThen {
+    /// They are stopped there and then run elsewhere, never in two places.
+    #[default]
+    Move,
+    /// They are stopped, with the reason `evicted`; their owners may start them again.
+    Stop,
+}
+
+impl DrainThen {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What happened to the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each name says it; the message of an event tells the rest")]
+pub enum FleetEventKind {
+    NodeJoined,
+    NodeChanged,
+    NodeReady,
+    NodeCordoned,
+    NodeDraining,
+    NodeDrained,
+    NodeSilent,
+    NodeFenced,
+    NodeRemoved,
+    BrakeOn,
+    BrakeOff,
+    Placed,
+    Asked,
+}
+
+impl FleetEventKind {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NodeJoined => "node_joined",
+            Self::NodeChanged => "node_changed",
+            Self::NodeReady => "node_ready",
+            Self::NodeCordoned => "node_cordoned",
+            Self::NodeDraining => "node_draining",
+            Self::NodeDrained => "node_drained",
+            Self::NodeSilent => "node_silent",
+            Self::NodeFenced => "node_fenced",
+            Self::NodeRemoved => "node_removed",
+            Self::BrakeOn => "brake_on",
+            Self::BrakeOff => "brake_off",
+            Self::Placed => "placed",
+            Self::Asked => "asked",
+        }
+    }
+}
+
 /// Whether a machine takes new instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -1,9 +1,9 @@
-//! Projects and keys of a tenant, and what operators see of the service.
+//! Tenants with their projects and keys.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::state::{Architecture, NodeState, Scope};
+use crate::state::Scope;
 use crate::text;
 
 /// Body of a project's create.
@@ -131,46 +131,4 @@ pub struct TenantList {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::LabelName)]
     pub next: Option<String>,
-}
-
-/// A machine, for operators only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Node {
-    /// For ever its own.
-    #[schema(value_type = text::Id)]
-    pub id: String,
-    /// What operators call it.
-    pub name: String,
-    /// Its kind.
-    pub architecture: Architecture,
-    /// Whether it takes new instances.
-    pub state: NodeState,
-    /// What it can hand out.
-    pub capacity: NodeCapacity,
-    /// What it has handed out.
-    pub used: NodeCapacity,
-    /// The range its instances get addresses from.
-    #[schema(example = "10.77.0.0/20")]
-    pub address_range: String,
-    /// The last moment for which it has proved what runs on it.
-    #[schema(value_type = text::Time)]
-    pub proof_at: String,
-}
-
-/// Amounts of what a machine can hand out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodeCapacity {
-    /// Thousandths of a core.
-    pub cpu_millis: u64,
-    /// MiB of memory.
-    pub memory_mib: u64,
-    /// Number of instances.
-    pub instances: u32,
-}
-
-/// All machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodeList {
-    /// The machines.
-    pub items: Vec<Node>,
 }

@@ -57,6 +57,18 @@ text_schema!(
     }
 );
 text_schema!(
+    /// The name of a machine, or its id.
+    NodeNameOrId { pattern: r"^[^/\u0000-\u001f\u007f]+$", length: 1..=255, example: "lyon-3" }
+);
+text_schema!(
+    /// First address and prefix length of a range of IPv4 addresses.
+    AddressRange {
+        pattern: r"^[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}$",
+        length: 9..=18,
+        example: "10.128.7.0/24"
+    }
+);
+text_schema!(
     /// A name of 1 to 63 lower-case letters, digits and hyphens: a DNS label.
     LabelName {
         pattern: "^(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",

@@ -1,7 +1,7 @@
-//! Projects, keys, tenants and nodes.
+//! Projects, keys and tenants.
 
 use wherry_api_types as wire;
-use wherry_control::{ApiKeyRecord, NewKey, NodeView, ProjectRecord, TenantKeyRequest, TenantRecord};
+use wherry_control::{ApiKeyRecord, NewKey, ProjectRecord, TenantKeyRequest, TenantRecord};
 use wherry_model as model;
 
 use crate::error::ApiError;
@@ -68,30 +68,6 @@ pub(crate) fn wire_scopes(scopes: &model::ScopeSet) -> Vec<wire::Scope> {
         model::Scope::Admin => wire::Scope::Admin,
     };
     scopes.iter().map(scope).collect()
-}
-
-/// A node, for operators.
-pub(crate) fn node(node: NodeView) -> wire::Node {
-    wire::Node {
-        id: node.id.to_string(),
-        name: node.name,
-        architecture: architecture(node.architecture),
-        state: match node.state {
-            model::NodeState::Ready => wire::NodeState::Ready,
-            model::NodeState::Cordoned => wire::NodeState::Cordoned,
-            model::NodeState::Draining => wire::NodeState::Draining,
-            model::NodeState::Silent => wire::NodeState::Silent,
-        },
-        capacity: capacity(node.capacity),
-        used: capacity(node.used),
-        address_range: format!("{}/{}", node.range.0, node.range.1),
-        proof_at: node.proof_at.to_string(),
-    }
-}
-
-const fn capacity(capacity: model::Capacity) -> wire::NodeCapacity {
-    let model::Capacity { cpu_millis, memory_mib, instances } = capacity;
-    wire::NodeCapacity { cpu_millis, memory_mib, instances }
 }
 
 pub(super) const fn architecture(architecture: model::Architecture) -> wire::Architecture {

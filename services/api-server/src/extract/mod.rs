@@ -7,7 +7,7 @@ mod query;
 
 pub(crate) use body::JsonBody;
 pub(crate) use headers::{IdempotencyKey, IfMatch, LastEventId};
-pub(crate) use path::{ContainerPath, InstancePath, KeyPath, NamePath, ProjectPath, TenantPath};
+pub(crate) use path::{ContainerPath, InstancePath, KeyPath, NamePath, NodePath, ProjectPath, TenantPath};
 pub(crate) use query::{FromQuery, NoQuery, Query, QueryReader};
 
 pub(crate) use body::read_body;

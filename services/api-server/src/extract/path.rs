@@ -34,6 +34,9 @@ pub(crate) struct NamePath {
 /// `{key}`
 pub(crate) struct KeyPath(pub(crate) ApiKeyId);
 
+/// `{node}`: name or id
+pub(crate) struct NodePath(pub(crate) String);
+
 /// `{tenant}`
 pub(crate) struct TenantPath(pub(crate) TenantId);
 
@@ -52,7 +55,7 @@ async fn named<T: std::str::FromStr>(parts: &mut Parts, state: &ApiState, name: 
 
 /// Enough of a name to recognise it; nobody's path is repeated at length.
 fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    text.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
 impl FromRequestParts<ApiState> for ProjectPath {
@@ -91,6 +94,15 @@ impl FromRequestParts<ApiState> for KeyPath {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         Ok(Self(named(parts, state, "key").await?))
+    }
+}
+
+impl FromRequestParts<ApiState> for NodePath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let name = parameter(parts, state, "node").await?;
+        let shown = shortened(&name);
+        if shown == name { Ok(Self(name)) } else { Err(ControlError::NotFound(format!("the node {shown}")).into()) }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Waits and streams are idle most of their life, so they have a bound of their own and give back their place among the
 //! requests: a thousand readers of logs do not keep anybody from creating an instance. A tenant has only a part of them, so
-//! one tenant's readers do not keep another's out.
+//! one tenant's readers do not keep another's out. A start may have to wait for a stop, and a program that runs in a
+//! container waits for its end: both count as waits. Programs have a lower bound besides, because each may leave some MiB of
+//! output in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wherry_model::TenantId;
 
 use crate::error::ApiError;
@@ -34,60 +36,82 @@ pub(crate) struct StreamPlace(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 impl StreamPlace {
     /// Makes the exchange, if there is a place among the tenant's streams and among all.
     pub(crate) fn admit(&self, state: &ApiState, tenant: TenantId) -> Result<StreamPermit, ApiError> {
-        let permit = Arc::clone(&state.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| ApiError::Overloaded("other waits and streams"))?;
-        let max = state.settings.max_streams_per_tenant;
-        if !state.streams_of.take(tenant, max) {
-            return Err(ApiError::TooManyStreams(max));
-        }
+        let place = state.streams.take(tenant)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let open = state.metrics.streams.clone();
         open.inc();
-        Ok(StreamPermit { _permit: permit, open, tenant, streams_of: Arc::clone(&state.streams_of) })
-    }
-}
-
-/// How many waits and streams each tenant has open. Tenants without any are not in it, so it is as small as its use.
-#[derive(Default)]
-pub(crate) struct StreamsOf(Mutex<HashMap<TenantId, usize>>);
-
-impl StreamsOf {
-    fn counts(&self) -> MutexGuard<'_, HashMap<TenantId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, tenant: TenantId, max: usize) -> bool {
-        let mut counts = self.counts();
-        let open = counts.entry(tenant).or_default();
-        let room = *open < max;
-        if room {
-            *open += 1;
-        }
-        room
-    }
-
-    fn give_back(&self, tenant: TenantId) {
-        let mut counts = self.counts();
-        if let Some(open) = counts.get_mut(&tenant) {
-            *open -= 1;
-            if *open == 0 {
-                counts.remove(&tenant);
-            }
-        }
+        Ok(StreamPermit { _place: place, open })
     }
 }
 
 /// The place of a wait or stream; held until it ends.
 pub(crate) struct StreamPermit {
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     open: prometheus::IntGauge,
-    tenant: TenantId,
-    streams_of: Arc<StreamsOf>,
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.open.dec();
-        self.streams_of.give_back(self.tenant);
+    }
+}
+
+/// Places of one kind: so many in all, and of these so many for one tenant.
+pub(crate) struct Places {
+    what: &'static str,
+    code: &'static str,
+    all: Arc<Semaphore>,
+    max_of_tenant: usize,
+    /// Tenants that have none are not in it, so it is as small as its use.
+    taken: Arc<Mutex<HashMap<TenantId, usize>>>,
+}
+
+impl Places {
+    /// `what` and `code` are for those who find no place.
+    pub(crate) fn new(what: &'static str, code: &'static str, max: usize, max_of_tenant: usize) -> Self {
+        Self { what, code, all: Arc::new(Semaphore::new(max)), max_of_tenant, taken: Arc::default() }
+    }
+
+    /// A place for the tenant, or the refusal.
+    pub(crate) fn take(&self, tenant: TenantId) -> Result<Place, ApiError> {
+        let permit = Arc::clone(&self.all).try_acquire_owned();
+        let permit = permit.map_err(|_| ApiError::Overloaded(self.what))?;
+        {
+            let mut taken = counts(&self.taken);
+            let count = taken.entry(tenant).or_default();
+            if *count >= self.max_of_tenant {
+                let (what, max, code) = (self.what, self.max_of_tenant, self.code);
+                // A bound of none leaves no entry behind.
+                if *count == 0 {
+                    taken.remove(&tenant);
+                }
+                return Err(ApiError::TooManyOfTenant { what, max, code });
+            }
+            *count += 1;
+        }
+        Ok(Place { _permit: permit, tenant, taken: Arc::clone(&self.taken) })
+    }
+}
+
+fn counts(taken: &Mutex<HashMap<TenantId, usize>>) -> MutexGuard<'_, HashMap<TenantId, usize>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of [`Places`]; given back when dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    tenant: TenantId,
+    taken: Arc<Mutex<HashMap<TenantId, usize>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = counts(&self.taken);
+        if let Some(count) = taken.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.tenant);
+            }
+        }
     }
 }

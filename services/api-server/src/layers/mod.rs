@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use http::Method;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub(crate) use admission::{StreamPlace, StreamsOf};
+pub(crate) use admission::{Places, StreamPlace};
 pub(crate) use context::RequestContext;
 pub(crate) use deadline::MAX_WAIT_SECONDS;
 pub(crate) use verbs::{action_route, rewrite_verb};

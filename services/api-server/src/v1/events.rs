@@ -27,10 +27,10 @@ const PAGE: u32 = 200;
 pub(crate) struct EventsQuery {
     /// Only events after this one; all that are kept when absent.
     #[param(required = false, maximum = 9_007_199_254_740_991_u64, value_type = u64)]
-    after: u64,
+    pub(super) after: u64,
     /// Whether to go on with events as they happen; `false` ends after those that have happened. `true` when absent.
     #[param(required = false, value_type = bool)]
-    follow: bool,
+    pub(super) follow: bool,
 }
 
 impl FromQuery for EventsQuery {

@@ -28,6 +28,7 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(instances::get::handle, instances::put::handle, instances::delete::handle))
         .routes(routes!(instances::wait::handle))
         .routes(routes!(instances::logs::handle))
+        .routes(routes!(instances::exec::handle))
         .routes(routes!(instances::usage::handle))
         .routes(routes!(instances::events::handle))
         .routes(routes!(events::handle))
@@ -36,7 +37,21 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(keys::revoke::handle))
         .routes(routes!(admin::tenants_list::handle, admin::tenants_create::handle))
         .routes(routes!(admin::tenant_keys_create::handle))
-        .routes(routes!(admin::nodes_list::handle));
-    let router = action_route(router, routes!(instances::stop::handle));
-    action_route(router, routes!(instances::start::handle))
+        .routes(routes!(admin::nodes_list::handle))
+        .routes(routes!(admin::node_get::handle, admin::node_remove::handle))
+        .routes(routes!(admin::join_tokens_create::handle))
+        .routes(routes!(admin::replicas_list::handle))
+        .routes(routes!(admin::fleet_get::handle))
+        .routes(routes!(admin::fleet_events::handle));
+    [
+        routes!(instances::stop::handle),
+        routes!(instances::start::handle),
+        routes!(admin::node_cordon::handle),
+        routes!(admin::node_uncordon::handle),
+        routes!(admin::node_drain::handle),
+        routes!(admin::node_cancel_drain::handle),
+        routes!(admin::node_confirm_off::handle),
+    ]
+    .into_iter()
+    .fold(router, action_route)
 }

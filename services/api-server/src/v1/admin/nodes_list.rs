@@ -12,7 +12,7 @@ use crate::state::ApiState;
 
 /// List the machines of the fleet
 ///
-/// With what each can hand out and has handed out.
+/// With what each can hand out and has handed out, and how far those are that are being emptied.
 #[utoipa::path(
     get,
     path = "/v1/admin/nodes",
@@ -26,6 +26,6 @@ pub(crate) async fn handle(
     State(state): State<ApiState>,
     Query(NoQuery): Query<NoQuery>,
 ) -> Result<Json<NodeList>, ApiError> {
-    let nodes = state.control.nodes(&principal).await?;
+    let nodes = state.control.node_statuses(&principal).await?;
     Ok(Json(NodeList { items: nodes.into_iter().map(convert::node).collect() }))
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/projects/{project}/instances/{instance}:start`
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::StatusCode;
 use wherry_api_types::{Instance, Problem, text};
@@ -9,6 +9,7 @@ use super::answer;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{InstancePath, NoQuery, Query};
+use crate::layers::StreamPlace;
 use crate::state::ApiState;
 
 /// Start a stopped or ended instance again
@@ -27,7 +28,8 @@ use crate::state::ApiState;
     ),
     responses(
         (status = 202, description = "The instance is starting or running.", body = Instance),
-        (status = 409, description = "Its stop takes too long to wait for.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its stop takes too long to wait for, or too many of the tenant's starts wait for a stop.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn handle(
@@ -35,7 +37,10 @@ pub(crate) async fn handle(
     State(state): State<ApiState>,
     InstancePath { project, instance }: InstancePath,
     Query(NoQuery): Query<NoQuery>,
+    Extension(place): Extension<StreamPlace>,
 ) -> Result<Response, ApiError> {
+    // It may have to wait for a stop.
+    let _permit = place.admit(&state, principal.tenant)?;
     let view = state.control.start_instance(&principal, &project, &instance).await?;
     Ok(answer(StatusCode::ACCEPTED, view))
 }
