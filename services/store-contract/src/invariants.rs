@@ -27,7 +27,8 @@ pub enum Broken {
 /// - no name is used by two live instances;
 /// - a meter has an open interval exactly when its instance's record says so, and never for an instance that is gone;
 /// - intervals of one meter do not overlap, and their numbers count up from 1 in order of time;
-/// - a record is found the same by id, by name and on its node.
+/// - a record is found the same by id, by name and on its node;
+/// - what waits for a place has no node, no address and holds nothing, and nothing on a node waits for one.
 pub async fn check(store: &Arc<dyn Store>) -> Result<(), Broken> {
     let mut wrong = Vec::new();
     let mut live: BTreeMap<InstanceId, Instance> = BTreeMap::new();
@@ -39,6 +40,10 @@ pub async fn check(store: &Arc<dyn Store>) -> Result<(), Broken> {
         }
         live.extend(instances.into_iter().map(|instance| (instance.id, instance)));
     }
+    check_places(&live, &mut wrong);
+    let waiting = store.pending(u32::MAX).await?;
+    check_waiting(&waiting, &mut wrong);
+    live.extend(waiting.into_iter().map(|instance| (instance.id, instance)));
     check_records(store, &live, &mut wrong).await?;
     for tenant in tenants(store).await? {
         let intervals = intervals(store, &tenant).await?;
@@ -56,6 +61,27 @@ fn sum<'i>(instances: impl Iterator<Item = &'i Instance>) -> Capacity {
             instances: sum.instances + 1,
         }
     })
+}
+
+/// Of what was read from the nodes.
+fn check_places(placed: &BTreeMap<InstanceId, Instance>, wrong: &mut Vec<String>) {
+    for instance in placed.values().filter(|instance| instance.state == InstanceState::Pending) {
+        wrong.push(format!("instance {} waits for a place and is on a node", instance.id));
+    }
+}
+
+fn check_waiting(waiting: &[Instance], wrong: &mut Vec<String>) {
+    for instance in waiting {
+        if instance.state != InstanceState::Pending {
+            wrong.push(format!("instance {} is said to wait and is {}", instance.id, instance.state.as_str()));
+        }
+        if instance.node.is_some() || instance.holds_resources || instance.address.is_some() {
+            wrong.push(format!(
+                "instance {} waits for a place and has node {:?}, address {:?}, resources {}",
+                instance.id, instance.node, instance.address, instance.holds_resources
+            ));
+        }
+    }
 }
 
 async fn check_records(

@@ -9,19 +9,29 @@
 
 #![expect(clippy::unwrap_used, reason = "every line of this crate is a test")]
 
+pub mod calls;
+pub mod changes;
 pub mod creates;
+pub mod drains;
+pub mod enrolments;
 pub mod events;
 pub mod feed;
+pub mod fencing;
 pub mod invariants;
+pub mod leases;
 pub mod lists;
 pub mod lives;
 pub mod meters;
 pub mod nodes;
 pub mod purges;
+pub mod removals;
 pub mod replays;
+pub mod replicas;
 pub mod reports;
+pub mod settling;
 pub mod tenants;
 pub mod updates;
+pub mod waits;
 pub mod world;
 
 use std::sync::Arc;
@@ -142,6 +152,81 @@ macro_rules! store_contract {
                 counters_only_grow,
                 racing_reservations_are_apart,
             ]
+            fencing: [
+                every_proof_of_life_is_counted,
+                a_proof_of_life_of_another_epoch_is_refused,
+                a_doubt_is_told_until_it_is_resolved,
+                a_doubt_outlives_the_end_of_an_earlier_one,
+                the_last_resolved_doubt_wakes_a_silent_node,
+                fencing_stores_all_of_it,
+                fencing_without_changes_raises_epoch_and_revision,
+                a_node_that_was_heard_is_not_fenced,
+                a_fencing_that_loses_a_race_stores_nothing,
+                of_a_proof_of_life_and_a_fencing_one_wins,
+                of_racing_fencings_one_displaces,
+            ]
+            drains: [
+                a_drain_is_kept_until_it_is_ended,
+                another_state_ends_a_drain,
+                a_draining_node_takes_nothing,
+                an_operators_word_outlives_silence,
+                draining_without_a_drain_is_refused,
+            ]
+            removals: [
+                only_an_empty_node_is_removed,
+                a_removed_node_is_no_node,
+                what_ended_on_a_removed_node_goes_on_without_it,
+                an_enrolment_ends_with_its_node,
+                an_enrolled_node_that_never_came_is_removed,
+                of_a_removal_and_a_create_one_wins,
+            ]
+            waits: [
+                who_waits_longest_comes_first,
+                a_waiting_instance_is_nowhere,
+                of_racing_places_one_is_taken,
+                a_refused_place_leaves_it_waiting,
+            ]
+            changes: [
+                every_kind_of_write_is_found,
+                what_is_not_stored_is_not_found,
+                a_record_comes_as_it_is_now,
+                changes_come_in_pages,
+                a_cursor_survives_reopening_and_purging,
+                followers_miss_nothing_while_writers_write,
+                a_cursor_taken_while_writers_write_leaves_no_gap,
+            ]
+            enrolments: [
+                a_token_is_kept_as_given,
+                a_token_enrols_one_node,
+                an_expired_token_is_refused,
+                names_and_ranges_are_used_once,
+                a_range_begins_where_its_prefix_says,
+                of_racing_uses_of_a_token_one_enrols,
+                of_racing_enrolments_of_a_name_or_range_one_wins,
+            ]
+            leases: [
+                a_lease_has_one_holder,
+                a_lease_that_ran_out_is_taken_over,
+                a_renewed_lease_lasts_from_its_renewal,
+                released_leases_are_free,
+                of_racing_holders_one_gets_it,
+            ]
+            replicas: [
+                replicas_are_listed_as_they_said_last,
+                replicas_are_forgotten,
+            ]
+            calls: [
+                a_call_is_handed_out_once,
+                an_expired_call_is_not_handed_out,
+                expired_calls_are_forgotten_bit_by_bit,
+                of_racing_takers_each_call_has_one,
+                called_nodes_are_those_with_calls,
+                a_call_wakes_a_waiter,
+            ]
+            settling: [
+                the_first_value_stays,
+                racing_replicas_hear_one_value,
+            ]
             lives: [
                 random_lives_keep_the_invariants,
                 racing_lives_keep_the_invariants,
@@ -169,18 +254,28 @@ mod tests {
     #[test]
     fn every_case_is_listed() {
         let sources = [
+            include_str!("calls.rs"),
+            include_str!("changes.rs"),
             include_str!("creates.rs"),
+            include_str!("drains.rs"),
+            include_str!("enrolments.rs"),
             include_str!("events.rs"),
             include_str!("feed.rs"),
+            include_str!("fencing.rs"),
+            include_str!("leases.rs"),
             include_str!("lists.rs"),
             include_str!("lives.rs"),
             include_str!("meters.rs"),
             include_str!("nodes.rs"),
             include_str!("purges.rs"),
+            include_str!("removals.rs"),
             include_str!("replays.rs"),
+            include_str!("replicas.rs"),
             include_str!("reports.rs"),
+            include_str!("settling.rs"),
             include_str!("tenants.rs"),
             include_str!("updates.rs"),
+            include_str!("waits.rs"),
         ];
         let written: BTreeSet<&str> = sources
             .iter()

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use wherry_model::lifecycle::{self, Ask, Change};
-use wherry_model::{Fact, Instance, InstanceId, NodeId, Observation};
+use wherry_model::{Fact, Instance, InstanceId, Leaving, NodeId, Observation, OnNodeLoss};
 use wherry_store::{Applied, CreateOutcome, ReportOutcome};
 
 use crate::world::{at, exited, main_container, started};
@@ -26,9 +26,14 @@ enum Step {
     Removed,
     Silence,
     Recover,
+    Leave,
+    Evict,
+    Lose,
+    LoseConfirmed,
+    Place,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 16] = [
     Step::Create,
     Step::Stop,
     Step::Start,
@@ -40,6 +45,11 @@ const STEPS: [Step; 11] = [
     Step::Removed,
     Step::Silence,
     Step::Recover,
+    Step::Leave,
+    Step::Evict,
+    Step::Lose,
+    Step::LoseConfirmed,
+    Step::Place,
 ];
 
 /// The change that the step makes of the instance, if it makes one.
@@ -63,6 +73,11 @@ fn change(instance: &Instance, step: Step, node: NodeId, now: i64) -> Option<Cha
         Step::Removed => observe(Fact::Removed),
         Step::Silence => lifecycle::silence(instance, at(now - 4), at(now)),
         Step::Recover => lifecycle::recover(instance, &[(main_container(), run)], at(now)),
+        Step::Leave => lifecycle::leave(instance, Leaving::Move, at(now)),
+        Step::Evict => lifecycle::leave(instance, Leaving::Evict, at(now)),
+        Step::Lose => lifecycle::lose(instance, at(now - 4), false, at(now)),
+        Step::LoseConfirmed => lifecycle::lose(instance, at(now - 4), true, at(now)),
+        Step::Place => lifecycle::place(instance, node, at(now)),
     }
 }
 
@@ -99,7 +114,8 @@ async fn one_life(
         now += passed;
         let node = nodes[usize::from(*coin)];
         let Some(instance) = slots[*slot].clone() else {
-            let placed = world.create(&format!("web-{slot}"), node, now);
+            let loss = if *slot == 0 { OnNodeLoss::Keep } else { OnNodeLoss::Replace };
+            let placed = world.create_with(&format!("web-{slot}"), node, now, |spec| spec.on_node_loss = loss);
             if let CreateOutcome::Created(made) = world.store.place_and_create(&placed).await.unwrap() {
                 slots[*slot] = Some(*made);
             }
@@ -132,6 +148,9 @@ async fn one_life(
             Some(change) => world.applied(change).await,
             None => instance,
         };
+        if deleting.deleted_at.is_some() {
+            continue;
+        }
         world.applied(change(&deleting, Step::Removed, nodes[0], now).expect("it can be removed")).await;
     }
     invariants::check(&world.store).await.unwrap();

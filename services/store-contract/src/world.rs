@@ -12,8 +12,9 @@ use wherry_metering::Interval;
 use wherry_model::lifecycle::{self, Ask, Birth, Change, MeterEdge};
 use wherry_model::{
     Architecture, BootId, Capacity, ContainerExit, ContainerName, ContainerSpec, CpuMillis, EndReason, Fact, Instance,
-    InstanceId, InstanceName, InstanceSpec, JournalId, MemoryMib, NodeId, NodeRecord, Observation, OnNodeLoss,
-    PriceBook, ProjectId, ProjectName, RestartPolicy, Revision, TenantId, TenantName, Timestamp,
+    InstanceId, InstanceName, InstanceSpec, InstanceState, JournalId, Leaving, MemoryMib, NodeId, NodeRecord,
+    Observation, OnNodeLoss, PriceBook, ProjectId, ProjectName, RestartPolicy, Revision, TenantId, TenantName,
+    Timestamp,
 };
 use wherry_store::{
     Applied, CreateOutcome, EventQuery, NameOutcome, NodeRegistration, Placed, ProjectRecord, Store, StoredEvent,
@@ -245,6 +246,20 @@ impl World {
             Ipv4Addr::from_bits(0x0a07_0000 | u32::try_from(instance.id.as_uuid().as_u128() & 0xffff).expect("masked"));
         let ready = self.applied(seen(instance, second, Fact::SandboxReady { address })).await;
         self.applied(seen(&ready, second, started(1, second))).await
+    }
+
+    /// The instance has left its node, which is confirmed off, and waits for a place.
+    pub async fn displaced(&self, instance: &Instance, second: i64) -> Instance {
+        let leaving = lifecycle::leave(instance, Leaving::Move, at(second)).expect("it can be moved");
+        let leaving = self.applied(leaving).await;
+        let waiting = lifecycle::lose(&leaving, at(second), true, at(second)).expect("its node is off");
+        assert_eq!(waiting.after.state, InstanceState::Pending);
+        self.applied(waiting).await
+    }
+
+    /// An instance that was placed on `node` and waits for another place.
+    pub async fn waiting(&self, name: &str, node: NodeId, second: i64) -> Instance {
+        self.displaced(&self.instance(name, node, second).await, second).await
     }
 
     /// Takes the instance out of the world, through all its states.
