@@ -83,6 +83,7 @@ impl PostgresStore {
 
     /// The same with other settings.
     pub async fn open_with(url: &str, settings: &PostgresSettings) -> Result<Self, OpenError> {
+        check_scheme(url)?;
         let options = session::options(url, settings).map_err(OpenError::Url)?;
         let mut connection = connect(&options).await?;
         check_server(&mut connection).await?;
@@ -104,6 +105,7 @@ impl PostgresStore {
     /// Brings the schema up to date. Safe beside running replicas and beside another one that does the same: an advisory
     /// lock lets one after the other. A schema of a newer release is left as it is.
     pub async fn migrate(url: &str) -> Result<(), OpenError> {
+        check_scheme(url)?;
         let options: PgConnectOptions = url.parse().map_err(OpenError::Url)?;
         let options = options.application_name("wherry migrate").options([("lock_timeout", MIGRATION_LOCK_TIMEOUT)]);
         let mut connection = connect(&options).await?;
@@ -129,6 +131,15 @@ impl PostgresStore {
     pub async fn close(&self) {
         self.listener.stop();
         self.pool.close().await;
+    }
+}
+
+/// The driver takes any.
+fn check_scheme(url: &str) -> Result<(), OpenError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(())
+    } else {
+        Err(OpenError::Url(sqlx::Error::Configuration("the scheme is not postgres".into())))
     }
 }
 

@@ -1,8 +1,11 @@
 //! A store on a database of its own, in the server that all tests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep};
 use wherry_pg_cluster::{Database, Shared};
 use wherry_store::Store;
 use wherry_store_contract::Subject;
@@ -18,6 +21,33 @@ impl PostgresSubject {
         let database = database().await;
         let store = open(&database.url()).await;
         Self { store, database }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.database.url()
+    }
+
+    /// Does something to the database past the store.
+    pub(crate) fn psql(&self, statements: &str) -> String {
+        self.database.psql(statements).expect("the statements are right")
+    }
+
+    /// A session of somebody else.
+    pub(crate) async fn stranger(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("the database takes connections")
+    }
+}
+
+/// Waits until the server says `true`. For conditions that must come true, however slow the machine is.
+pub(crate) async fn until(connection: &mut PgConnection, condition: &'static str) {
+    let began = Instant::now();
+    loop {
+        let met: bool = sqlx::query_scalar(condition).fetch_one(&mut *connection).await.expect("a condition");
+        if met {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_mins(1), "never came true: {condition}");
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
