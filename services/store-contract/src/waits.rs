@@ -21,8 +21,8 @@ pub async fn who_waits_longest_comes_first(subject: &mut impl Subject) {
     let instances =
         [world.instance("a", node, 1).await, other.instance("b", node, 2).await, world.instance("c", node, 3).await];
     let mut waiting = Vec::new();
-    for number in [1, 2, 0] {
-        waiting.push(world.displaced(&instances[number], 10).await);
+    for (second, number) in (10..).zip([1, 2, 0]) {
+        waiting.push(world.displaced(&instances[number], second).await);
     }
     let ids: Vec<InstanceId> = waiting.iter().map(|instance| instance.id).collect();
     subject.reopen().await;
@@ -30,7 +30,9 @@ pub async fn who_waits_longest_comes_first(subject: &mut impl Subject) {
     assert_eq!(world.store.pending(10).await.unwrap(), waiting);
     assert_eq!(pending(&world, 2).await, ids[..2]);
     // Written once more: it begins to wait anew.
-    world.applied(edges(&waiting[0], Vec::new())).await;
+    let mut again = edges(&waiting[0], Vec::new());
+    again.after.updated_at = at(15);
+    world.applied(again).await;
     assert_eq!(pending(&world, 10).await, [ids[1], ids[2], ids[0]]);
     world.applied(place(&waiting[1], node, at(20)).unwrap()).await;
     assert_eq!(pending(&world, 10).await, [ids[2], ids[0]]);
