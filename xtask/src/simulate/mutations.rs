@@ -31,12 +31,11 @@ pub(super) fn run(most: u64, jobs: u64) -> Result<()> {
         run_command(Command::new("git").current_dir(&copy).args(["apply", "--whitespace=nowarn"]).arg(&patch))
             .with_context(|| format!("{name} does not fit the sources any more: renew it"))?;
         let player = build(&copy, &folder.join("target"))?;
-        match first_found(&player, most, jobs)? {
-            Some((seed, sentence)) => println!("{name}: found by seed {seed}: {sentence}"),
-            None => {
-                println!("{name}: NOT found by {most} worlds");
-                unfound.push(name);
-            }
+        if let Some((seed, sentence)) = first_found(&player, most, jobs)? {
+            println!("{name}: found by seed {seed}: {sentence}");
+        } else {
+            println!("{name}: NOT found by {most} worlds");
+            unfound.push(name);
         }
     }
     ensure!(unfound.is_empty(), "the simulation does not find {}", unfound.join(", "));
@@ -75,9 +74,12 @@ fn patches() -> Result<Vec<PathBuf>> {
 /// Makes the copy what the working folder is now. Files that are the same keep their time, so that little is built again.
 fn copy_sources(copy: &Path) -> Result<()> {
     let root = repository::root();
-    let listed = capture(
-        Command::new("git").current_dir(&root).args(["ls-files", "--cached", "--others", "--exclude-standard"]),
-    )?;
+    let listed = capture(Command::new("git").current_dir(&root).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))?;
     for file in listed.lines() {
         let (from, to) = (root.join(file), copy.join(file));
         // Listed and deleted: it is not in the copy either.

@@ -67,6 +67,7 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         restart_policy: args.restart,
         architecture: args.arch,
         stop_grace_seconds,
+        on_node_loss: None,
         labels: args.labels.iter().cloned().collect(),
     })
 }

@@ -204,6 +204,9 @@ ID  NAME  STATE                        CREATED              SCOPES
             capacity: NodeCapacity { cpu_millis: 2000, memory_mib: 4096, instances: 100 },
             used: NodeCapacity { cpu_millis: 500, memory_mib: 1024, instances: 2 },
             address_range: "10.77.0.0/16".into(),
+            underlay: None,
+            silent_seconds: None,
+            drain: None,
             proof_at: "2026-03-01T00:00:00Z".into(),
         };
         let expected = "\
