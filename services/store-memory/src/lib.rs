@@ -2,7 +2,7 @@
 //! ones, makes the same of the same calls every time, and misbehaves on demand.
 //!
 //! One [`MemoryStore`] is one handle, as one process has it; [`MemoryStore::handle`] makes another on the same data.
-//! Every operation is one [`unit`](database::Database::write): it runs whole under one lock, and what it wrote is taken
+//! Every operation is one unit: it runs whole under one lock, and what it wrote is taken
 //! back unless it says that it is to be kept. So a unit is all or nothing, and a caller that goes away while it waits
 //! (before or after, see [`Trouble`]) leaves either.
 //!
