@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use tokio::task::JoinSet;
-use wherry_store::{Counters, InstallationStore, NodeStore};
+use wherry_store::InstallationStore;
 use wherry_store_contract::{World, invariants};
 use wherry_store_sqlite::{Attachment, BackupError, SqliteStore, back_up, restore};
 
@@ -37,7 +37,8 @@ async fn a_backup_under_load_is_one_moment_that_numbers_go_on_above() {
     assert_eq!(restore(&target, &restored, &["naming_key"]).await.unwrap(), []);
     assert!(matches!(restore(&target, &path, &[]).await, Err(BackupError::Exists(_))));
     let store = std::sync::Arc::new(SqliteStore::open(&restored).await.unwrap());
-    let world = World { store: store.clone(), ..world };
+    let mut world = world;
+    world.store = store;
     invariants::check(&world.store).await.unwrap();
     assert_eq!(world.store.instance_of_any_tenant(before.id).await.unwrap().unwrap(), before);
     let now = world.store.node(node).await.unwrap().unwrap();
@@ -91,9 +92,9 @@ async fn what_is_no_backup_is_not_restored() {
     assert!(matches!(restore(&absent, &restored, &[]).await, Err(BackupError::File { .. })));
 
     let mut bytes = std::fs::read(&target).unwrap();
-    let page = 4096;
-    assert!(bytes.len() > 8 * page);
-    for byte in &mut bytes[4 * page..bytes.len() - page] {
+    let (page, length) = (4096, bytes.len());
+    assert!(length > 8 * page);
+    for byte in &mut bytes[4 * page..length - page] {
         *byte ^= 0x5a;
     }
     let garbled = folder.join("garbled");
