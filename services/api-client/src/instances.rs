@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use wherry_api_types::{DryRun, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, Usage, Waited};
+use wherry_api_types::{
+    DryRun, ExecRequest, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, Usage, Waited,
+};
 
 use crate::error::ClientError;
+use crate::output::ExecOutput;
 use crate::transport::{Call, Client, segment};
 
 /// Which instances to list.
@@ -116,6 +119,19 @@ impl Client {
             call = call.query("state", state.as_str());
         }
         self.json(call.query("timeout", format!("{}s", timeout.as_secs()))).await
+    }
+
+    /// Runs a program in a container and waits for its end. Sent once: it may do something that is not to be done twice.
+    pub async fn exec(
+        &self,
+        project: &str,
+        name: &str,
+        container: &str,
+        request: &ExecRequest,
+    ) -> Result<ExecOutput, ClientError> {
+        let path = format!("{}/containers/{}/exec", instance(project, name), segment(container));
+        let result = self.json(Call::new(Method::POST, path, false).json(request)).await?;
+        ExecOutput::decode(result).ok_or_else(|| self.understand_failure(200, b"output that is not base64"))
     }
 
     /// What the instance used and costs, line by line.

@@ -5,7 +5,9 @@
 //! times.
 
 mod error;
+mod fleet;
 mod instances;
+mod output;
 mod streams;
 mod tenancy;
 mod token;
@@ -13,6 +15,7 @@ mod transport;
 
 pub use error::ClientError;
 pub use instances::{ListOptions, UsageOptions};
-pub use streams::{EventOptions, EventStream, LogOptions, LogStream};
+pub use output::ExecOutput;
+pub use streams::{EventOptions, EventStream, FleetEventStream, LogOptions, LogStream};
 pub use token::Credentials;
 pub use transport::Client;

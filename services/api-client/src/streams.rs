@@ -1,7 +1,8 @@
 //! Output and events as streams. Both hold back the service when they are read slowly; nothing piles up here.
 
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use wherry_api_types::Event;
+use serde::de::DeserializeOwned;
+use wherry_api_types::{Event, FleetEvent};
 
 use crate::error::ClientError;
 use crate::instances::instance;
@@ -40,6 +41,9 @@ pub type LogStream = BoxStream<'static, Result<Vec<u8>, ClientError>>;
 /// Events, first those that are stored, then new ones as they happen.
 pub type EventStream = BoxStream<'static, Result<Event, ClientError>>;
 
+/// Events of the fleet, likewise.
+pub type FleetEventStream = BoxStream<'static, Result<FleetEvent, ClientError>>;
+
 impl Client {
     /// What a container prints.
     pub async fn logs(
@@ -72,6 +76,21 @@ impl Client {
         };
         let call = Call::get(path).query("after", options.after).query("follow", !options.past_only);
         let call = call.header("accept", "text/event-stream");
+        self.event_stream(call).await
+    }
+
+    /// Events of the fleet after a number of the replica that answers (scope `admin`), and with `follow` new ones as they
+    /// happen. Ends when the connection does.
+    pub async fn fleet_events(&self, after: u64, follow: bool) -> Result<FleetEventStream, ClientError> {
+        let call = Call::get("/v1/admin/events".to_owned()).query("after", after).query("follow", follow);
+        self.event_stream(call.header("accept", "text/event-stream")).await
+    }
+
+    /// Sends the call and reads its answer as server-sent events.
+    async fn event_stream<T: DeserializeOwned + Send + 'static>(
+        &self,
+        call: Call<'_>,
+    ) -> Result<BoxStream<'static, Result<T, ClientError>>, ClientError> {
         let answer = self.send(&call).await?;
         let client = self.clone();
         let pieces = answer.bytes_stream().boxed();

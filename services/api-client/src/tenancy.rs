@@ -1,8 +1,8 @@
-//! Projects, keys, and what operators do.
+//! Projects, keys and tenants.
 
 use reqwest::Method;
 use wherry_api_types::{
-    KeyCreate, KeyCreated, KeyList, NodeList, Project, ProjectCreate, ProjectList, Tenant, TenantCreate, TenantList,
+    KeyCreate, KeyCreated, KeyList, Project, ProjectCreate, ProjectList, Tenant, TenantCreate, TenantList,
 };
 
 use crate::error::ClientError;
@@ -54,10 +54,5 @@ impl Client {
     pub async fn create_tenant_key(&self, tenant: &str, key: &KeyCreate) -> Result<KeyCreated, ClientError> {
         let path = format!("/v1/admin/tenants/{}/keys", segment(tenant));
         self.json(Call::new(Method::POST, path, false).json(key)).await
-    }
-
-    /// The nodes of the fleet (scope `admin`).
-    pub async fn nodes(&self) -> Result<NodeList, ClientError> {
-        self.json(Call::get("/v1/admin/nodes".to_owned())).await
     }
 }

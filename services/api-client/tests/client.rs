@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use wherry_api_client::{Client, ClientError, Credentials, EventOptions, LogOptions};
-use wherry_api_types::{ContainerSpec, InstanceCreate};
+use wherry_api_types::{ContainerSpec, DrainThen, ExecRequest, FleetEventKind, InstanceCreate, NodeDrainRequest};
 
 /// What the server does with the next request that is not for a token.
 enum Deed {
@@ -238,4 +238,39 @@ async fn events_and_output_are_streams() {
     let pieces: Vec<_> = client.logs("default", "web", "main", &LogOptions::default()).await.unwrap().collect().await;
     let text: Vec<u8> = pieces.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(text, b"one\ntwo\n");
+}
+
+#[tokio::test]
+async fn a_program_is_run_once_and_its_end_is_told() {
+    let result = r#"{"exit_code":3,"stdout":"out","stdout_encoding":"utf8","stderr":"/w==","stderr_encoding":"base64","truncated":false}"#;
+    let script = Script::default().say(200, JSON, result).say(503, PROBLEM, problem(503, "unavailable"));
+    let client = script.serve().await;
+    let request =
+        ExecRequest { command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()], timeout_seconds: None };
+    let done = client.exec("default", "web", "main", &request).await.unwrap();
+    assert_eq!((done.exit_code, done.stdout.as_slice(), done.stderr.as_slice()), (3, &b"out"[..], &[0xff][..]));
+    let error = client.exec("default", "web", "main", &request).await.unwrap_err();
+    assert_eq!(error.status(), Some(503));
+    let sent = script.heard("POST /v1/projects/default/instances/web/containers/main/exec");
+    assert_eq!(sent.len(), 2, "what may have been done is not sent again");
+    assert!(sent[0].ends_with(r#"{"command":["sh","-c","exit 3"]}"#), "{sent:?}");
+}
+
+#[tokio::test]
+async fn machines_are_named_in_paths_that_they_cannot_leave() {
+    let node = r#"{"id":"n","name":"a/b","architecture":"amd64","state":"draining","capacity":{"cpu_millis":1,"memory_mib":1,"instances":1},
+        "used":{"cpu_millis":0,"memory_mib":0,"instances":0},"address_range":"10.0.0.0/24","proof_at":"t",
+        "drain":{"asked_at":"t","grace_until":"t","then":"move","left":0,"moving":0,"stopping":0,"staying":0,"gone":2,"waits_for_node":false}}"#;
+    let event =
+        "id: 4\nevent: node_silent\ndata: {\"seq\":4,\"at\":\"t\",\"kind\":\"node_silent\",\"message\":\"m\"}\n\n";
+    let script = Script::default().say(200, JSON, node).say(204, JSON, "").say(200, "text/event-stream", event);
+    let client = script.serve().await;
+    let drain = NodeDrainRequest { grace_seconds: Some(30), then: Some(DrainThen::Move) };
+    assert_eq!(client.drain_node("a/b", &drain).await.unwrap().drain.unwrap().gone, 2);
+    client.remove_node("a:cordon").await.unwrap();
+    let events: Vec<_> = client.fleet_events(3, true).await.unwrap().collect().await;
+    assert_eq!(events[0].as_ref().unwrap().kind, FleetEventKind::NodeSilent);
+    assert!(script.heard("POST /v1/admin/nodes/a%2Fb:drain ")[0].ends_with(r#"{"grace_seconds":30,"then":"move"}"#));
+    assert_eq!(script.heard("DELETE /v1/admin/nodes/a%3Acordon ").len(), 1);
+    assert_eq!(script.heard("GET /v1/admin/events?after=3&follow=true ").len(), 1);
 }

@@ -31,7 +31,7 @@ const SCHEME: &str = "token";
         (name = "keys", description = "API keys of the tenant."),
         (name = "admin", description = "For the operator of the service.")
     ),
-    components(schemas(Problem, Event, FleetEvent, text::LabelValue, text::InstanceNameOrId, text::PageCursor, crate::v1::LabelSelector))
+    components(schemas(Problem, Event, FleetEvent, text::LabelValue, text::InstanceNameOrId, text::NodeNameOrId, text::PageCursor, crate::v1::LabelSelector))
 )]
 struct Frame;
 
@@ -41,7 +41,7 @@ pub(crate) fn frame() -> OpenApi {
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("A token from `POST /oauth2/token`, or from an outside issuer that the operator trusts."))
+        .description(Some("A token from `POST /oauth2/token`, or from an outside issuer that the operator trusts: signed with the algorithm that was agreed on, with `iss`, `aud`, `sub`, `iat` and `exp`, at most 24 hours from issue to expiry. Its `nbf` is optional and kept to when it is there; its `typ` is absent, `JWT` or `at+jwt`."))
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme));

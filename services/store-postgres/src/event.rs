@@ -38,7 +38,7 @@ impl EventStore for PostgresStore {
             .bind(limit)
             .bind(instance.as_uuid()),
         };
-        self.fetch_all("reading events", statement).await?.iter().map(stored).collect()
+        self.connections.fetch_all("reading events", statement).await?.iter().map(stored).collect()
     }
 }
 

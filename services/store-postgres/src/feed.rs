@@ -71,11 +71,11 @@ impl Feed {
 #[async_trait]
 impl ChangeFeed for PostgresStore {
     fn position(&self) -> u64 {
-        *self.feed.position.borrow()
+        *self.connections.feed.position.borrow()
     }
 
     async fn changed(&self, seen: u64) -> u64 {
-        let mut position = self.feed.position.subscribe();
+        let mut position = self.connections.feed.position.subscribe();
         let newer = timeout(POLL, position.wait_for(|position| *position != seen)).await;
         match newer.map(|found| found.map(|position| *position)) {
             Ok(Ok(position)) => position,
@@ -104,7 +104,7 @@ impl ChangeFeed for PostgresStore {
              ORDER BY changed FETCH FIRST $3 ROWS WITH TIES",
         );
         let settled = query.bind(from).bind(i64::try_from(horizon.0).unwrap_or(i64::MAX)).bind(i64::from(limit));
-        let mut rows = self.fetch_all(CONTEXT, settled).await?;
+        let mut rows = self.connections.fetch_all(CONTEXT, settled).await?;
         let more = u64::try_from(rows.len()).is_ok_and(|found| found >= u64::from(limit));
         let next = match rows.last() {
             Some(row) if more => {
@@ -116,7 +116,7 @@ impl ChangeFeed for PostgresStore {
                 let query =
                     sqlx::query("SELECT id, record::text AS record, changed FROM instances WHERE changed >= $1");
                 let recent = query.bind(from.max(i64::try_from(horizon.0).unwrap_or(i64::MAX)));
-                rows.extend(self.fetch_all(CONTEXT, recent).await?);
+                rows.extend(self.connections.fetch_all(CONTEXT, recent).await?);
                 ChangeCursor(horizon.0.max(after.0))
             }
         };
@@ -145,7 +145,7 @@ impl PostgresStore {
                        )
                  ) AS strangers",
         );
-        let rows = self.fetch_all(CONTEXT, query.bind(WRITERS)).await?;
+        let rows = self.connections.fetch_all(CONTEXT, query.bind(WRITERS)).await?;
         let row = rows.first().ok_or_else(|| violation(CONTEXT))?;
         let next: i64 = row.try_get("next").context(CONTEXT)?;
         let (running, strangers): (Vec<i64>, Vec<i64>) =
@@ -190,7 +190,7 @@ impl Unit for Reserve<'_> {
 #[async_trait]
 impl Counters for PostgresStore {
     async fn reserve(&self, name: &str, count: u32) -> Result<u64, StoreError> {
-        self.write("taking numbers of a counter", &Reserve { name, count }).await
+        self.connections.write("taking numbers of a counter", &Reserve { name, count }).await
     }
 }
 

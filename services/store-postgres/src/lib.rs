@@ -29,22 +29,17 @@ mod transaction;
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
-
 pub use open::OpenError;
 pub use session::PostgresSettings;
 
-use feed::Feed;
+use instance::Lanes;
 use listener::Listener;
-use session::Losses;
-use transaction::Numbers;
+use transaction::Connections;
 
 /// The store on one PostgreSQL database. Cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct PostgresStore {
-    pool: PgPool,
-    losses: Losses,
-    numbers: Numbers,
-    feed: Arc<Feed>,
+    connections: Arc<Connections>,
+    lanes: Lanes,
     listener: Listener,
 }

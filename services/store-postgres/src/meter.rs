@@ -21,21 +21,21 @@ impl MeterStore for PostgresStore {
         let by_end = if query.instance.is_some() {
             false
         } else {
-            let row = self.fetch_one(CONTEXT, probe(query).build()).await?;
+            let row = self.connections.fetch_one(CONTEXT, probe(query).build()).await?;
             let recent: i64 = row.map_or(Ok(FEW), |row| row.try_get(0)).context(CONTEXT)?;
             recent < FEW
         };
-        self.fetch_all(CONTEXT, page(query, by_end).build()).await?.iter().map(interval).collect()
+        self.connections.fetch_all(CONTEXT, page(query, by_end).build()).await?.iter().map(interval).collect()
     }
 
     async fn price_book(&self, id: &str) -> Result<Option<PriceBook>, StoreError> {
         let query = sqlx::query("SELECT id, record::text AS record FROM price_books WHERE id = $1").bind(id);
-        let row = self.fetch_one("reading a price book", query).await?;
+        let row = self.connections.fetch_one("reading a price book", query).await?;
         row.as_ref().map(|row| Fields { table: "price_books", row }.json("record")).transpose()
     }
 
     async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError> {
-        self.write("storing a price book", &PutBook { id: &book.id, record: json(book)? }).await
+        self.connections.write("storing a price book", &PutBook { id: &book.id, record: json(book)? }).await
     }
 
     async fn metered(&self, tenant: TenantId, instances: &[InstanceId]) -> Result<Vec<Interval>, StoreError> {
@@ -56,7 +56,8 @@ impl MeterStore for PostgresStore {
              FROM intervals JOIN nodes ON nodes.id = intervals.node
              WHERE tenant = $1 AND instance = ANY ($2) AND end_second IS NULL",
         );
-        let rows = self.fetch_all("adding up intervals", query.bind(tenant.as_uuid()).bind(instances)).await?;
+        let rows =
+            self.connections.fetch_all("adding up intervals", query.bind(tenant.as_uuid()).bind(instances)).await?;
         rows.iter().map(interval).collect()
     }
 }

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 
 use crate::PostgresStore;
 use crate::feed::Feed;
+use crate::instance::Lanes;
 use crate::listener::Listener;
 use crate::schema::{self, Fit, MIGRATIONS};
 use crate::session::{self, Losses, PostgresSettings};
-use crate::transaction::Numbers;
+use crate::transaction::{Connections, Numbers};
 
 /// The oldest server that is supported.
 const OLDEST_SERVER: u32 = 140_000;
@@ -99,7 +100,9 @@ impl PostgresStore {
         let pool = session::pool(options.clone(), settings, &losses);
         let feed = Arc::new(Feed::new(first));
         let listener = Listener::start(options, Arc::clone(&feed));
-        Ok(Self { pool, losses, numbers: Numbers::from(first), feed, listener })
+        let connections = Arc::new(Connections { pool, losses, numbers: Numbers::from(first), feed });
+        let lanes = Lanes::start(&connections);
+        Ok(Self { connections, lanes, listener })
     }
 
     /// Brings the schema up to date. Safe beside running replicas and beside another one that does the same: an advisory
@@ -130,7 +133,7 @@ impl PostgresStore {
     /// Ends in order: no call begins any more, those under way are waited for. Not needed for safety.
     pub async fn close(&self) {
         self.listener.stop();
-        self.pool.close().await;
+        self.connections.pool.close().await;
     }
 }
 

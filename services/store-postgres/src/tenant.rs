@@ -13,17 +13,17 @@ use crate::transaction::{Unit, Verdict};
 #[async_trait]
 impl TenantStore for PostgresStore {
     async fn create_tenant(&self, tenant: &TenantRecord, first: &ProjectRecord) -> Result<NameOutcome, StoreError> {
-        self.write("creating a tenant", &CreateTenant { tenant, first }).await
+        self.connections.write("creating a tenant", &CreateTenant { tenant, first }).await
     }
 
     async fn tenant(&self, id: TenantId) -> Result<Option<TenantRecord>, StoreError> {
         let query = sqlx::query("SELECT id, name, created_at FROM tenants WHERE id = $1").bind(id.as_uuid());
-        self.fetch_one("reading a tenant", query).await?.as_ref().map(tenant).transpose()
+        self.connections.fetch_one("reading a tenant", query).await?.as_ref().map(tenant).transpose()
     }
 
     async fn tenant_by_name(&self, name: &TenantName) -> Result<Option<TenantRecord>, StoreError> {
         let query = sqlx::query("SELECT id, name, created_at FROM tenants WHERE name = $1").bind(name.as_str());
-        self.fetch_one("reading a tenant", query).await?.as_ref().map(tenant).transpose()
+        self.connections.fetch_one("reading a tenant", query).await?.as_ref().map(tenant).transpose()
     }
 
     async fn tenants(&self, after: Option<&TenantName>, limit: u32) -> Result<Vec<TenantRecord>, StoreError> {
@@ -31,18 +31,18 @@ impl TenantStore for PostgresStore {
         let query = sqlx::query("SELECT id, name, created_at FROM tenants WHERE name > $1 ORDER BY name LIMIT $2")
             .bind(after.map_or("", TenantName::as_str))
             .bind(i64::from(limit));
-        self.fetch_all("listing tenants", query).await?.iter().map(tenant).collect()
+        self.connections.fetch_all("listing tenants", query).await?.iter().map(tenant).collect()
     }
 
     async fn create_project(&self, project: &ProjectRecord) -> Result<NameOutcome, StoreError> {
-        self.write("creating a project", &CreateProject { project }).await
+        self.connections.write("creating a project", &CreateProject { project }).await
     }
 
     async fn project(&self, tenant: TenantId, name: &ProjectName) -> Result<Option<ProjectRecord>, StoreError> {
         let query = sqlx::query("SELECT id, tenant, name, created_at FROM projects WHERE tenant = $1 AND name = $2")
             .bind(tenant.as_uuid())
             .bind(name.as_str());
-        self.fetch_one("reading a project", query).await?.as_ref().map(project).transpose()
+        self.connections.fetch_one("reading a project", query).await?.as_ref().map(project).transpose()
     }
 
     async fn projects(&self, tenant: TenantId, limit: u32) -> Result<Vec<ProjectRecord>, StoreError> {
@@ -50,27 +50,27 @@ impl TenantStore for PostgresStore {
             sqlx::query("SELECT id, tenant, name, created_at FROM projects WHERE tenant = $1 ORDER BY name LIMIT $2")
                 .bind(tenant.as_uuid())
                 .bind(i64::from(limit));
-        self.fetch_all("listing projects", query).await?.iter().map(project).collect()
+        self.connections.fetch_all("listing projects", query).await?.iter().map(project).collect()
     }
 
     async fn create_key(&self, key: &ApiKeyRecord) -> Result<(), StoreError> {
-        self.write("creating a key", &CreateKey { key }).await
+        self.connections.write("creating a key", &CreateKey { key }).await
     }
 
     async fn key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(id.as_uuid());
-        self.fetch_one("reading a key", query).await?.as_ref().map(key).transpose()
+        self.connections.fetch_one("reading a key", query).await?.as_ref().map(key).transpose()
     }
 
     async fn keys(&self, tenant: TenantId, limit: u32) -> Result<Vec<ApiKeyRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM api_keys WHERE tenant = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
             .bind(tenant.as_uuid())
             .bind(i64::from(limit));
-        self.fetch_all("listing keys", query).await?.iter().map(key).collect()
+        self.connections.fetch_all("listing keys", query).await?.iter().map(key).collect()
     }
 
     async fn revoke_key(&self, tenant: TenantId, id: ApiKeyId, now: Timestamp) -> Result<bool, StoreError> {
-        self.write("revoking a key", &RevokeKey { tenant, id, now }).await
+        self.connections.write("revoking a key", &RevokeKey { tenant, id, now }).await
     }
 }
 

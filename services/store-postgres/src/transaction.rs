@@ -13,6 +13,7 @@
 //! again, and a stranger's commit would answer for ours); running units in a task of their own (a dropped caller does no
 //! harm here, unlike on SQLite, whose one connection it would block).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -20,12 +21,13 @@ use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection, Execute, Postgres};
+use sqlx::{AssertSqlSafe, Connection, Execute, PgPool, Postgres};
 use tokio::time::{Instant, sleep, timeout_at};
 use wherry_store::StoreError;
 
-use crate::PostgresStore;
 use crate::error::{Context, Meaning, meaning, meaning_behind, store_error, unavailable, violation};
+use crate::feed::Feed;
+use crate::session::Losses;
 
 /// How long a caller waits for the outcome of a unit, retries included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,7 +102,16 @@ enum Failure {
     Unanswered(i32),
 }
 
-impl PostgresStore {
+/// The connections of a store, and what it knows of them.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    pub(crate) pool: PgPool,
+    pub(crate) losses: Losses,
+    pub(crate) numbers: Numbers,
+    pub(crate) feed: Arc<Feed>,
+}
+
+impl Connections {
     /// Carries a unit of work through. `context` says what it does, for errors.
     pub(crate) async fn write<U: Unit>(&self, context: &'static str, unit: &U) -> Result<U::Answer, StoreError> {
         let deadline = Instant::now() + PATIENCE;

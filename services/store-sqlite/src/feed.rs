@@ -101,3 +101,24 @@ impl Counters for SqliteStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::QueryBuilder;
+
+    use crate::plan::assert_plan;
+
+    /// What followers, placers and agents ask for all the time costs what it finds.
+    #[tokio::test]
+    async fn what_is_polled_is_read_by_index() {
+        for (statement, step) in [
+            (
+                "SELECT id, record, changed FROM instances WHERE changed > 1 ORDER BY changed LIMIT 9",
+                "instances_by_change",
+            ),
+            ("SELECT 1 FROM calls WHERE node = x'00' AND expires_at > 1", "calls_of_node"),
+        ] {
+            assert_plan(QueryBuilder::new(statement), &[step]).await;
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! transaction to a rollback "some time later", and every create pays its own fsync); a transaction object in the
 //! contract (it would let two calls of a caller deadlock on the one writer).
 
+mod backup;
 mod columns;
 mod error;
 mod event;
@@ -30,6 +31,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
 use wherry_store::StoreError;
 
+pub use backup::{Attachment, BackupError, back_up, restore};
 pub use open::OpenError;
 
 use error::Context;

@@ -143,7 +143,7 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Ope
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_owned(), message: verdict }) }
 }
 
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+pub(crate) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
     // Not `run`: its future is not `Send` for a bare connection ("Acquire is not general enough").
     match MIGRATIONS.run_direct(None, connection, false).await {
         Ok(()) => Ok(()),

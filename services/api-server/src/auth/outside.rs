@@ -64,6 +64,11 @@ impl std::str::FromStr for OutsideAlgorithm {
 }
 
 /// An issuer that the operator trusts.
+///
+/// Its tokens must carry `iss`, `aud`, `sub`, `iat`, `exp` and a `kid`. Unlike ours they may do without `nbf` and `typ`, because
+/// OpenID Connect demands neither and widely used issuers leave them out: without `nbf` a token holds from its `iat` on, and
+/// without `typ` it is still told from a token of ours by its issuer and key. One that is there must be right: a `nbf` in the
+/// past, a `typ` of `JWT` or `at+jwt`.
 #[derive(Debug, Clone)]
 pub struct OutsideIssuer {
     /// Its `iss`, exactly.

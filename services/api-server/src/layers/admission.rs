@@ -115,3 +115,34 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wherry_model::TenantId;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_has_a_part_of_the_places_and_gives_them_back() {
+        let [acme, blue, red] = [1, 2, 3].map(|number| TenantId::from_uuid(uuid::Uuid::from_u128(number)));
+        let places = Places::new("things", "too_many_things", 3, 2);
+        let first = places.take(acme).unwrap();
+        let second = places.take(acme).unwrap();
+        let refused = places.take(acme).err().unwrap();
+        assert!(matches!(refused, ApiError::TooManyOfTenant { max: 2, code: "too_many_things", .. }), "{refused}");
+        let third = places.take(blue).unwrap();
+        assert!(matches!(places.take(red).err(), Some(ApiError::Overloaded("things"))), "there are three in all");
+        drop(first);
+        drop(places.take(acme).unwrap());
+        drop((second, third));
+        assert!(counts(&places.taken).is_empty(), "who has none is forgotten");
+        assert_eq!(places.all.available_permits(), 3);
+    }
+
+    #[test]
+    fn a_bound_of_none_lets_nobody_in_and_remembers_nobody() {
+        let places = Places::new("things", "too_many_things", 3, 0);
+        assert!(places.take(TenantId::from_uuid(uuid::Uuid::from_u128(1))).is_err());
+        assert!(counts(&places.taken).is_empty());
+    }
+}

@@ -10,6 +10,10 @@ mod bad_tokens;
 #[cfg(test)]
 mod document;
 #[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod instances;
 #[cfg(test)]
 mod isolation;

@@ -6,7 +6,7 @@ use axum::body::Body;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use crate::support::{App, create, request};
+use crate::support::{App, create, fields, request};
 
 const INSTANCES: &str = "/v1/projects/default/instances";
 
@@ -14,10 +14,6 @@ const INSTANCES: &str = "/v1/projects/default/instances";
 async fn piece(body: &mut Body) -> Option<String> {
     let frame = tokio::time::timeout(Duration::from_secs(5), body.frame()).await.expect("the stream says something");
     frame.map(|frame| String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
-}
-
-fn fields<'a>(stream: &'a str, name: &str) -> Vec<&'a str> {
-    stream.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).collect()
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use wherry_api_server::{ApiParts, ApiSettings, ApiState, OutsideIssuer, SigningKey, operator_router, public_router};
+use wherry_api_server::{
+    ApiParts, ApiSettings, ApiState, JoinPoint, OutsideIssuer, SigningKey, operator_router, public_router,
+};
 use wherry_control::{NewKey, TenantKeyRequest};
 use wherry_model::{ScopeSet, TenantId};
 use wherry_testkit::{Stack, Tenant};
@@ -201,4 +203,14 @@ pub(crate) fn create(name: &str) -> Value {
     let mut body = spec();
     body["name"] = json!(name);
     body
+}
+
+/// Where machines would join.
+pub(crate) fn join_point() -> JoinPoint {
+    JoinPoint { url: "https://192.0.2.1:7443".to_owned(), ca_fingerprint: format!("sha256:{}", "0a".repeat(32)) }
+}
+
+/// The fields of that name in a stream of events.
+pub(crate) fn fields<'a>(stream: &'a str, name: &str) -> Vec<&'a str> {
+    stream.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).collect()
 }

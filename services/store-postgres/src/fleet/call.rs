@@ -16,12 +16,12 @@ const FORGOTTEN_AT_ONCE: i64 = 100;
 #[async_trait]
 impl CallStore for PostgresStore {
     async fn post_call(&self, call: &CallRecord, now: Timestamp) -> Result<(), StoreError> {
-        self.write("posting a call", &Post { call, now }).await
+        self.connections.write("posting a call", &Post { call, now }).await
     }
 
     async fn called_nodes(&self, now: Timestamp) -> Result<Option<Vec<NodeId>>, StoreError> {
         let query = sqlx::query("SELECT DISTINCT node FROM calls WHERE expires_at > $1").bind(now.as_micros());
-        let rows = self.fetch_all("looking for calls", query).await?;
+        let rows = self.connections.fetch_all("looking for calls", query).await?;
         rows.iter().map(|row| Fields { table: "calls", row }.id("node")).collect::<Result<_, _>>().map(Some)
     }
 
@@ -30,10 +30,10 @@ impl CallStore for PostgresStore {
         let waiting = sqlx::query("SELECT 1 FROM calls WHERE node = $1 AND expires_at > $2 LIMIT 1")
             .bind(node.as_uuid())
             .bind(now.as_micros());
-        if self.fetch_one("looking for calls", waiting).await?.is_none() {
+        if self.connections.fetch_one("looking for calls", waiting).await?.is_none() {
             return Ok(Vec::new());
         }
-        self.write("taking calls", &Take { node, now }).await
+        self.connections.write("taking calls", &Take { node, now }).await
     }
 }
 

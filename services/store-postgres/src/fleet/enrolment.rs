@@ -16,12 +16,12 @@ use crate::transaction::{Unit, Verdict};
 #[async_trait]
 impl EnrolmentStore for PostgresStore {
     async fn create_join_token(&self, token: &JoinTokenRecord) -> Result<(), StoreError> {
-        self.write("storing a join token", &CreateToken { token }).await
+        self.connections.write("storing a join token", &CreateToken { token }).await
     }
 
     async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM join_tokens WHERE id = $1").bind(id.as_uuid());
-        self.fetch_one("reading a join token", query).await?.as_ref().map(token_record).transpose()
+        self.connections.fetch_one("reading a join token", query).await?.as_ref().map(token_record).transpose()
     }
 
     async fn enrol(
@@ -30,17 +30,17 @@ impl EnrolmentStore for PostgresStore {
         public_key: [u8; 32],
         enrolment: &EnrolmentRecord,
     ) -> Result<EnrolOutcome, StoreError> {
-        self.write("enrolling a node", &Enrol { token, public_key, wanted: enrolment }).await
+        self.connections.write("enrolling a node", &Enrol { token, public_key, wanted: enrolment }).await
     }
 
     async fn enrolment(&self, node: NodeId) -> Result<Option<EnrolmentRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM enrolments WHERE node = $1").bind(node.as_uuid());
-        self.fetch_one("reading an enrolment", query).await?.as_ref().map(enrolment_record).transpose()
+        self.connections.fetch_one("reading an enrolment", query).await?.as_ref().map(enrolment_record).transpose()
     }
 
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM enrolments WHERE removed_at IS NULL ORDER BY node");
-        self.fetch_all("listing enrolments", query).await?.iter().map(enrolment_record).collect()
+        self.connections.fetch_all("listing enrolments", query).await?.iter().map(enrolment_record).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::transaction::{Unit, Verdict};
 #[async_trait]
 impl InstallationStore for PostgresStore {
     async fn settle(&self, name: &str, value: &str) -> Result<String, StoreError> {
-        self.write("settling a value", &Settle { name, value }).await
+        self.connections.write("settling a value", &Settle { name, value }).await
     }
 }
 

@@ -22,11 +22,11 @@ impl LeaseStore for PostgresStore {
     ) -> Result<bool, StoreError> {
         let micros = i64::try_from(time.as_micros()).ok().filter(|micros| *micros < i64::MAX / 2);
         let micros = micros.ok_or_else(|| violation("a lease is taken for longer than time lasts"))?;
-        self.write("taking a lease", &Hold { name, holder, micros }).await
+        self.connections.write("taking a lease", &Hold { name, holder, micros }).await
     }
 
     async fn release_leases(&self, holder: ReplicaId) -> Result<(), StoreError> {
-        self.write("giving up leases", &Release { holder }).await
+        self.connections.write("giving up leases", &Release { holder }).await
     }
 }
 

@@ -13,16 +13,16 @@ use crate::transaction::{Unit, Verdict};
 #[async_trait]
 impl ReplicaStore for PostgresStore {
     async fn note_replica(&self, replica: &ReplicaRecord, forget_before: Timestamp) -> Result<(), StoreError> {
-        self.write("noting a replica", &Note { replica, forget_before }).await
+        self.connections.write("noting a replica", &Note { replica, forget_before }).await
     }
 
     async fn forget_replica(&self, id: ReplicaId) -> Result<(), StoreError> {
-        self.write("forgetting a replica", &Forget { id }).await
+        self.connections.write("forgetting a replica", &Forget { id }).await
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM replicas ORDER BY id");
-        self.fetch_all("listing replicas", query).await?.iter().map(record).collect()
+        self.connections.fetch_all("listing replicas", query).await?.iter().map(record).collect()
     }
 }
 

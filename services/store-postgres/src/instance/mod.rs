@@ -4,6 +4,7 @@
 mod change;
 mod create;
 mod labels;
+mod lane;
 mod list;
 mod purge;
 mod read;
@@ -19,25 +20,27 @@ use wherry_store::{
 use crate::PostgresStore;
 
 pub(crate) use change::apply_all;
+pub(crate) use lane::Lanes;
 pub(crate) use read::record;
 
 #[async_trait]
 impl InstanceStore for PostgresStore {
     async fn place_and_create(&self, placed: &Placed) -> Result<CreateOutcome, StoreError> {
-        self.write("creating an instance", &create::Create { placed }).await
+        self.lanes.create(placed).await
     }
 
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
-        let row = self.fetch_one("reading an idempotency record", read::idempotency(tenant, key)).await?;
+        let row = self.connections.fetch_one("reading an idempotency record", read::idempotency(tenant, key)).await?;
         row.as_ref().map(read::idempotency_record).transpose()
     }
 
     async fn apply(&self, change: &Change) -> Result<Applied, StoreError> {
-        self.write("changing an instance", &change::Apply { change }).await
+        self.connections.write("changing an instance", &change::Apply { change }).await
     }
 
     async fn acknowledged(&self, node: NodeId, journal: JournalId) -> Result<u64, StoreError> {
-        let row = self.fetch_one("reading how far a journal is stored", report::known(node, journal)).await?;
+        let row =
+            self.connections.fetch_one("reading how far a journal is stored", report::known(node, journal)).await?;
         row.as_ref().map_or(Ok(0), report::through)
     }
 
@@ -49,7 +52,7 @@ impl InstanceStore for PostgresStore {
         through: u64,
         changes: &[Change],
     ) -> Result<ReportOutcome, StoreError> {
-        self.write("storing a report", &report::Report { node, journal, after, through, changes }).await
+        self.connections.write("storing a report", &report::Report { node, journal, after, through, changes }).await
     }
 
     async fn instance_by_name(
@@ -63,26 +66,26 @@ impl InstanceStore for PostgresStore {
              WHERE tenant = $1 AND project = $2 AND name = $3 AND deleted_at IS NULL",
         );
         let query = query.bind(tenant.as_uuid()).bind(project.as_uuid()).bind(name.as_str());
-        self.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
+        self.connections.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
     }
 
     async fn instance(&self, tenant: TenantId, id: InstanceId) -> Result<Option<Instance>, StoreError> {
-        let row = self.fetch_one("reading an instance", read::of_tenant(tenant, id)).await?;
+        let row = self.connections.fetch_one("reading an instance", read::of_tenant(tenant, id)).await?;
         row.as_ref().map(record).transpose()
     }
 
     async fn instance_of_any_tenant(&self, id: InstanceId) -> Result<Option<Instance>, StoreError> {
         let query = sqlx::query("SELECT id, record::text AS record FROM instances WHERE id = $1").bind(id.as_uuid());
-        self.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
+        self.connections.fetch_one("reading an instance", query).await?.as_ref().map(record).transpose()
     }
 
     async fn instances(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let rows = self.fetch_all("listing instances", list::statement(query).build()).await?;
+        let rows = self.connections.fetch_all("listing instances", list::statement(query).build()).await?;
         list::page(query, &rows)
     }
 
     async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
-        read::on_node(&self.fetch_all("reading a node's instances", read::of_node(node)).await?)
+        read::on_node(&self.connections.fetch_all("reading a node's instances", read::of_node(node)).await?)
     }
 
     async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError> {
@@ -90,7 +93,12 @@ impl InstanceStore for PostgresStore {
         let query = sqlx::query(
             "SELECT id, record::text AS record FROM instances WHERE state = 'pending' ORDER BY changed, id LIMIT $1",
         );
-        self.fetch_all("reading waiting instances", query.bind(i64::from(limit))).await?.iter().map(record).collect()
+        self.connections
+            .fetch_all("reading waiting instances", query.bind(i64::from(limit)))
+            .await?
+            .iter()
+            .map(record)
+            .collect()
     }
 
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
@@ -99,10 +107,10 @@ impl InstanceStore for PostgresStore {
              WHERE address IS NOT NULL AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2",
         );
         let query = query.bind(after.map(|id| id.as_uuid())).bind(i64::from(limit));
-        self.fetch_all("reading instances with an address", query).await?.iter().map(record).collect()
+        self.connections.fetch_all("reading instances with an address", query).await?.iter().map(record).collect()
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        self.write("forgetting deleted instances", &purge::Purge { before, limit }).await
+        self.connections.write("forgetting deleted instances", &purge::Purge { before, limit }).await
     }
 }

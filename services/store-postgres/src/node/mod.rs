@@ -24,49 +24,49 @@ pub(crate) use resources::{Settled, Settlement};
 #[async_trait]
 impl NodeStore for PostgresStore {
     async fn register_node(&self, node: &NodeRegistration, now: Timestamp) -> Result<Option<NodeRecord>, StoreError> {
-        self.write("registering a node", &register::Register { node, now }).await
+        self.connections.write("registering a node", &register::Register { node, now }).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM nodes WHERE removed_at IS NULL ORDER BY id");
-        self.fetch_all("listing nodes", query).await?.iter().map(record).collect()
+        self.connections.fetch_all("listing nodes", query).await?.iter().map(record).collect()
     }
 
     async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, StoreError> {
         let query = sqlx::query("SELECT * FROM nodes WHERE id = $1 AND removed_at IS NULL").bind(id.as_uuid());
-        self.fetch_one("reading a node", query).await?.as_ref().map(record).transpose()
+        self.connections.fetch_one("reading a node", query).await?.as_ref().map(record).transpose()
     }
 
     async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError> {
-        self.write("storing a proof of life", &life::Prove { id, at, epoch }).await
+        self.connections.write("storing a proof of life", &life::Prove { id, at, epoch }).await
     }
 
     async fn raise_doubt(&self, id: NodeId) -> Result<bool, StoreError> {
-        self.write("raising a doubt", &life::RaiseDoubt { id }).await
+        self.connections.write("raising a doubt", &life::RaiseDoubt { id }).await
     }
 
     async fn resolve_doubt(&self, id: NodeId, doubt: u64) -> Result<bool, StoreError> {
-        self.write("resolving a doubt", &life::ResolveDoubt { id, doubt }).await
+        self.connections.write("resolving a doubt", &life::ResolveDoubt { id, doubt }).await
     }
 
     async fn fence(&self, id: NodeId, heartbeats: u64, changes: &[Change]) -> Result<FenceOutcome, StoreError> {
-        self.write("fencing a node", &life::Fence::new(id, heartbeats, changes)).await
+        self.connections.write("fencing a node", &life::Fence::new(id, heartbeats, changes)).await
     }
 
     async fn set_node_state(&self, id: NodeId, state: NodeState) -> Result<bool, StoreError> {
         if state == NodeState::Draining {
             return Err(violation("a node is emptied by a drain, not by its state alone"));
         }
-        self.write("setting a node's state", &SetState { id, state, drain: None }).await
+        self.connections.write("setting a node's state", &SetState { id, state, drain: None }).await
     }
 
     async fn set_drain(&self, id: NodeId, drain: Option<&Drain>) -> Result<bool, StoreError> {
         let state = if drain.is_some() { NodeState::Draining } else { NodeState::Cordoned };
-        self.write("setting a node's drain", &SetState { id, state, drain: drain.copied() }).await
+        self.connections.write("setting a node's drain", &SetState { id, state, drain: drain.copied() }).await
     }
 
     async fn remove_node(&self, id: NodeId, now: Timestamp) -> Result<RemoveOutcome, StoreError> {
-        self.write("removing a node", &removal::Remove { id, now }).await
+        self.connections.write("removing a node", &removal::Remove { id, now }).await
     }
 }
 

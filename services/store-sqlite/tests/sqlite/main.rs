@@ -1,10 +1,12 @@
 //! The store on SQLite: the suite that every store must pass, and what is its own: opening, faults of disk and process.
 
+mod backup;
 mod crashes;
 mod opening;
 mod records;
 mod schema;
 mod support;
+mod upgrading;
 mod writing;
 
 use support::SqliteSubject;

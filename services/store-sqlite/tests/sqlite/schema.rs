@@ -92,6 +92,55 @@ async fn prices_stay_as_they_are() {
 }
 
 #[tokio::test]
+async fn ranges_of_the_fleet_never_overlap_and_enrolments_only_end() {
+    let subject = SqliteSubject::new().await;
+    let mut connection = raw(&subject.path()).connect().await.unwrap();
+    let insert = |number: u8, first: u32, prefix: u8, removed: &str| {
+        format!("INSERT INTO enrolments VALUES (x'{number:032x}', 'n{number}', {first}, {prefix}, 0, {removed})")
+    };
+    assert_eq!(refusal(&mut connection, insert(1, 512, 24, "NULL")).await, "");
+    for (first, prefix) in [(512, 24), (640, 25), (0, 8), (767, 32)] {
+        let refused = refusal(&mut connection, insert(9, first, prefix, "NULL")).await;
+        assert!(refused.contains("enrolments_do_not_overlap"), "{first}/{prefix}: {refused:?}");
+    }
+    for (first, prefix) in [(2_049, 24), (1 << 20, 8)] {
+        let refused = refusal(&mut connection, insert(9, first, prefix, "NULL")).await;
+        assert!(refused.contains("CHECK constraint failed: enrolments_range"), "{first}/{prefix}: {refused:?}");
+    }
+    assert_eq!(refusal(&mut connection, insert(2, 768, 24, "NULL")).await, "");
+    for statement in [
+        "UPDATE enrolments SET name = 'other'",
+        "UPDATE enrolments SET range_first = 0, removed_at = 1 WHERE name = 'n1'",
+    ] {
+        let refused = refusal(&mut connection, statement.to_owned()).await;
+        assert!(refused.contains("enrolments_only_end"), "{statement}: {refused:?}");
+    }
+    assert_eq!(refusal(&mut connection, "UPDATE enrolments SET removed_at = 1 WHERE name = 'n1'".to_owned()).await, "");
+    let revived = refusal(&mut connection, "UPDATE enrolments SET removed_at = NULL".to_owned()).await;
+    assert!(revived.contains("enrolments_only_end"), "{revived:?}");
+    assert_eq!(refusal(&mut connection, insert(3, 512, 25, "NULL")).await, "");
+}
+
+#[tokio::test]
+async fn a_node_is_in_one_state_at_a_time() {
+    let (_subject, _world, mut connection) = metered().await;
+    for (statement, constraint) in [
+        ("UPDATE nodes SET state = 'draining'", "nodes_drain"),
+        ("UPDATE nodes SET drain_asked_at = 1, drain_grace_until = 2, drain_then = 'move'", "nodes_drain"),
+        ("UPDATE nodes SET resolved_doubt = doubt + 1", "nodes_doubts"),
+        ("UPDATE nodes SET removed_at = 1", "nodes_removed_is_empty"),
+        ("UPDATE nodes SET state = 'lost'", "nodes_state"),
+    ] {
+        let refused = refusal(&mut connection, statement.to_owned()).await;
+        assert!(refused.contains(constraint), "{statement}: {refused:?}");
+    }
+    let settled = "INSERT INTO installation VALUES ('key', '1')".to_owned();
+    assert_eq!(refusal(&mut connection, settled).await, "");
+    let refused = refusal(&mut connection, "UPDATE installation SET value = '2'".to_owned()).await;
+    assert!(refused.contains("installation_is_settled"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_read_is_named() {
     let (subject, world, mut connection) = metered().await;
     assert_eq!(refusal(&mut connection, "UPDATE instances SET record = '{\"id\":1}'".to_owned()).await, "");
