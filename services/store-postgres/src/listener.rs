@@ -1,8 +1,10 @@
 //! The connection that hears of other processes' commits, and tells them of ours.
 //!
-//! A commit is told after it, on this connection, at most once in [`PAUSE`]: NOTIFY in the transaction itself would make all
-//! commits of the cluster queue for one lock that is held through their flush to disk (measured: see docs of the crate's
-//! example). If this process dies between the commit and the word of it, the others find it within their second of polling.
+//! A commit is told after it, on this connection, at most once in [`PAUSE`]. NOTIFY in the transaction itself would make all
+//! commits of the cluster queue for one lock that is held through their flush to disk: pgbench with 16 clients and one insert
+//! each did 1,500 to 1,800 commits per second without, 360 to 480 with one NOTIFY of an empty payload each (PostgreSQL 15, two
+//! cores, `fsync` on). If this process dies between the commit and the word of it, the others find it within their second of
+//! polling.
 
 use std::sync::Arc;
 use std::time::Duration;
