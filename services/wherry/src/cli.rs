@@ -3,6 +3,7 @@
 //! Secrets are never arguments, where every user of the machine could read them: a key comes from the environment or
 //! from a file.
 
+mod admin;
 mod tenancy;
 mod value;
 
@@ -11,8 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub(crate) use tenancy::{AdminCommand, KeyCommand, KeyCreateArgs, TenantCommand};
-use wherry_api_types::{Architecture, EnvVar, InstanceState, Port, RestartPolicy};
+pub(crate) use admin::{
+    AdminCommand, DrainArgs, FleetEventsArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs,
+};
+pub(crate) use tenancy::{KeyCommand, KeyCreateArgs, TenantCommand};
+use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy};
 
 use crate::telemetry::LogFormat;
 
@@ -26,7 +30,8 @@ Exit codes:
   2  the command line is wrong
   3  not found
   4  no capacity, or a quota is used up
-  5  the server is away";
+  5  the server is away
+`wherry exec` ends as the program does, or with 125 when it could not be run.";
 
 /// Runs containers by the second on machines that nobody has to see.
 #[derive(Debug, Parser)]
@@ -115,7 +120,8 @@ pub(crate) enum ClientCommand {
 Examples:
   wherry run registry.example/team/web:1 --name web --cpu 0.25 --memory 64Mi --port 80
   wherry run registry.example/team/job:7 --restart never -e MODE=full -- /bin/job --all
-  wherry run registry.example/team/dns:2 --port 53/udp --port 53 --label team=net")]
+  wherry run registry.example/team/dns:2 --port 53/udp --port 53 --label team=net
+  wherry run registry.example/team/api:3 --on-node-loss replace")]
     Run(Box<RunArgs>),
     /// List instances
     #[command(
@@ -135,6 +141,16 @@ Examples:
   wherry logs -f --tail 20 -t web
   wherry logs --run -1 web       the run before the latest")]
     Logs(LogsArgs),
+    /// Run a program inside of a container that runs, and end as it ends
+    #[command(after_help = "\
+Examples:
+  wherry exec web -- cat /etc/hostname
+  wherry exec web -- sh -c 'ps | wc -l'
+  wherry exec --timeout 5m db -c main -- /bin/backup --all
+
+It has no terminal and no input. What it prints comes when it has ended, at most 1 MiB of each stream. The exit code is
+the program's own; 125 means that it could not be run.")]
+    Exec(ExecArgs),
     /// Show what instances cost
     #[command(after_help = "\
 Examples:
@@ -177,7 +193,7 @@ Examples:
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Operate the service: tenants and machines
+    /// Operate the service: tenants, machines, the fleet
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
@@ -226,6 +242,10 @@ pub(crate) struct RunArgs {
     /// What happens when the program ends by itself [default: on-failure]
     #[arg(long, value_name = "WHEN", value_parser = value::restart_policy)]
     pub(crate) restart: Option<RestartPolicy>,
+    /// What happens when its machine is lost: `keep` waits for the machine and never runs it twice, `replace` runs it
+    /// elsewhere once it is certain that it has ended there [default: keep]
+    #[arg(long, value_name = "HOW", value_parser = value::on_node_loss)]
+    pub(crate) on_node_loss: Option<OnNodeLoss>,
     /// Only on machines of this kind: amd64, arm64
     #[arg(long, value_name = "ARCH", value_parser = value::architecture)]
     pub(crate) arch: Option<Architecture>,
@@ -305,6 +325,24 @@ pub(crate) struct LogsArgs {
     /// Which container, when the instance has several
     #[arg(long, short = 'c', value_name = "NAME")]
     pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// Which container, when the instance has several
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// After this time the program is killed, at most 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    /// Program and arguments, after `--`; no shell is added
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }
@@ -392,6 +430,7 @@ impl ClientCommand {
             Self::Run(args) => &args.connection,
             Self::Ps(args) => &args.connection,
             Self::Logs(args) => &args.connection,
+            Self::Exec(args) => &args.connection,
             Self::Cost(args) => &args.connection,
             Self::Stop(args) | Self::Start(args) | Self::Rm(args) => &args.connection,
             Self::Inspect(args) => &args.connection,

@@ -1,4 +1,4 @@
-//! Keys of a tenant, and what operators do.
+//! Keys of a tenant, and tenants themselves.
 
 use std::path::PathBuf;
 
@@ -61,19 +61,6 @@ pub(crate) struct ConnectionOnly {
     pub(crate) connection: ConnectionArgs,
 }
 
-/// `wherry admin …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AdminCommand {
-    /// Tenants: who is billed and isolated
-    Tenant {
-        #[command(subcommand)]
-        command: TenantCommand,
-    },
-    /// List the machines and how full they are
-    #[command(after_help = "Example:\n  wherry admin nodes")]
-    Nodes(ConnectionOnly),
-}
-
 /// `wherry admin tenant …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
@@ -107,11 +94,11 @@ impl KeyCommand {
     }
 }
 
-impl AdminCommand {
+impl TenantCommand {
     pub(super) const fn connection(&self) -> &ConnectionArgs {
         match self {
-            Self::Tenant { command: TenantCommand::Create(args) } => &args.connection,
-            Self::Tenant { command: TenantCommand::List(args) } | Self::Nodes(args) => &args.connection,
+            Self::Create(args) => &args.connection,
+            Self::List(args) => &args.connection,
         }
     }
 }

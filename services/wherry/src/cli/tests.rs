@@ -77,6 +77,12 @@ fn wrong_values_name_the_argument_and_the_way_out() {
         ("wherry up --range 10.77.0.1/16", "--range"),
         ("wherry cost --from yesterday", "RFC 3339"),
         ("wherry stop", "NAME"),
+        ("wherry run r.example/a --on-node-loss maybe", "replace"),
+        ("wherry exec web", "COMMAND"),
+        ("wherry admin drain n --then wait", "move"),
+        ("wherry admin drain n --cancel --grace 5s", "--grace"),
+        ("wherry admin lost n", "--confirm-off"),
+        ("wherry admin node token --range 10.0.0.1/24", "--range"),
         ("wherry run r.example/a echo", "--"),
     ] {
         let message = refused(words);

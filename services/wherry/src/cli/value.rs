@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use wherry_api_types::{Architecture, EnvVar, InstanceState, Port, Protocol, RestartPolicy, Scope};
+use wherry_api_types::{
+    Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope,
+};
 use wherry_model::{CpuMillis, MemoryMib, Timestamp};
 
 pub(super) fn range(text: &str) -> Result<String, String> {
@@ -61,6 +63,27 @@ pub(super) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
     word(text, "restart policy", &["always", "on-failure", "never"])
 }
 
+pub(super) fn on_node_loss(text: &str) -> Result<OnNodeLoss, String> {
+    word(text, "way to go on after the loss of a machine", &["keep", "replace"])
+}
+
+pub(super) fn drain_then(text: &str) -> Result<DrainThen, String> {
+    word(text, "end of a drain", &["move", "stop"])
+}
+
+/// A range for instances' addresses: the server says whether the fleet has it.
+pub(super) fn node_range(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no range: write for example 10.128.7.0/24");
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let address: std::net::Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    let length: u32 = length.parse().ok().filter(|length| *length <= 32).ok_or_else(wrong)?;
+    let host_bits = u32::MAX.checked_shr(length).unwrap_or(0);
+    if u32::from(address) & host_bits != 0 {
+        return Err(format!("{text:?} is no range: {address} is an address inside of one"));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn architecture(text: &str) -> Result<Architecture, String> {
     word(text, "kind of machine", &["amd64", "arm64"])
 }
@@ -70,7 +93,8 @@ pub(super) fn state(text: &str) -> Result<InstanceState, String> {
 }
 
 pub(super) fn scope(text: &str) -> Result<Scope, String> {
-    let scopes = ["instances:read", "instances:write", "logs:read", "usage:read", "keys:write", "admin"];
+    let scopes =
+        ["instances:read", "instances:write", "instances:exec", "logs:read", "usage:read", "keys:write", "admin"];
     word(text, "scope", &scopes)
 }
 
@@ -141,7 +165,20 @@ mod tests {
         for state_of_a_life in InstanceState::ALL {
             assert_eq!(state(state_of_a_life.as_str()), Ok(state_of_a_life));
         }
+        assert_eq!(on_node_loss("replace"), Ok(OnNodeLoss::Replace));
+        assert_eq!(drain_then("move"), Ok(DrainThen::Move));
+        assert!(drain_then("wait").unwrap_err().contains("stop"));
         assert!(architecture("sparc").unwrap_err().contains("arm64"));
+    }
+
+    #[test]
+    fn ranges_of_nodes() {
+        for right in ["10.128.7.0/24", "10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0"] {
+            assert_eq!(node_range(right), Ok(right.to_owned()));
+        }
+        for wrong in ["", "10.128.7.0", "10.128.7.1/24", "10.128.7.0/33", "10.128.7/24", "::/0", "10.128.7.0/-1"] {
+            assert!(node_range(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) enum Exit {
     NotFound = 3,
     NoRoom = 4,
     ServerAway = 5,
+    /// `wherry exec` alone: the program could not be run. Lower codes are the program's own.
+    NotRun = 125,
 }
 
 impl From<Exit> for ExitCode {
@@ -27,6 +29,7 @@ impl From<Exit> for ExitCode {
             Exit::NotFound => 3,
             Exit::NoRoom => 4,
             Exit::ServerAway => 5,
+            Exit::NotRun => 125,
         })
     }
 }
@@ -36,6 +39,8 @@ impl From<Exit> for ExitCode {
 pub(super) enum Failure {
     /// Who read the output has seen enough. Nothing is said about it.
     OutputClosed,
+    /// A program in a container ended with this code, and has said itself what there is to say.
+    Ended(u8),
     /// Everything else.
     Told {
         /// For scripts.
@@ -131,7 +136,7 @@ mod tests {
         };
         match Failure::refused(&problem) {
             Failure::Told { exit, message } => (exit, message),
-            Failure::OutputClosed => panic!("no output was involved"),
+            other => panic!("{other:?}"),
         }
     }
 

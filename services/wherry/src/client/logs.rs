@@ -22,7 +22,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<(), Failur
     Ok(())
 }
 
-async fn only_container(session: &Session, name: &str) -> Result<String, Failure> {
+pub(super) async fn only_container(session: &Session, name: &str) -> Result<String, Failure> {
     let instance = session.get(name).await?;
     match instance.containers.as_slice() {
         [only] => Ok(only.name.clone()),

@@ -3,10 +3,14 @@
 //! They know `/v1` only through `session`, print only through `output`, and end in one place, here: a sentence on
 //! standard error and an exit code that scripts can rely on.
 
+mod admin;
 pub(crate) mod connection;
 mod cost;
+mod drain;
 mod events;
+mod exec;
 mod failure;
+mod fleet;
 mod life;
 mod list;
 mod logs;
@@ -49,6 +53,7 @@ pub(crate) fn run(data: &Path, command: ClientCommand) -> ExitCode {
 fn complain(failure: &Failure) -> ExitCode {
     match failure {
         Failure::OutputClosed => ExitCode::SUCCESS,
+        Failure::Ended(code) => ExitCode::from(*code),
         Failure::Told { exit, message } => {
             eprintln!("wherry: {message}");
             (*exit).into()
@@ -63,6 +68,7 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Run(args) => run::run(&session, &args).await,
         ClientCommand::Ps(args) => list::run(&session, &args).await,
         ClientCommand::Logs(args) => logs::run(&session, &args).await,
+        ClientCommand::Exec(args) => exec::run(&session, &args).await,
         ClientCommand::Cost(args) => cost::run(&session, &args).await,
         ClientCommand::Stop(args) => life::run(&session, &args, Change::Stop).await,
         ClientCommand::Start(args) => life::run(&session, &args, Change::Start).await,
@@ -71,6 +77,6 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Events(args) => events::run(&session, &args).await,
         ClientCommand::Wait(args) => life::wait(&session, &args).await,
         ClientCommand::Key { command } => tenancy::key(&session, &command).await,
-        ClientCommand::Admin { command } => tenancy::admin(&session, &command).await,
+        ClientCommand::Admin { command } => admin::run(&session, &command).await,
     }
 }

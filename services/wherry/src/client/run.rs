@@ -67,7 +67,7 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         restart_policy: args.restart,
         architecture: args.arch,
         stop_grace_seconds,
-        on_node_loss: None,
+        on_node_loss: args.on_node_loss,
         labels: args.labels.iter().cloned().collect(),
     })
 }
@@ -189,9 +189,9 @@ mod tests {
     #[test]
     fn a_whole_body() {
         let words = "wherry run r.example/a:1 --name web --cpu 0.25 --memory 64Mi --port 80 -e A=b -l team=net --restart never \
-                     --stop-grace 30s -- /bin/job --all";
+                     --stop-grace 30s --on-node-loss replace -- /bin/job --all";
         let body = body(&args(words)).unwrap();
-        let expected = r#"{"name":"web","containers":[{"image":"r.example/a:1","command":["/bin/job"],"args":["--all"],"env":[{"name":"A","value":"b"}],"cpu":"0.25","memory":"64Mi","ports":[{"port":80,"protocol":"tcp"}]}],"restart_policy":"never","stop_grace_seconds":30,"labels":{"team":"net"}}"#;
+        let expected = r#"{"name":"web","containers":[{"image":"r.example/a:1","command":["/bin/job"],"args":["--all"],"env":[{"name":"A","value":"b"}],"cpu":"0.25","memory":"64Mi","ports":[{"port":80,"protocol":"tcp"}]}],"restart_policy":"never","stop_grace_seconds":30,"on_node_loss":"replace","labels":{"team":"net"}}"#;
         assert_eq!(serde_json::to_string(&body).unwrap(), expected);
         assert!(super::body(&args("wherry run r.example/a --stop-grace 1500ms")).is_err());
     }

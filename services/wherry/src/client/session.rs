@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use wherry_api_client::{Client, ClientError, Credentials, EventOptions, ListOptions, LogOptions, UsageOptions};
+use wherry_api_client::{
+    Client, ClientError, Credentials, EventOptions, ExecOutput, ListOptions, LogOptions, UsageOptions,
+};
 use wherry_api_types::{
-    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceState, KeyCreate, KeyCreated, KeyList, NodeList,
+    DryRun, Event, ExecRequest, Instance, InstanceCreate, InstanceList, InstanceState, KeyCreate, KeyCreated, KeyList,
     Tenant, TenantList, Usage, Waited,
 };
 use wherry_model::Entropy as _;
@@ -97,6 +99,10 @@ impl Session {
         Ok(pieces.map_err(Failure::from).boxed())
     }
 
+    pub(super) async fn exec(&self, name: &str, container: &str, request: &ExecRequest) -> Result<ExecOutput, Failure> {
+        Ok(self.client.exec(&self.project, name, container, request).await?)
+    }
+
     pub(super) async fn events(
         &self,
         instance: Option<&str>,
@@ -143,8 +149,9 @@ impl Session {
         Ok(self.client.tenants(after).await?)
     }
 
-    pub(super) async fn nodes(&self) -> Result<NodeList, Failure> {
-        Ok(self.client.nodes().await?)
+    /// For what operators do, which belongs to no project.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -1,24 +1,28 @@
-//! `wherry key` and `wherry admin`.
+//! `wherry key` and `wherry admin tenant`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use wherry_api_types::{Key, KeyCreate, Node, NodeState, Scope};
-use wherry_model::{Clock as _, Timestamp};
+use wherry_api_types::{Key, KeyCreate, Scope};
 
 use super::connection::ClientFile;
 use super::failure::Failure;
 use super::output::{self, column, whole};
 use super::session::Session;
-use super::text::{age_of, clean, short_time};
-use crate::cli::{AdminCommand, KeyCommand, KeyCreateArgs, TenantCommand};
-use crate::system::SystemClock;
+use super::text::{clean, short_time};
+use crate::cli::{KeyCommand, KeyCreateArgs, TenantCommand};
 
 /// Everything that a tenant may do; `admin` is an operator's.
-const TENANT_SCOPES: [Scope; 5] =
-    [Scope::InstancesRead, Scope::InstancesWrite, Scope::LogsRead, Scope::UsageRead, Scope::KeysWrite];
+const TENANT_SCOPES: [Scope; 6] = [
+    Scope::InstancesRead,
+    Scope::InstancesWrite,
+    Scope::InstancesExec,
+    Scope::LogsRead,
+    Scope::UsageRead,
+    Scope::KeysWrite,
+];
 
 pub(super) async fn key(session: &Session, command: &KeyCommand) -> Result<(), Failure> {
     match command {
@@ -103,13 +107,13 @@ fn render_keys(keys: &[Key], width: Option<u16>) -> String {
     output::table(&columns, keys.iter().map(row).collect(), width)
 }
 
-pub(super) async fn admin(session: &Session, command: &AdminCommand) -> Result<(), Failure> {
+pub(super) async fn tenant(session: &Session, command: &TenantCommand) -> Result<(), Failure> {
     match command {
-        AdminCommand::Tenant { command: TenantCommand::Create(args) } => {
+        TenantCommand::Create(args) => {
             let tenant = session.create_tenant(&args.name).await?;
             output::line(&format!("{} is tenant {}", clean(&tenant.name), clean(&tenant.id)))
         }
-        AdminCommand::Tenant { command: TenantCommand::List(_) } => {
+        TenantCommand::List(_) => {
             let mut rows = Vec::new();
             let mut after = None;
             loop {
@@ -127,53 +131,11 @@ pub(super) async fn admin(session: &Session, command: &AdminCommand) -> Result<(
             let columns = [whole("NAME"), whole("ID"), column("CREATED")];
             output::raw(output::table(&columns, rows, output::terminal_width()).as_bytes())
         }
-        AdminCommand::Nodes(_) => {
-            let nodes = session.nodes().await?.items;
-            output::raw(render_nodes(&nodes, SystemClock.now(), output::terminal_width()).as_bytes())
-        }
     }
-}
-
-fn render_nodes(nodes: &[Node], now: Timestamp, width: Option<u16>) -> String {
-    let of = |used: u64, capacity: u64| {
-        let percent = u128::from(used) * 100 / u128::from(capacity.max(1));
-        format!("{used}/{capacity} ({percent}%)")
-    };
-    let row = |node: &Node| {
-        let state = match node.state {
-            NodeState::Ready => "ready",
-            NodeState::Cordoned => "cordoned",
-            NodeState::Draining => "draining",
-            NodeState::Silent => "silent",
-        };
-        vec![
-            clean(&node.name),
-            state.to_owned(),
-            of(node.used.cpu_millis, node.capacity.cpu_millis),
-            of(node.used.memory_mib, node.capacity.memory_mib),
-            of(node.used.instances.into(), node.capacity.instances.into()),
-            clean(&node.address_range),
-            age_of(&node.proof_at, now),
-            clean(&node.id),
-        ]
-    };
-    let columns = [
-        whole("NAME"),
-        column("STATE"),
-        column("CPU MILLIS"),
-        column("MEMORY MIB"),
-        column("INSTANCES"),
-        column("ADDRESSES"),
-        column("HEARD OF"),
-        column("ID"),
-    ];
-    output::table(&columns, nodes.iter().map(row).collect(), width)
 }
 
 #[cfg(test)]
 mod tests {
-    use wherry_api_types::{Architecture, NodeCapacity};
-
     use super::*;
 
     #[test]
@@ -192,28 +154,6 @@ ID  NAME  STATE                        CREATED              SCOPES
 2   ci    revoked 2026-03-02 00:00:00  2026-03-01 00:00:00  instances:read logs:read
 ";
         assert_eq!(render_keys(&[key("1", None), key("2", Some("2026-03-02T00:00:00Z"))], None), expected);
-    }
-
-    #[test]
-    fn nodes() {
-        let node = Node {
-            id: "n-1".into(),
-            name: "here".into(),
-            architecture: Architecture::Amd64,
-            state: NodeState::Ready,
-            capacity: NodeCapacity { cpu_millis: 2000, memory_mib: 4096, instances: 100 },
-            used: NodeCapacity { cpu_millis: 500, memory_mib: 1024, instances: 2 },
-            address_range: "10.77.0.0/16".into(),
-            underlay: None,
-            silent_seconds: None,
-            drain: None,
-            proof_at: "2026-03-01T00:00:00Z".into(),
-        };
-        let expected = "\
-NAME  STATE  CPU MILLIS      MEMORY MIB       INSTANCES   ADDRESSES     HEARD OF  ID
-here  ready  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  10.77.0.0/16  3s        n-1
-";
-        assert_eq!(render_nodes(&[node], "2026-03-01T00:00:03Z".parse().unwrap(), None), expected);
     }
 
     #[test]

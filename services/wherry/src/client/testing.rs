@@ -1,6 +1,9 @@
 //! What the tests of several commands need.
 
-use wherry_api_types::{Container, ContainerSpec, ContainerState, Cost, Instance, InstanceSpec, InstanceState};
+use wherry_api_types::{
+    Architecture, Container, ContainerSpec, ContainerState, Cost, DrainThen, Instance, InstanceSpec, InstanceState,
+    Node, NodeCapacity, NodeDrain, NodeState,
+};
 
 /// An instance that runs.
 pub(super) fn instance(name: &str) -> Instance {
@@ -38,5 +41,37 @@ pub(super) fn instance(name: &str) -> Instance {
         started_at: Some("2026-03-01T00:00:01Z".into()),
         finished_at: None,
         deleted_at: None,
+    }
+}
+
+/// A machine that takes new instances.
+pub(super) fn node(name: &str) -> Node {
+    Node {
+        id: format!("n-{name}"),
+        name: name.into(),
+        architecture: Architecture::Amd64,
+        state: NodeState::Ready,
+        capacity: NodeCapacity { cpu_millis: 2000, memory_mib: 4096, instances: 100 },
+        used: NodeCapacity { cpu_millis: 500, memory_mib: 1024, instances: 2 },
+        address_range: "10.77.0.0/16".into(),
+        underlay: None,
+        proof_at: "2026-03-01T00:00:00Z".into(),
+        silent_seconds: None,
+        drain: None,
+    }
+}
+
+/// A drain that is done.
+pub(super) fn drain() -> NodeDrain {
+    NodeDrain {
+        asked_at: "2026-03-01T00:00:00Z".into(),
+        grace_until: "2026-03-01T00:00:30Z".into(),
+        then: DrainThen::Move,
+        left: 0,
+        moving: 0,
+        stopping: 0,
+        staying: 0,
+        gone: 0,
+        waits_for_node: false,
     }
 }

@@ -1,0 +1,189 @@
+//! What operators do with machines and with the whole fleet. A machine is named by its name or id.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use wherry_api_types::DrainThen;
+
+use super::{ConnectionArgs, ListFormat, TenantCommand, value};
+
+/// `wherry admin …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Tenants: who is billed and isolated
+    Tenant {
+        #[command(subcommand)]
+        command: TenantCommand,
+    },
+    /// Let machines join
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// List the machines and how full they are
+    #[command(after_help = "\
+Examples:
+  wherry admin nodes
+  wherry admin nodes -o name")]
+    Nodes(NodesArgs),
+    /// Show how full the fleet is, what waits for room, and what is wrong
+    #[command(after_help = "Example:\n  wherry admin fleet")]
+    Fleet(ViewArgs),
+    /// Show what happened to the fleet
+    #[command(after_help = "\
+Examples:
+  wherry admin events            what the replica that answers has seen since it started
+  wherry admin events -f         and what happens, until Ctrl-C")]
+    Events(FleetEventsArgs),
+    /// Close a machine for new instances; what it has stays
+    #[command(after_help = "Example:\n  wherry admin cordon lyon-3")]
+    Cordon(OneNodeArgs),
+    /// Open a machine for new instances again
+    #[command(after_help = "Example:\n  wherry admin uncordon lyon-3")]
+    Uncordon(OneNodeArgs),
+    /// Empty a machine and wait until it is
+    #[command(after_help = "\
+Examples:
+  wherry admin drain lyon-3                          stop what runs there and run it elsewhere
+  wherry admin drain lyon-3 --grace 10m --then stop  what has not ended in 10 minutes is stopped
+  wherry admin drain lyon-3 --cancel                 keep it after all
+
+Ends with 0 when the machine is empty. Ctrl-C ends the waiting, not the drain.")]
+    Drain(DrainArgs),
+    /// Give up what was placed on a machine that is off
+    #[command(after_help = "\
+Example:
+  wherry admin lost lyon-3 --confirm-off
+
+Instances of --on-node-loss replace are run elsewhere at once, the others end as failed. Say it only of a machine that is
+switched off or will never be heard again: what still runs there would run twice.")]
+    Lost(LostArgs),
+    /// Take an empty machine out of the fleet for good
+    #[command(after_help = "Example:\n  wherry admin remove lyon-3")]
+    Remove(OneNodeArgs),
+    /// List the processes that answer for the service
+    #[command(after_help = "Example:\n  wherry admin replicas")]
+    Replicas(ViewArgs),
+}
+
+/// `wherry admin node …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Print the one command that makes another machine a node
+    #[command(after_help = "\
+Examples:
+  wherry admin node token
+  wherry admin node token --ttl 10m --range 10.128.7.0/24
+
+The token in it works once.")]
+    Token(NodeTokenArgs),
+}
+
+/// `wherry admin node token`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeTokenArgs {
+    /// How long the token works: 1m to 168h
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = value::duration)]
+    pub(crate) ttl: Duration,
+    /// The range that the machine's instances get addresses from [default: the next free one]
+    #[arg(long, value_name = "CIDR", value_parser = value::node_range)]
+    pub(crate) range: Option<String>,
+    /// As the API answers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry admin nodes`.
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Form of the list
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub(crate) output: ListFormat,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// A view without arguments of its own.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// As the API answers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry admin events`.
+#[derive(Debug, Args)]
+pub(crate) struct FleetEventsArgs {
+    /// Go on with what happens, until Ctrl-C
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// Only what came after the event with this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// One JSON document a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// A command about one machine.
+#[derive(Debug, Args)]
+pub(crate) struct OneNodeArgs {
+    /// Name or id of the machine
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry admin drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Name or id of the machine
+    pub(crate) node: String,
+    /// For how long instances may end by themselves
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration, conflicts_with = "cancel")]
+    pub(crate) grace: Duration,
+    /// What happens to those that have not: `move` stops them and runs them elsewhere, `stop` stops them for good
+    #[arg(long, value_name = "HOW", default_value = "move", value_parser = value::drain_then, conflicts_with = "cancel")]
+    pub(crate) then: DrainThen,
+    /// Stop emptying it: it takes new instances again
+    #[arg(long)]
+    pub(crate) cancel: bool,
+    /// Return once the service has accepted it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry admin lost`.
+#[derive(Debug, Args)]
+pub(crate) struct LostArgs {
+    /// Name or id of the machine
+    pub(crate) node: String,
+    /// The machine is off: you have made sure
+    #[arg(long, required = true)]
+    pub(crate) confirm_off: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+impl AdminCommand {
+    pub(super) const fn connection(&self) -> &ConnectionArgs {
+        match self {
+            Self::Tenant { command } => command.connection(),
+            Self::Node { command: NodeCommand::Token(args) } => &args.connection,
+            Self::Nodes(args) => &args.connection,
+            Self::Fleet(args) | Self::Replicas(args) => &args.connection,
+            Self::Events(args) => &args.connection,
+            Self::Cordon(args) | Self::Uncordon(args) | Self::Remove(args) => &args.connection,
+            Self::Drain(args) => &args.connection,
+            Self::Lost(args) => &args.connection,
+        }
+    }
+}
