@@ -29,6 +29,8 @@ pub(super) struct Character {
     lines_are_cut: bool,
     store_is_out: bool,
     operators: bool,
+    /// Small machines: what is displaced waits for a place.
+    pub(super) crowded: bool,
     /// Instances of a thousand that may run elsewhere when their machine is lost.
     pub(super) replaceable: u32,
 }
@@ -59,6 +61,7 @@ impl Character {
             lines_are_cut: dice.happens(500),
             store_is_out: dice.happens(300),
             operators: dice.happens(400),
+            crowded: dice.happens(400),
             replaceable: [0, 500, 1_000].get(dice.index(3)).copied().unwrap_or(0),
         }
     }
@@ -85,7 +88,13 @@ const CALLS: [&str; 7] = [
 pub(super) async fn step(world: &mut World) {
     let dice = world.dice.clone();
     match dice.below(100) {
-        0..22 => world.users.begin(Arc::clone(&world.users).create()),
+        0..16 => world.users.begin(Arc::clone(&world.users).create()),
+        16..22 => {
+            // Many at once, at all replicas.
+            for _ in 0..2 + dice.below(5) {
+                world.users.begin(Arc::clone(&world.users).create());
+            }
+        }
         22..50 => {
             if let Some(instance) = dice.pick(&world.oracle.records()) {
                 world.users.begin(Arc::clone(&world.users).change(instance.clone()));

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_model::{Generation, Instance, InstanceId, InstanceState, Intent, NodeId, NodeRecord, OnNodeLoss, TenantId};
+use wherry_model::{
+    Generation, Instance, InstanceId, InstanceName, InstanceState, Intent, NodeId, NodeRecord, OnNodeLoss, ProjectId,
+    TenantId,
+};
 use wherry_runtime::fake::RunWitness;
 use wherry_runtime::{ContainerId, ContainerStatus};
 use wherry_store_memory::Witness;
@@ -30,6 +33,8 @@ pub(super) struct Run {
     pub(super) instance: InstanceId,
     pub(super) machine: usize,
     generation: u64,
+    /// The number of the run.
+    number: u32,
     container: String,
     pub(super) began: Instant,
     pub(super) ended: Option<Instant>,
@@ -50,6 +55,8 @@ struct Seen {
     trace: DefaultHasher,
     records: BTreeMap<InstanceId, Instance>,
     names: BTreeMap<InstanceId, String>,
+    /// What DNS has to answer for a name, in order: none, an address, none again, another one.
+    answers: BTreeMap<Named, Vec<Option<Ipv4Addr>>>,
     /// Addresses that an instance answered with, and until when.
     past_addresses: Vec<(InstanceId, Ipv4Addr, Instant)>,
     runs: Vec<Run>,
@@ -219,6 +226,30 @@ impl Oracle {
         }
     }
 
+    /// I7: a replica's DNS server goes through the answers of each name in their order, and never back. `reached` is how far
+    /// this server has come with each name.
+    pub(super) fn check_order(
+        &self,
+        replica: usize,
+        zone: &BTreeMap<String, Ipv4Addr>,
+        reached: &mut BTreeMap<Named, usize>,
+    ) {
+        let mut seen = self.seen();
+        let mut wrong = Vec::new();
+        for (id, name) in &seen.names {
+            let Some(key) = seen.records.get(id).map(named) else { continue };
+            let Some(answers) = seen.answers.get(&key) else { continue };
+            let (now, from) = (zone.get(name).copied(), reached.get(&key).copied().unwrap_or(0));
+            match answers.iter().skip(from).position(|answer| *answer == now) {
+                Some(further) => drop(reached.insert(key, from + further)),
+                None => wrong.push(format!("I7: replica {replica} goes back to {now:?} for {name}")),
+            }
+        }
+        for sentence in wrong {
+            self.violate(&mut seen, sentence);
+        }
+    }
+
     /// How many names must answer now.
     pub(super) fn visible_names(&self) -> usize {
         self.seen().records.values().filter(|record| visible(record).is_some()).count()
@@ -245,8 +276,9 @@ impl Oracle {
                 self.violate(&mut seen, sentence);
             }
         }
+        let number = container.labels.get("wherry/run").and_then(|text| text.parse().ok()).unwrap_or(0);
         let container = container.id.to_string();
-        seen.runs.push(Run { instance, machine, generation, container, began: now, ended: None });
+        seen.runs.push(Run { instance, machine, generation, number, container, began: now, ended: None });
     }
 
     fn ended(&self, machine: usize, container: &ContainerStatus) {
@@ -262,6 +294,24 @@ impl Oracle {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A run that the record counts to its present generation, and that no process of it ever was.
+fn foreign_run(record: &Instance, runs: &[Run]) -> Option<u32> {
+    let counted = record.containers.iter().flat_map(|container| &container.runs);
+    let mut present = counted.filter(|run| run.number >= record.first_run);
+    let was = |number| {
+        let of_it = |run: &&Run| run.instance == record.id && run.generation == record.generation.0;
+        runs.iter().filter(of_it).any(|run| run.number == number)
+    };
+    present.find(|run| !was(run.number)).map(|run| run.number)
+}
+
+/// By what a name is one: whoever has it now answers to it.
+pub(super) type Named = (TenantId, ProjectId, InstanceName);
+
+fn named(record: &Instance) -> Named {
+    (record.tenant, record.project, record.name.clone())
 }
 
 /// The address that DNS answers with.
@@ -308,6 +358,15 @@ impl Witness for Oracle {
             && visible(after) != Some(address)
         {
             seen.past_addresses.push((after.id, address, Instant::now()));
+        }
+        let answers = seen.answers.entry(named(after)).or_insert_with(|| vec![None]);
+        if answers.last() != Some(&visible(after)) {
+            answers.push(visible(after));
+        }
+        if let Some(number) = foreign_run(after, &seen.runs) {
+            let sentence =
+                format!("I8: {id} g{generation} is said to have had run {number}, which was none of this generation");
+            self.violate(&mut seen, sentence);
         }
         seen.records.insert(after.id, after.clone());
     }

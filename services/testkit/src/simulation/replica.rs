@@ -1,5 +1,6 @@
 //! A replica: the real application with its background work, over a handle of the store.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,14 @@ use wherry_control::{Background, Control, ControlConfig, ZoneContents, ZonePubli
 use wherry_store_memory::MemoryStore;
 
 use super::dice::Dice;
+use super::oracle::{Named, Oracle};
 use super::weather::{Chances, Weather};
 use crate::{ManualClock, SeededEntropy};
 
 /// Where one replica runs; processes come and go in it.
 pub(super) struct Replica {
+    index: usize,
+    oracle: Arc<Oracle>,
     store: MemoryStore,
     pub(super) clock: Arc<ManualClock>,
     entropy: Arc<SeededEntropy>,
@@ -41,24 +45,52 @@ pub(super) struct Process {
 }
 
 /// What the replica's DNS server answers from.
+pub(super) struct Served {
+    oracle: Arc<Oracle>,
+    replica: usize,
+    latest: Mutex<Latest>,
+}
+
 #[derive(Default)]
-pub(super) struct Served(Mutex<Option<ZoneContents>>);
+struct Latest {
+    zone: Option<ZoneContents>,
+    /// How far this server has come with the answers of each name.
+    reached: BTreeMap<Named, usize>,
+}
+
+impl Served {
+    fn new(oracle: Arc<Oracle>, replica: usize) -> Self {
+        Self { oracle, replica, latest: Mutex::default() }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl ZonePublisher for Served {
     fn publish(&self, zone: ZoneContents) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(zone);
+        let mut latest = self.latest();
+        let answers: BTreeMap<String, Ipv4Addr> = zone.records.iter().cloned().collect();
+        self.oracle.check_order(self.replica, &answers, &mut latest.reached);
+        if latest.zone.as_ref().is_some_and(|before| before.serial >= zone.serial) {
+            self.oracle.violated(format!("I7: the serial of replica {} does not grow: {}", self.replica, zone.serial));
+        }
+        latest.zone = Some(zone);
     }
 }
 
 impl Replica {
     pub(super) fn new(
+        index: usize,
+        oracle: Arc<Oracle>,
         store: MemoryStore,
         clock: Arc<ManualClock>,
         entropy: Arc<SeededEntropy>,
         config: ControlConfig,
         dice: Dice,
     ) -> Self {
-        Self { store, clock, entropy, config, dice, state: Arc::default() }
+        Self { index, oracle, store, clock, entropy, config, dice, state: Arc::default() }
     }
 
     /// Begins a process unless there is one. It answers once it is open, which takes its time and may need several tries.
@@ -70,7 +102,7 @@ impl Replica {
         state.life += 1;
         let life = state.life;
         let weather = Arc::new(Weather::new(self.dice.clone(), state.chances));
-        let zone = Arc::new(Served::default());
+        let zone = Arc::new(Served::new(Arc::clone(&self.oracle), self.index));
         state.process = Some(Process { weather: Arc::clone(&weather), open: None, zone: Arc::clone(&zone) });
         drop(state);
         let store = Arc::new(self.store.handle(Arc::clone(&weather) as _));
@@ -110,8 +142,7 @@ impl Replica {
     pub(super) fn zone(&self) -> Vec<(String, Ipv4Addr)> {
         let state = self.state();
         let Some(process) = state.process.as_ref().filter(|process| process.open.is_some()) else { return Vec::new() };
-        let zone = process.zone.0.lock().unwrap_or_else(PoisonError::into_inner);
-        zone.as_ref().map(|zone| zone.records.clone()).unwrap_or_default()
+        process.zone.latest().zone.as_ref().map(|zone| zone.records.clone()).unwrap_or_default()
     }
 
     pub(super) fn out_for(&self, time: Duration) {

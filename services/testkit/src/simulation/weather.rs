@@ -98,7 +98,8 @@ impl Trouble for Weather {
     async fn after(&self, call: &'static str, wrote: bool) -> Result<(), StoreError> {
         let chances = self.chances();
         if self.dice.happens(chances.slow) {
-            sleep(self.dice.millis(0..30)).await;
+            let longest = if self.dice.happens(50) { 1_500 } else { 30 };
+            sleep(self.dice.millis(0..longest)).await;
         }
         self.while_alive().await;
         if self.is_out() || (wrote && self.dice.happens(chances.ambiguous)) { Err(unavailable(call)) } else { Ok(()) }

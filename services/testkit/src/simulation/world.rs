@@ -87,9 +87,10 @@ impl World {
         config.lease_time = Duration::from_secs(3);
         config.settle_wait = Duration::from_secs(5);
         let replicas: Vec<Arc<Replica>> = (0..2 + dice.index(2))
-            .map(|_| {
+            .map(|index| {
                 let (clock, entropy) = (clock(&character, &dice), Arc::clone(&entropy));
-                let replica = Replica::new(store.clone(), clock, entropy, config.clone(), dice.clone());
+                let oracle = Arc::clone(&oracle);
+                let replica = Replica::new(index, oracle, store.clone(), clock, entropy, config.clone(), dice.clone());
                 replica.start();
                 replica.set(character.store);
                 Arc::new(replica)
@@ -99,7 +100,7 @@ impl World {
         let mut machines = Vec::new();
         for index in 0..2 + dice.index(3) {
             let clock = clock(&character, &dice);
-            let machine = machine(index, &dice, &clock, &entropy);
+            let machine = machine(index, &character, &dice, &clock, &entropy);
             let mut agent = AgentConfig::new(folder.path().join(format!("machine-{index}")), machine);
             agent.logs.check_every = Duration::from_mins(1);
             let link = Arc::new(Link::new(Arc::clone(&network), index));
@@ -157,9 +158,16 @@ fn clock(character: &Character, dice: &Dice) -> Arc<ManualClock> {
     clock
 }
 
-fn machine(index: usize, dice: &Dice, clock: &ManualClock, entropy: &SeededEntropy) -> MachineConfig {
+fn machine(
+    index: usize,
+    character: &Character,
+    dice: &Dice,
+    clock: &ManualClock,
+    entropy: &SeededEntropy,
+) -> MachineConfig {
     let third = u8::try_from(index).expect("a world has few machines");
-    let cpu_millis = [1_000, 2_000, 4_000].get(dice.index(3)).copied().unwrap_or(2_000);
+    let most = if character.crowded { 1 } else { 3 };
+    let cpu_millis = [1_000, 2_000, 4_000].get(dice.index(most)).copied().unwrap_or(2_000);
     MachineConfig {
         node: NodeId::generate(clock, entropy),
         name: format!("machine-{index}"),
