@@ -15,6 +15,7 @@ mod extract;
 mod health;
 mod layers;
 mod metrics;
+mod node_operator;
 mod oauth;
 mod router;
 mod serve;
@@ -24,6 +25,7 @@ mod v1;
 
 pub use auth::{JwksSource, JwksSourceError, OutsideAlgorithm, OutsideIssuer, SigningKey, SigningKeyError};
 pub use docs::text as openapi_text;
+pub use node_operator::node_operator_router;
 pub use router::{openapi, operator_router, public_router};
 pub use serve::serve;
 pub use settings::{ApiSettings, JoinPoint};

@@ -4,21 +4,20 @@
 //! from a file.
 
 mod admin;
+mod roles;
 mod tenancy;
 mod value;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use admin::{
     AdminCommand, DrainArgs, FleetEventsArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs,
 };
+use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use roles::{BackupArgs, ControlArgs, DoctorArgs, DownArgs, MigrateArgs, RestoreArgs, UpArgs};
 pub(crate) use tenancy::{KeyCommand, KeyCreateArgs, TenantCommand};
 use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy};
-
-use crate::telemetry::LogFormat;
 
 /// Where an installation keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/wherry";
@@ -52,10 +51,40 @@ pub(crate) enum Command {
 Examples:
   wherry up
   wherry up --data /srv/wherry --listen-api 0.0.0.0:7070
+  wherry up --listen-agents 0.0.0.0:7443     other machines may join
 
 Stopping it leaves the instances running; the next `wherry up` finds them again.")]
     Up(UpArgs),
-    /// Stop and remove everything that `wherry up` left running on this machine
+    /// Run a replica of the control plane until Ctrl-C: API, names, the agents' port; no containers
+    #[command(after_help = "\
+Examples:
+  wherry migrate --url postgres://wherry@db.example/wherry
+  wherry control
+
+Any number of them answer for one PostgreSQL (store.url). All need the same keys: copy the folder `keys`.")]
+    Control(ControlArgs),
+    /// Bring the schema of a PostgreSQL database up to date
+    #[command(after_help = "\
+Examples:
+  wherry migrate
+  wherry migrate --url postgres://wherry@db.example/wherry
+
+Safe while replicas run. A SQLite file is brought up to date when it is opened.")]
+    Migrate(MigrateArgs),
+    /// Write a copy of the SQLite store to a file, also while Wherry runs
+    #[command(after_help = "\
+Examples:
+  wherry backup /backup/wherry-$(date +%F)
+  wherry backup --with-keys /safe/wherry
+
+PostgreSQL has its own tools for that: pg_dump, pg_basebackup.")]
+    Backup(BackupArgs),
+    /// Put a backup into an empty data folder
+    #[command(after_help = "\
+Example:
+  wherry --data /srv/wherry restore /backup/wherry-2026-11-23")]
+    Restore(RestoreArgs),
+    /// Stop and remove everything that `wherry up` or `wherry node` left running on this machine
     #[command(after_help = "\
 Examples:
   wherry down            instances end, their records, logs and images stay
@@ -66,50 +95,12 @@ Examples:
 Examples:
   wherry doctor
   wherry doctor --data /srv/wherry
+  wherry doctor --role control
 
-Ends with 1 when something would keep `wherry up` from working.")]
+Ends with 1 when something would keep the role from working.")]
     Doctor(DoctorArgs),
     #[command(flatten)]
     Client(ClientCommand),
-}
-
-/// `wherry up`.
-#[derive(Debug, Args)]
-pub(crate) struct UpArgs {
-    /// Settings, in place of `wherry.toml` in the data folder
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Where the public API answers [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen_api: Option<SocketAddr>,
-    /// Where metrics and health are [default: 127.0.0.1:7071]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen_operator: Option<SocketAddr>,
-    /// Where instance names are answered, UDP and TCP [default: 127.0.0.1:7053]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen_dns: Option<SocketAddr>,
-    /// Addresses that instances get [default: 10.77.0.0/16]
-    #[arg(long, value_name = "CIDR", value_parser = value::range)]
-    pub(crate) range: Option<String>,
-    /// How log lines look [default: text on a terminal, else json]
-    #[arg(long, value_enum, value_name = "FORM")]
-    pub(crate) log_format: Option<LogFormat>,
-}
-
-/// `wherry down`.
-#[derive(Debug, Args)]
-pub(crate) struct DownArgs {
-    /// Also delete the data folder: records, bills, logs, images, keys
-    #[arg(long)]
-    pub(crate) purge: bool,
-}
-
-/// `wherry doctor`.
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// Settings, in place of `wherry.toml` in the data folder
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 /// The commands that talk to a running Wherry.

@@ -1,11 +1,12 @@
 //! The data folder: everything that an installation keeps, and the lock that makes it one installation's.
 //!
 //! ```text
-//! <data>/wherry.lock       held while a control plane runs
+//! <data>/wherry.lock       held while a Wherry runs, whatever its role
 //! <data>/wherry.toml       settings, optional
 //! <data>/wherry.db         the store
 //! <data>/client.json       where the API is and a key for it; what the CLI on this machine finds
 //! <data>/keys/             token signing key, naming key
+//! <data>/identity/         of a machine that has joined: its certificate, its key, where it belongs
 //! <data>/node/             id, journal, desired state and logs of this machine's agent
 //! <data>/containerd/       images and snapshots
 //! /run/wherry/<short>/     sockets and state that do not outlive the boot
@@ -41,18 +42,16 @@ impl DataFolder {
 
     /// Makes what is missing, private to root.
     pub(crate) fn create(&self) -> anyhow::Result<()> {
-        for folder in [self.root.clone(), self.keys(), self.node(), self.containerd(), self.run()] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        Ok(())
+        make([self.root.clone(), self.keys(), self.node(), self.containerd(), self.run()])
+    }
+
+    /// The same for a control plane without containers, which need not be root's.
+    pub(crate) fn create_for_control(&self) -> anyhow::Result<()> {
+        make([self.root.clone(), self.keys()])
     }
 
     /// Takes the lock, or says who has it.
-    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+    pub(crate) fn lock(&self, command: &str) -> anyhow::Result<Lock> {
         let path = self.root.join("wherry.lock");
         let mut file = OpenOptions::new()
             .create(true)
@@ -66,13 +65,13 @@ impl DataFolder {
             let mut holder = String::new();
             file.read_to_string(&mut holder)?;
             anyhow::bail!(
-                "another `wherry up` (process {}) uses {}: stop it first, or give another folder with --data",
+                "another Wherry ({}) uses {}: stop it first, or give another folder with --data",
                 holder.trim(),
                 self.root.display()
             );
         }
         file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        writeln!(file, "process {}, `{command}`", std::process::id())?;
         Ok(Lock { _file: file })
     }
 
@@ -90,6 +89,11 @@ impl DataFolder {
 
     pub(crate) fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    /// What a machine that has joined proves itself with.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.root.join("identity")
     }
 
     pub(crate) fn node(&self) -> PathBuf {
@@ -146,6 +150,17 @@ impl DataFolder {
     }
 }
 
+fn make(folders: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
+    for folder in folders {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// Writes a file that only root reads, whole or not at all, also when the power fails.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension("partial");
@@ -185,10 +200,10 @@ mod tests {
     fn the_second_lock_names_the_first_process() {
         let scratch = tempfile::tempdir().unwrap();
         let data = DataFolder::new(scratch.path()).unwrap();
-        let held = data.lock().unwrap();
-        let refused = data.lock().err().unwrap().to_string();
+        let held = data.lock("wherry up").unwrap();
+        let refused = data.lock("wherry up").err().unwrap().to_string();
         assert!(refused.contains(&std::process::id().to_string()) && refused.contains("--data"), "{refused}");
         drop(held);
-        data.lock().unwrap();
+        data.lock("wherry up").unwrap();
     }
 }

@@ -1,5 +1,6 @@
-//! `wherry down`: ends what `wherry up` left running, and removes every trace of it outside of the data folder.
+//! `wherry down`: ends what `wherry up` or `wherry node` left running, and removes every trace of it outside of the data folder.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -7,8 +8,8 @@ use wherry_node_agent::Firewall as _;
 use wherry_runtime::{ContainerRuntime as _, Labels};
 
 use crate::data::DataFolder;
+use crate::node_role::{engine_of, firewall_of, kept_range};
 use crate::settings::Settings;
-use crate::up::{engine_of, firewall_of};
 
 /// How long containers may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -20,11 +21,12 @@ pub(crate) async fn run(data: &DataFolder, purge: bool) -> anyhow::Result<()> {
         "{} does not exist: nothing was ever started there (another folder is given with --data)",
         data.root().display()
     );
-    let lock = data.lock().context("end `wherry up` first with Ctrl-C, then run `wherry down` again")?;
+    let lock = data.lock("wherry down").context("end it first with Ctrl-C, then run `wherry down` again")?;
     let settings = Settings::load(None, data.root())?;
+    let range = kept_range(data, &settings)?;
     crate::forwarding::put_back(data)?;
-    let ended = end_instances(data, &settings).await?;
-    firewall_of(data, &settings)?.remove().await?;
+    let ended = end_instances(data, &settings, range).await?;
+    firewall_of(data, &settings, range)?.remove().await?;
     drop(lock);
     if purge {
         std::fs::remove_dir_all(data.root()).with_context(|| format!("cannot delete {}", data.root().display()))?;
@@ -33,8 +35,8 @@ pub(crate) async fn run(data: &DataFolder, purge: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn end_instances(data: &DataFolder, settings: &Settings) -> anyhow::Result<usize> {
-    let containerd = engine_of(data, settings)?;
+async fn end_instances(data: &DataFolder, settings: &Settings, range: (Ipv4Addr, u8)) -> anyhow::Result<usize> {
+    let containerd = engine_of(data, settings, range)?;
     let mut ended = 0;
     if containerd.pid().is_some() {
         let runtime = containerd.runtime();

@@ -1,12 +1,20 @@
 //! The binary: composition root and subcommands.
 
+mod backup;
+mod base;
 mod cli;
 mod client;
+mod control_role;
 mod data;
 mod doctor;
 mod down;
 mod forwarding;
+mod keys;
+mod metrics;
+mod migrate;
+mod node_role;
 mod settings;
+mod store;
 mod system;
 mod telemetry;
 mod up;
@@ -26,6 +34,22 @@ fn main() -> ExitCode {
         Command::Up(args) => {
             telemetry::start(args.log_format);
             with_runtime(async { up::run(DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Control(args) => {
+            telemetry::start(args.log_format);
+            with_runtime(async { control_role::run(DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Migrate(args) => {
+            telemetry::start(None);
+            with_runtime(async { migrate::run(&DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Backup(args) => {
+            telemetry::start(None);
+            with_runtime(async { backup::save(&DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Restore(args) => {
+            telemetry::start(None);
+            with_runtime(async { backup::restore(&DataFolder::new(&cli.data)?, &args).await })
         }
         Command::Down(args) => {
             telemetry::start(None);

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use super::Surroundings;
-use super::listeners::Addresses;
+use crate::base::Base;
+use crate::control_role::listeners::Addresses;
 
 /// Says where everything is and what to type next.
-pub(super) fn print(addresses: &Addresses, surroundings: &Surroundings, took: Duration) {
+pub(super) fn print(addresses: &Addresses, agents: Option<&str>, base: &Base, took: Duration) {
     let Addresses { api, operator, dns } = addresses;
-    let names = &surroundings.settings.names;
+    let names = &base.settings.names;
     println!("Wherry is up after {:.1} s.", took.as_secs_f64());
     println!();
     println!("  API       http://{api}        documentation: http://{api}/docs");
+    if let Some(url) = agents {
+        println!("  agents    {url}        `wherry admin node token` says how a machine joins");
+    }
     println!("  names     *.{}.{}  answered by {dns} (UDP and TCP)", names.region, names.zone);
     println!("  operator  http://{operator}/metrics");
-    println!("  data      {}", surroundings.data.root().display());
+    println!("  data      {}", base.data.root().display());
     println!();
     println!("Next, in another terminal:");
     println!();

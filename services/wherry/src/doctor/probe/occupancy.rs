@@ -66,7 +66,7 @@ mod tests {
     fn a_held_lock_is_seen_without_taking_it() {
         let scratch = tempfile::tempdir().unwrap();
         let data = DataFolder::new(scratch.path()).unwrap();
-        let _held = data.lock().unwrap();
+        let _held = data.lock("wherry up").unwrap();
         let locks = fs::read_to_string("/proc/locks").unwrap();
         let inode = fs::metadata(scratch.path().join("wherry.lock")).unwrap().ino();
         assert_eq!(find_holder(&locks, inode), Some(std::process::id()));

@@ -14,7 +14,7 @@ const SYSTEM_SHARE: u64 = 16;
 const DEFAULT_INSTANCES: u32 = 500;
 
 /// The machine's capacity as configured, or as read from the machine.
-pub(super) fn capacity(node: &Node) -> anyhow::Result<Capacity> {
+pub(crate) fn capacity(node: &Node) -> anyhow::Result<Capacity> {
     let memory_mib = node.memory_mib.map_or_else(usable_memory_mib, Ok)?;
     let cpu_millis = node.cpu_millis.map_or_else(all_cpu_millis, Ok)?;
     Ok(Capacity { cpu_millis, memory_mib, instances: node.instances.unwrap_or(DEFAULT_INSTANCES) })
@@ -38,14 +38,14 @@ fn total_memory_mib(meminfo: &str) -> Option<u64> {
 }
 
 /// The machine's kind.
-pub(super) fn architecture() -> anyhow::Result<Architecture> {
+pub(crate) fn architecture() -> anyhow::Result<Architecture> {
     std::env::consts::ARCH
         .parse()
         .map_err(|_| anyhow::anyhow!("Wherry runs on x86-64 and AArch64, not on this machine"))
 }
 
 /// The machine's name: the configured one, or its host name.
-pub(super) fn name(node: &Node) -> String {
+pub(crate) fn name(node: &Node) -> String {
     node.name.clone().unwrap_or_else(|| {
         let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
         let host = host.trim();

@@ -1,5 +1,6 @@
-//! This machine as a node: its containerd, its firewall, its agent.
+//! The node part of a process: this machine's containerd, firewall, routes, agent and resolver.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,27 +10,54 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_agent_api::ControlPlane;
 use wherry_api_server::ReadinessCheck;
-use wherry_control::Control;
+use wherry_dns_server::{Ipv4Range, NodeResolver, NodeResolverConfig, Upstream, ZoneHandle};
+use wherry_model::NodeId;
 use wherry_node_agent::{Agent, AgentConfig, Firewall, Machine, NftConfig, NftFirewall, read_boot_id};
 use wherry_runtime::{ContainerRuntime, Labels, Readiness, SandboxState};
 use wherry_runtime_cri::CriRuntime;
 use wherry_runtime_cri::containerd::{Containerd, ContainerdOptions, OciRuntime};
 
-use super::{Surroundings, engine, machine};
+use super::{engine, machine};
+use crate::base::Base;
 use crate::data::DataFolder;
+use crate::metrics::NodeSource;
 use crate::settings::{SHUTDOWN_GRACE, Settings, parse_range};
 
+/// Which node this machine is.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) name: String,
+    /// First address and prefix length of the range of its instances.
+    pub(crate) range: (Ipv4Addr, u8),
+    /// The address at which the other nodes reach it.
+    pub(crate) underlay: Option<Ipv4Addr>,
+}
+
+impl Place {
+    /// First address of the range: the gateway of every instance, where its resolver listens.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        gateway(self.range)
+    }
+}
+
+fn gateway(range: (Ipv4Addr, u8)) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.0) + 1)
+}
+
 /// What runs on this machine because it is a node.
-pub(super) struct LocalNode {
+pub(crate) struct NodePart {
     data: DataFolder,
     agent: Arc<Agent>,
     containerd: Arc<Containerd>,
     firewall: Arc<NftFirewall>,
     tasks: TaskTracker,
+    /// It stops when it is dropped.
+    resolver: NodeResolver,
 }
 
 /// Finds the programs and names the folders; starts nothing.
-pub(crate) fn engine_of(data: &DataFolder, settings: &Settings) -> anyhow::Result<Containerd> {
+pub(crate) fn engine_of(data: &DataFolder, settings: &Settings, range: (Ipv4Addr, u8)) -> anyhow::Result<Containerd> {
     let oci_runtime = match settings.containerd.runtime.as_deref() {
         None => OciRuntime::Automatic,
         Some("crun") => OciRuntime::Crun,
@@ -39,7 +67,7 @@ pub(crate) fn engine_of(data: &DataFolder, settings: &Settings) -> anyhow::Resul
     let options = ContainerdOptions {
         data_dir: data.containerd(),
         run_dir: data.run(),
-        address_range: settings.network.range.clone(),
+        address_range: format!("{}/{}", range.0, range.1),
         cgroup_root: format!("/wherry-{}", data.short_id()),
         oci_runtime,
     };
@@ -47,81 +75,107 @@ pub(crate) fn engine_of(data: &DataFolder, settings: &Settings) -> anyhow::Resul
 }
 
 /// The packet filter of this installation.
-pub(crate) fn firewall_of(data: &DataFolder, settings: &Settings) -> anyhow::Result<NftFirewall> {
-    let range = parse_range(&settings.network.range)?;
-    let gateway = std::net::Ipv4Addr::from(u32::from(range.0) + 1);
-    let mut config = NftConfig::new(format!("wherry_{}", data.short_id()), range, gateway);
+pub(crate) fn firewall_of(
+    data: &DataFolder,
+    settings: &Settings,
+    range: (Ipv4Addr, u8),
+) -> anyhow::Result<NftFirewall> {
+    let mut config = NftConfig::new(format!("wherry_{}", data.short_id()), range, gateway(range));
     config.egress_allow =
         settings.network.egress_allow.iter().map(|range| parse_range(range)).collect::<anyhow::Result<_>>()?;
     Ok(NftFirewall::new(config))
 }
 
 /// Brings containerd up, or finds it running.
-pub(super) async fn start_engine(surroundings: &Surroundings) -> anyhow::Result<Arc<Containerd>> {
-    let containerd = Arc::new(engine_of(&surroundings.data, &surroundings.settings)?);
+pub(crate) async fn start_engine(base: &Base, range: (Ipv4Addr, u8)) -> anyhow::Result<Arc<Containerd>> {
+    let containerd = Arc::new(engine_of(&base.data, &base.settings, range)?);
     let outcome = containerd.ensure_running().await.context("the container engine does not come up")?;
     tracing::debug!(?outcome, "containerd runs");
     Ok(containerd)
 }
 
-impl LocalNode {
-    pub(super) async fn start(
-        surroundings: &Surroundings,
+/// Answers the names that instances ask for: those of the zone from `zones`, all others from upstream.
+pub(crate) fn resolver(
+    base: &Base,
+    range: (Ipv4Addr, u8),
+    zones: &Arc<ZoneHandle>,
+    stop: &CancellationToken,
+) -> anyhow::Result<NodeResolver> {
+    let clients = Ipv4Range::new(range.0, range.1).context("the range of this node's instances")?;
+    let mut config = NodeResolverConfig::new(SocketAddrV4::new(gateway(range), 53), clients);
+    let upstream = &base.settings.network.upstream_dns;
+    if !upstream.is_empty() {
+        config.upstream = Upstream::Servers(upstream.clone());
+    }
+    NodeResolver::bind(&config, Arc::clone(zones), stop)
+        .context("instances cannot be given a resolver: is their range (--range or network.range) in use?")
+}
+
+impl NodePart {
+    /// Begins the agent. It puts back at once what should run here, so nothing that can still fail comes after it.
+    pub(crate) async fn start(
+        base: &Base,
+        place: &Place,
         containerd: Arc<Containerd>,
-        control: &Control,
+        resolver: NodeResolver,
+        control: Arc<dyn ControlPlane>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Surroundings { data, settings, clock, entropy, range, gateway } = surroundings;
-        let id = data.node_id(clock.as_ref(), entropy.as_ref())?;
+        let Base { data, settings, clock, entropy } = base;
         let machine = Machine {
-            node: id,
-            name: machine::name(&settings.node),
+            node: place.node,
+            name: place.name.clone(),
             architecture: machine::architecture()?,
             capacity: machine::capacity(&settings.node)?,
-            range: *range,
+            range: place.range,
             boot: read_boot_id().context("cannot read the kernel's boot id")?,
-            dns_server: *gateway,
-            underlay: None,
+            dns_server: place.gateway(),
+            underlay: place.underlay,
         };
         crate::forwarding::switch_on(data)?;
-        let firewall = Arc::new(firewall_of(data, settings)?);
+        let firewall = Arc::new(firewall_of(data, settings, place.range)?);
         let agent = Agent::start(
             AgentConfig::new(data.node(), machine),
             containerd.runtime(),
             Arc::clone(&firewall) as Arc<dyn Firewall>,
-            Arc::new(control.clone()) as Arc<dyn ControlPlane>,
+            control,
             Arc::clone(clock),
             Arc::clone(entropy),
         )
         .await
         .context("the node agent cannot start")?;
-        let agent = Arc::new(agent);
-        control.attach_node(id, Arc::clone(&agent) as Arc<dyn wherry_agent_api::NodeServices>);
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));
-        Ok(Self { data: data.clone(), agent, containerd, firewall, tasks })
+        Ok(Self { data: data.clone(), agent: Arc::new(agent), containerd, firewall, tasks, resolver })
     }
 
-    pub(super) fn agent(&self) -> &Arc<Agent> {
+    pub(crate) const fn agent(&self) -> &Arc<Agent> {
         &self.agent
     }
 
+    /// Where its numbers come from.
+    pub(crate) fn numbers(&self) -> NodeSource {
+        let dns = Arc::clone(self.resolver.counters());
+        NodeSource { agent: self.agent.status(), dns, certificate_expires_in: None }
+    }
+
     /// Whether new instances can be started: the container engine answers.
-    pub(super) fn readiness(&self) -> Arc<dyn ReadinessCheck> {
+    pub(crate) fn readiness(&self) -> Arc<dyn ReadinessCheck> {
         Arc::new(EngineCheck(self.containerd.runtime()))
     }
 
     /// Ends the agent, and containerd too if there is nothing that needs it. Says how many sandboxes run on.
-    pub(super) async fn stop(self) -> anyhow::Result<usize> {
+    pub(crate) async fn stop(self) -> anyhow::Result<usize> {
         self.agent.shut_down(SHUTDOWN_GRACE).await;
         self.tasks.close();
         self.tasks.wait().await;
+        drop(self.resolver);
         leave_clean(&self.data, &self.containerd, self.firewall.as_ref()).await
     }
 }
 
 /// Stops containerd and removes its traces unless a sandbox needs it. Says how many run on.
-pub(super) async fn leave_clean(
+pub(crate) async fn leave_clean(
     data: &DataFolder,
     containerd: &Containerd,
     firewall: &dyn Firewall,

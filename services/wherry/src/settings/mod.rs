@@ -1,6 +1,9 @@
 //! What an operator can set: `wherry.toml` in the data folder, or the file that `--config` names. Every key has a
 //! default, an unknown key is an error, and flags win over the file.
 
+mod fleet;
+mod store;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +12,17 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use wherry_model::PriceBook;
 
+pub(crate) use fleet::{Agents, DEFAULT_AGENTS, Fleet, NetworkMode};
+pub(crate) use store::{Store, without_password};
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
     pub(crate) listen: Listen,
+    pub(crate) store: Store,
+    pub(crate) agents: Agents,
+    pub(crate) fleet: Fleet,
     pub(crate) names: Names,
     pub(crate) node: Node,
     pub(crate) network: Network,
@@ -71,8 +80,16 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Network {
-    /// The range that instances get addresses from, for example `10.77.0.0/16`.
+    /// The range that instances of `wherry up` get addresses from, for example `10.77.0.0/16`. A node that joins gets its own
+    /// from the control plane.
     pub(crate) range: String,
+    /// How packets to other nodes' instances travel.
+    pub(crate) mode: NetworkMode,
+    /// The address at which the other nodes reach this one; found out when absent.
+    pub(crate) underlay: Option<Ipv4Addr>,
+    /// With `vxlan`: number and UDP port of the network, the same on all nodes.
+    pub(crate) vxlan_id: u32,
+    pub(crate) vxlan_port: u16,
     /// Private ranges outside Wherry that instances may reach, for example `192.168.1.0/24`. None by default.
     pub(crate) egress_allow: Vec<String>,
     /// Resolvers for names outside the zone; the system's when empty.
@@ -81,7 +98,15 @@ pub(crate) struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { range: "10.77.0.0/16".to_owned(), egress_allow: Vec::new(), upstream_dns: Vec::new() }
+        Self {
+            range: "10.77.0.0/16".to_owned(),
+            mode: NetworkMode::default(),
+            underlay: None,
+            vxlan_id: 7_443,
+            vxlan_port: 4_789,
+            egress_allow: Vec::new(),
+            upstream_dns: Vec::new(),
+        }
     }
 }
 
@@ -149,13 +174,18 @@ impl Settings {
         Ok(settings)
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(self.names.ttl_seconds <= 30, "names.ttl_seconds: the most is 30");
         anyhow::ensure!(self.containerd.warm_sandboxes <= 64, "containerd.warm_sandboxes: the most is 64");
         for name in self.names.region.split('.').chain(self.names.zone.split('.')) {
             wherry_model::ProjectName::new(name).with_context(|| format!("names: {name:?} is no DNS label"))?;
         }
         parse_range(&self.network.range).context("network.range")?;
+        let id = self.network.vxlan_id;
+        anyhow::ensure!((1..1 << 24).contains(&id), "network.vxlan_id: it is 1 to 16777215");
+        self.store.check().context("store")?;
+        self.agents.check().context("agents")?;
+        self.fleet.check().context("fleet")?;
         for range in &self.network.egress_allow {
             parse_range(range).context("network.egress_allow")?;
         }

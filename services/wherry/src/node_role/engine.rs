@@ -14,6 +14,7 @@ pub(super) async fn keep_running(containerd: Arc<Containerd>, stop: Cancellation
     let mut failing = false;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

@@ -8,7 +8,7 @@ use wherry_model::TenantName;
 
 use crate::settings::{Auth, TrustedIssuer};
 
-pub(super) fn outside_issuers(auth: &Auth) -> anyhow::Result<Vec<OutsideIssuer>> {
+pub(crate) fn outside_issuers(auth: &Auth) -> anyhow::Result<Vec<OutsideIssuer>> {
     auth.trusted
         .iter()
         .map(|trusted| outside_issuer(trusted).with_context(|| format!("auth.trusted, issuer {}", trusted.issuer)))

@@ -1,0 +1,114 @@
+//! Commands that run or look after a role on this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::value;
+use crate::settings::Settings;
+use crate::telemetry::LogFormat;
+
+/// Where a control plane answers.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Where the public API answers [default: 127.0.0.1:7070]
+    #[arg(long = "listen-api", value_name = "ADDRESS:PORT")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Where metrics and health are [default: 127.0.0.1:7071]
+    #[arg(long = "listen-operator", value_name = "ADDRESS:PORT")]
+    pub(crate) operator: Option<SocketAddr>,
+    /// Where instance names are answered, UDP and TCP [default: 127.0.0.1:7053]
+    #[arg(long = "listen-dns", value_name = "ADDRESS:PORT")]
+    pub(crate) dns: Option<SocketAddr>,
+}
+
+impl ListenArgs {
+    /// Flags win over the file.
+    pub(crate) fn apply(&self, settings: &mut Settings) {
+        let listen = &mut settings.listen;
+        listen.api = self.api.unwrap_or(listen.api);
+        listen.operator = self.operator.unwrap_or(listen.operator);
+        listen.dns = self.dns.unwrap_or(listen.dns);
+    }
+}
+
+/// `wherry up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Settings, in place of `wherry.toml` in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    /// Let other machines join, at this address [default: none can join]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_agents: Option<SocketAddr>,
+    /// Addresses that instances get [default: 10.77.0.0/16]
+    #[arg(long, value_name = "ADDRESS/BITS", value_parser = value::range)]
+    pub(crate) range: Option<String>,
+    /// How log lines look [default: text on a terminal, else json]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// `wherry control`.
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// Settings, in place of `wherry.toml` in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    /// Where machines join and their agents call [default: 0.0.0.0:7443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_agents: Option<SocketAddr>,
+    /// How log lines look [default: text on a terminal, else json]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// `wherry migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The database [default: store.url of the settings]. A password is better kept out of it: WHERRY_DATABASE_PASSWORD, or
+    /// store.password_file
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Settings, in place of `wherry.toml` in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `wherry backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to write; it must not be there
+    pub(crate) file: PathBuf,
+    /// Also the keys of the installation: whoever has the file can then sign tokens and certify nodes
+    #[arg(long)]
+    pub(crate) with_keys: bool,
+}
+
+/// `wherry restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// A file that `wherry backup` has written
+    pub(crate) file: PathBuf,
+}
+
+/// `wherry down`.
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Also delete the data folder: records, bills, logs, images, keys
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+/// `wherry doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Settings, in place of `wherry.toml` in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
