@@ -11,7 +11,7 @@ use wherry_store::{
 
 use crate::MemoryStore;
 use crate::database::Verdict;
-use crate::state::{LeaseRow, State, overlap, violation};
+use crate::state::{LeaseRow, State, first_of, overlap, violation};
 
 /// Calls that one post forgets at most.
 const MOST_FORGOTTEN: usize = 100;
@@ -39,7 +39,7 @@ impl EnrolmentStore for MemoryStore {
         public_key: [u8; 32],
         enrolment: &EnrolmentRecord,
     ) -> Result<EnrolOutcome, StoreError> {
-        self.write("enrolling a node", |state| Ok(enrol(state, token, public_key, enrolment))).await
+        self.write("enrolling a node", |state| enrol(state, token, public_key, enrolment)).await
     }
 
     async fn enrolment(&self, node: NodeId) -> Result<Option<EnrolmentRecord>, StoreError> {
@@ -60,25 +60,31 @@ fn enrol(
     token: TokenId,
     public_key: [u8; 32],
     enrolment: &EnrolmentRecord,
-) -> Verdict<EnrolOutcome> {
-    let alive = state.tokens.get(&token).filter(|token| token.expires_at > enrolment.created_at);
-    let Some(known) = alive else { return Verdict::Undo(EnrolOutcome::TokenRefused) };
+) -> Result<Verdict<EnrolOutcome>, StoreError> {
+    let Some(known) = state.tokens.get(&token) else { return Ok(Verdict::Undo(EnrolOutcome::TokenRefused)) };
     if let Some(user) = known.used_by {
-        let again = state.enrolments.get(&user).filter(|_| known.public_key == Some(public_key));
-        return Verdict::Undo(again.cloned().map_or(EnrolOutcome::TokenRefused, EnrolOutcome::Again));
+        let same = known.public_key == Some(public_key);
+        let made = state.enrolments.get(&user).filter(|made| same && made.removed_at.is_none());
+        return Ok(Verdict::Undo(made.cloned().map_or(EnrolOutcome::TokenRefused, EnrolOutcome::Again)));
+    }
+    if known.expires_at <= enrolment.created_at {
+        return Ok(Verdict::Undo(EnrolOutcome::TokenRefused));
+    }
+    if first_of(enrolment.range) != enrolment.range.0 {
+        return Err(violation(format!("range {}/{} begins elsewhere", enrolment.range.0, enrolment.range.1)));
     }
     if present(state).any(|other| other.name == enrolment.name) {
-        return Verdict::Undo(EnrolOutcome::NameTaken);
+        return Ok(Verdict::Undo(EnrolOutcome::NameTaken));
     }
     if present(state).any(|other| overlap(other.range, enrolment.range)) {
-        return Verdict::Undo(EnrolOutcome::RangeTaken);
+        return Ok(Verdict::Undo(EnrolOutcome::RangeTaken));
     }
     state.tokens.change(&token, |token| {
         token.used_by = Some(enrolment.node);
         token.public_key = Some(public_key);
     });
     state.enrolments.put(enrolment.node, enrolment.clone());
-    Verdict::Keep(EnrolOutcome::Enrolled(enrolment.clone()))
+    Ok(Verdict::Keep(EnrolOutcome::Enrolled(enrolment.clone())))
 }
 
 #[async_trait]

@@ -113,10 +113,18 @@ pub(crate) fn violation(context: impl Into<String>) -> StoreError {
     StoreError::Violation { context: context.into(), source: None }
 }
 
+/// The address with which a range of that prefix begins.
+pub(crate) fn first_of(range: (Ipv4Addr, u8)) -> Ipv4Addr {
+    Ipv4Addr::from(range.0.to_bits() & mask(range.1))
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
+}
+
 /// Whether two ranges of addresses share one.
 pub(crate) fn overlap(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
-    let bits = u32::from(one.1.min(other.1)).min(32);
-    let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+    let mask = mask(one.1.min(other.1));
     one.0.to_bits() & mask == other.0.to_bits() & mask
 }
 
