@@ -3,7 +3,8 @@
 //! [`Fleet::start`] makes a PostgreSQL of its own, a registry, a [`Network`], replicas of the control plane and machines with an
 //! agent and a containerd each; [`Replica`] and [`Machine`] are killed, frozen and started again, [`Network`] loses and cuts, a
 //! [`Gate`] shuts. From outside everything is reached through loopback ([`Replica::client`], [`Replica::url`]), and what is
-//! stored can be read past Wherry ([`Fleet::psql`]).
+//! stored can be read past Wherry ([`Fleet::psql`]). A [`History`] remembers what callers were told and proves at the end that it is
+//! true.
 //!
 //! What holds here:
 //! - no packet of it touches the machine's own network: hosts are namespaces, the switch between them is another, and what has to
@@ -18,18 +19,24 @@
 //! would decide what the tests see), proxies between replicas and machines (they cannot lose a packet).
 
 pub mod dns;
+mod engine;
 mod fleet;
 mod gate;
+mod history;
 mod machine;
 mod namespace;
 mod network;
 mod program;
 mod replica;
+mod witness;
 
+pub use engine::EngineThing;
 pub use fleet::{Fleet, FleetOptions};
 pub use gate::Gate;
+pub use history::{History, PROJECT, Plan};
 pub use machine::{Invitation, Machine};
 pub use namespace::Namespace;
 pub use network::{Direction, Host, Network};
 pub use program::Program;
 pub use replica::Replica;
+pub use witness::{Run, TAG};

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::EngineThing;
 use crate::gate::Gate;
 use crate::network::Host;
 use crate::program::Program;
@@ -147,6 +148,11 @@ impl Machine {
             (cgroups.contains(&mark) && !status.contains("\nState:\tZ")).then_some(pid)
         });
         pids.collect()
+    }
+
+    /// Everything that its containerd has, as that says itself.
+    pub fn engine(&self) -> Result<Vec<EngineThing>> {
+        crate::engine::things(&self.run_folder())
     }
 
     /// Its data folder.

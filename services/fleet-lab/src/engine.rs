@@ -1,0 +1,73 @@
+//! What a machine's containerd itself says, asked with its own `ctr`: Wherry's word is not taken for it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// A sandbox or container as containerd knows it.
+#[derive(Debug, Clone)]
+pub struct EngineThing {
+    /// Its id.
+    pub id: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its main process, while there is one.
+    pub pid: Option<u32>,
+    /// The sandbox that it is in, for a container.
+    pub sandbox: Option<String>,
+}
+
+impl EngineThing {
+    /// Whether it is a container and no sandbox.
+    pub fn is_container(&self) -> bool {
+        self.labels.get("io.cri-containerd.kind").is_some_and(|kind| kind == "container")
+    }
+
+    /// Whether it was made in advance, for whatever instance comes.
+    pub fn was_kept_ready(&self) -> bool {
+        self.labels.contains_key("wherry.runtime/warm")
+    }
+
+    /// The id of the instance that it belongs to; none for sandboxes that were made in advance.
+    pub fn instance(&self) -> Option<&str> {
+        self.labels.get("wherry/instance").map(String::as_str)
+    }
+}
+
+/// Everything that the containerd with this folder of sockets has, sandboxes included.
+pub(crate) fn things(run_folder: &Path) -> Result<Vec<EngineThing>> {
+    let tasks = ctr(run_folder, &["tasks", "list"])?;
+    let mut pids = BTreeMap::new();
+    for line in tasks.lines().skip(1) {
+        if let [id, pid, "RUNNING"] = line.split_whitespace().collect::<Vec<_>>()[..] {
+            pids.insert(id.to_owned(), pid.parse::<u32>().context("containerd names no process")?);
+        }
+    }
+    let mut found = Vec::new();
+    for id in ctr(run_folder, &["containers", "list", "-q"])?.lines() {
+        // One that goes away between the two questions is not there.
+        let Ok(text) = ctr(run_folder, &["containers", "info", id]) else { continue };
+        let document: Value = serde_json::from_str(&text).context("containerd tells no JSON")?;
+        let labels = serde_json::from_value(document["Labels"].clone()).unwrap_or_default();
+        let sandbox = document["Spec"]["annotations"]["io.kubernetes.cri.sandbox-id"].as_str().map(str::to_owned);
+        found.push(EngineThing { id: id.to_owned(), labels, pid: pids.get(id).copied(), sandbox });
+    }
+    Ok(found)
+}
+
+fn ctr(run_folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("ctr")
+        .arg("--address")
+        .arg(run_folder.join("containerd.sock"))
+        .args(["--namespace", "k8s.io", "--timeout", "5s"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run ctr: run `cargo xtask setup`, which installs containerd")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ctr {}: {}", arguments.join(" "), said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
