@@ -26,8 +26,10 @@ use crate::observer::Observer;
 use crate::permits::Permits;
 use crate::proof::Proofs;
 use crate::roster::Spawn;
+use crate::routes::RouteTable;
 use crate::status::{AgentStatus, Board};
-use crate::{fence, heartbeat, logs, reporter, roster, session};
+use crate::surroundings::{Keeper, KeptFile, NamesSink};
+use crate::{fence, heartbeat, logs, reporter, roster, routes, session};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -65,6 +67,7 @@ impl Drop for Agent {
 
 impl Agent {
     /// Reads what the last agent left in the data folder and begins. Needs neither engine nor control plane to answer.
+    /// For a machine that is alone: it gives names to nobody and keeps no ways to other nodes.
     pub async fn start(
         config: AgentConfig,
         runtime: Arc<dyn ContainerRuntime>,
@@ -74,10 +77,12 @@ impl Agent {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, AgentError> {
         let boot_clock = Arc::new(KernelBootClock);
-        Self::start_with(config, AgentParts { runtime, firewall, control, clock, boot_clock, entropy }).await
+        let (routes, names) = (None, None);
+        let parts = AgentParts { runtime, firewall, routes, names, control, clock, boot_clock, entropy };
+        Self::start_with(config, parts).await
     }
 
-    /// The same with a boot clock of the caller's.
+    /// The same with all parts of the caller's.
     pub async fn start_with(config: AgentConfig, parts: AgentParts) -> Result<Self, AgentError> {
         Self::start_on_disk(config, parts, |disk| disk).await
     }
@@ -99,11 +104,14 @@ impl Agent {
             let boot = opening.machine.boot;
             let kept =
                 (DesiredStore::open(folder)?, Proofs::open(folder, boot)?, Lease::open(folder, boot, boot_clock)?);
-            Ok::<_, io::Error>((journal, kept))
+            Ok::<_, io::Error>((journal, kept, KeptFile::open(folder)?))
         });
-        let ((journal, file), kept) = opened.await.map_err(|source| AgentError::DataFolder { folder, source })?;
+        let ((journal, file), kept, around) =
+            opened.await.map_err(|source| AgentError::DataFolder { folder, source })?;
+        let (routes, names) = (parts.routes.clone(), parts.names.clone());
         let agent = Self::assemble(config, parts, journal, kept);
         agent.begin(disk(file));
+        agent.look_around(Keeper::new(agent.node.clone(), around, names), routes);
         Ok(agent)
     }
 
@@ -113,7 +121,7 @@ impl Agent {
         journal: Journal,
         (desired, proofs, lease): (DesiredStore, Proofs, Lease),
     ) -> Self {
-        let AgentParts { runtime, firewall, control, clock, entropy, boot_clock: _ } = parts;
+        let AgentParts { runtime, firewall, control, clock, entropy, .. } = parts;
         let (board, proofs) = (Arc::new(Board::default()), Arc::new(proofs));
         let observer = Observer::new(
             runtime.clone(),
@@ -161,6 +169,15 @@ impl Agent {
         let kill = self.kill.clone();
         let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));
         self.act(roster::keep(node.clone(), self.actors.clone(), spawn));
+    }
+
+    /// Begins with what is known from disk, before anybody can ask for a name.
+    fn look_around(&self, keeper: Keeper, routes: Option<Arc<dyn RouteTable>>) {
+        keeper.announce();
+        if let Some(routes) = routes {
+            self.act(routes::keep(routes, self.node.board.clone(), keeper.peers()));
+        }
+        self.act(keeper.keep());
     }
 
     fn run(&self, tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
@@ -224,6 +241,10 @@ pub struct AgentParts {
     pub runtime: Arc<dyn ContainerRuntime>,
     /// The packet filter.
     pub firewall: Arc<dyn Firewall>,
+    /// The ways to the other nodes; none where there is no other.
+    pub routes: Option<Arc<dyn RouteTable>>,
+    /// Who answers names on this node; none where they come to it another way.
+    pub names: Option<Arc<dyn NamesSink>>,
     /// The line to the control plane.
     pub control: Arc<dyn ControlPlane>,
     /// Wall clock, for what is said and billed.

@@ -9,7 +9,9 @@
 //!       ▲                                                   ▲            │          └──▶ firewall
 //!       │                                                   │            │ says facts
 //!       ├──reports── reporter ◀── journal ◀─────────────────┼────────────┘
-//!       └──heartbeats──── heartbeat ◀──── observer (one shared listing of the engine)
+//!       ├──heartbeats──── heartbeat ◀──── observer (one shared listing of the engine)
+//!       │
+//!       └──surroundings─▶ surroundings.json ──▶ names sink, routes, firewall
 //! ```
 //!
 //! Invariants:
@@ -50,13 +52,17 @@ mod roster;
 mod routes;
 mod session;
 mod status;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};
 pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
-pub use firewall::{Admitted, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render};
+pub use firewall::{
+    Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
+};
 pub use lease::{BootClock, KernelBootClock};
 pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};
 pub use status::{AgentStatus, Phase};
+pub use surroundings::{NamesSink, NodeNames, RecordingNames};

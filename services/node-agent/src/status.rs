@@ -75,6 +75,12 @@ pub struct AgentStatus {
     pub firewall_trouble: Option<String>,
     /// Why the control plane could not be reached.
     pub control_plane_trouble: Option<String>,
+    /// Names of the zone that this node answers.
+    pub names: usize,
+    /// Why names, other nodes and neighbours are not known anew; what was known goes on.
+    pub surroundings_trouble: Option<String>,
+    /// Why not every other node can be reached.
+    pub routes_trouble: Option<String>,
 }
 
 impl AgentStatus {

@@ -186,7 +186,7 @@ fn rules() -> Ruleset {
         admitted(4, "aa", "22", &[]),
         admitted(5, "bb", "33", &[80]),
     ];
-    Ruleset { instances }
+    Ruleset { instances, ..Ruleset::default() }
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
     run(&format!("ip -n {} addr add {neighbour}/32 dev lo", lab.name("world")));
     assert!(!lab.packet_arrives("world", neighbour, "i3"), "a packet from outside with an instance's address");
 
-    firewall.apply(&Ruleset { instances: rules().instances.split_off(1) }).await.unwrap();
+    firewall.apply(&Ruleset { instances: rules().instances.split_off(1), ..Ruleset::default() }).await.unwrap();
     assert_eq!(lab.tcp("i2", "10.77.0.3:9000"), None, "let out");
     firewall.remove().await.unwrap();
     firewall.remove().await.unwrap();
@@ -325,7 +325,7 @@ async fn a_thousand_instances_are_taken_and_bad_rules_change_nothing() {
         entry.1.address = Ipv4Addr::from(0x0A4D_0100 + number);
         entry
     };
-    firewall.apply(&Ruleset { instances: (0..1_000).map(many).collect() }).await.unwrap();
+    firewall.apply(&Ruleset { instances: (0..1_000).map(many).collect(), ..Ruleset::default() }).await.unwrap();
 
     let mut config = NftConfig::new("no such name".to_owned(), ([10, 77, 0, 0].into(), 16), [10, 77, 0, 1].into());
     config.program = vec!["ip".into(), "netns".into(), "exec".into(), lab.name("machine"), "nft".into()];

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use wherry_model::InstanceId;
 
-use super::{Admitted, Firewall, FirewallError, Ruleset};
+use super::{Admitted, Elsewhere, Firewall, FirewallError, Ruleset};
 use crate::status::Board;
 
 /// How long the rules can be gone unnoticed.
@@ -21,9 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Wanted {
-    /// Counts changes of `admitted`.
+    /// Counts changes; 0 before the beginning.
     version: u64,
     admitted: BTreeMap<InstanceId, Admitted>,
+    elsewhere: Elsewhere,
 }
 
 #[derive(Debug, Clone)]
@@ -49,8 +50,23 @@ impl Gate {
     /// Begins with these. Nothing is applied before, so that instances which run on through a restart of the agent are
     /// never cut off.
     pub(crate) fn begin(&self, admitted: BTreeMap<InstanceId, Admitted>) {
-        *self.wanted() = Wanted { version: 1, admitted };
+        let mut wanted = self.wanted();
+        (wanted.version, wanted.admitted) = (1, admitted);
+        drop(wanted);
         self.changed.notify_one();
+    }
+
+    /// From now on these are elsewhere. Nobody waits for it.
+    pub(crate) fn surround(&self, elsewhere: Elsewhere) {
+        let mut wanted = self.wanted();
+        if wanted.elsewhere == elsewhere {
+            return;
+        }
+        wanted.elsewhere = elsewhere;
+        if wanted.version > 0 {
+            wanted.version += 1;
+            self.changed.notify_one();
+        }
     }
 
     /// Returns when the instance is in, with exactly this.
@@ -103,7 +119,7 @@ impl Gate {
             let (version, rules) = {
                 let wanted = self.wanted();
                 let instances = wanted.admitted.iter().map(|(id, admitted)| (*id, admitted.clone())).collect();
-                (wanted.version, Ruleset { instances })
+                (wanted.version, Ruleset { instances, elsewhere: wanted.elsewhere.clone() })
             };
             let in_force = |attempt: &Attempt| attempt.version == version && attempt.outcome.is_ok();
             if version == 0 || (!gone && self.latest.borrow().as_ref().is_some_and(in_force)) {
@@ -180,6 +196,25 @@ mod tests {
         gate.admit(id(1), admitted(1)).await.unwrap();
         gate.release(id(99)).await.unwrap();
         assert_eq!(firewall.applied(), before, "nothing changed, nothing is applied");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_elsewhere_is_in_the_first_rules_and_in_later_ones() {
+        let (gate, firewall) = gate();
+        let elsewhere = |last| Elsewhere { ranges: vec![([10, 128, last, 0].into(), 24)], neighbours: vec![] };
+        gate.surround(elsewhere(1));
+        tokio::time::sleep(3 * LOOK_EVERY).await;
+        assert_eq!(firewall.in_force(), None, "nothing is applied before it is known who is in");
+        gate.begin(BTreeMap::new());
+        gate.admit(id(1), admitted(1)).await.unwrap();
+        assert_eq!(firewall.in_force().unwrap().elsewhere, elsewhere(1));
+        gate.surround(elsewhere(2));
+        tokio::time::sleep(LOOK_EVERY).await;
+        assert_eq!(firewall.in_force().unwrap().elsewhere, elsewhere(2));
+        let applied = firewall.applied();
+        gate.surround(elsewhere(2));
+        tokio::time::sleep(LOOK_EVERY).await;
+        assert_eq!(firewall.applied(), applied);
     }
 
     #[tokio::test(start_paused = true)]

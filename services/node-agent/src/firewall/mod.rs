@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use thiserror::Error;
+use wherry_agent_api::Neighbours;
 use wherry_model::{InstanceId, Port, ProjectId, TenantId};
 
 pub(crate) use self::gate::Gate;
@@ -37,6 +38,18 @@ pub struct Admitted {
 pub struct Ruleset {
     /// In the order of ids.
     pub instances: Vec<(InstanceId, Admitted)>,
+    /// Who is on other nodes.
+    pub elsewhere: Elsewhere,
+}
+
+/// What a node must know of instances on other nodes. Who they are is for their own node to see to: it lets no packet out
+/// with an address that is not the sender's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Elsewhere {
+    /// First address and prefix length of each other node's range: instances may send there, and that node decides.
+    pub ranges: Vec<(Ipv4Addr, u8)>,
+    /// Who may reach all ports of which project's instances here.
+    pub neighbours: Vec<Neighbours>,
 }
 
 /// Why the packet filter could not be set.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use wherry_model::Protocol;
+use wherry_model::{ProjectId, Protocol, TenantId};
 
 use super::{NftConfig, Ruleset};
 
@@ -34,7 +34,7 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     let mut public = BTreeSet::new();
     let mut chain_of = Vec::new();
     for (address, admitted) in &by_address {
-        let project = format!("project_{}_{}", admitted.tenant.as_uuid().simple(), admitted.project.as_uuid().simple());
+        let project = chain(admitted.tenant, admitted.project);
         chain_of.push(format!("{address} : jump {project}"));
         projects.entry(project).or_default().insert(*address);
         for port in &admitted.ports {
@@ -43,6 +43,22 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
                 Protocol::Udp => "udp",
             };
             public.insert(format!("{address} . {protocol} . {}", port.port));
+        }
+    }
+    // A neighbour of a project that has nobody here any more has nobody to reach.
+    let mut neighbour_of = Vec::new();
+    let ranges = rules.elsewhere.ranges.iter().filter(|range| !overlap(**range, config.range));
+    let mut elsewhere: BTreeSet<String> = ranges.map(|range| network(*range)).collect();
+    let mut seen = BTreeSet::new();
+    for neighbours in &rules.elsewhere.neighbours {
+        let project = chain(neighbours.tenant, neighbours.project);
+        let Some(members) = projects.get_mut(&project) else { continue };
+        for address in neighbours.addresses.iter().filter(|address| !overlap((**address, 32), config.range)) {
+            if seen.insert(*address) {
+                members.insert(*address);
+                neighbour_of.push(format!("{address} : jump {project}"));
+                elsewhere.insert(network((*address, 32)));
+            }
         }
     }
     let mut text = render_removal(config);
@@ -54,13 +70,16 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     set(&mut text, "forbidden", "ipv4_addr", "flags interval; ", forbidden.into_iter());
     set(&mut text, "private", "ipv4_addr", "flags interval; ", private.into_iter());
     set(&mut text, "allowed", "ipv4_addr", "flags interval; auto-merge; ", allowed.into_iter());
+    set(&mut text, "elsewhere", "ipv4_addr", "flags interval; auto-merge; ", elsewhere.into_iter());
     for (project, members) in &projects {
         set(&mut text, &format!("of_{project}"), "ipv4_addr", "", members.iter().map(ToString::to_string));
         let _infallible = writeln!(text, "  chain {project} {{ ip daddr @of_{project} accept; }}");
     }
-    let elements =
-        if chain_of.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chain_of.join(", ")) };
-    let _infallible = writeln!(text, "  map project_of {{ type ipv4_addr : verdict; {elements}}}");
+    for (map, chains) in [("project_of", chain_of), ("project_of_neighbour", neighbour_of)] {
+        let elements =
+            if chains.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chains.join(", ")) };
+        let _infallible = writeln!(text, "  map {map} {{ type ipv4_addr : verdict; {elements}}}");
+    }
     let _infallible = write!(
         text,
         r#"
@@ -86,12 +105,15 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     ip daddr @forbidden drop
     ip saddr vmap @project_of
     ip daddr {range} goto to_instance
+    # The other node decides.
+    ip daddr @elsewhere accept
     ip daddr @allowed accept
     ip daddr @private drop
     accept
   }}
 
   chain to_instance {{
+    ip saddr vmap @project_of_neighbour
     ip daddr . meta l4proto . th dport @public_ports accept
     drop
   }}
@@ -100,8 +122,9 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
   chain input {{
     type filter hook input priority filter; policy accept;
     iifname "lo" accept
-    ip saddr != {range} accept
     ct state established,related accept
+    ip saddr @elsewhere drop
+    ip saddr != {range} accept
     ip saddr @instances ip daddr {resolver} udp dport 53 accept
     ip saddr @instances ip daddr {resolver} tcp dport 53 accept
     drop
@@ -110,6 +133,7 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
   # The rest of the world sees this machine's address.
   chain outward {{
     type nat hook postrouting priority srcnat; policy accept;
+    ip daddr @elsewhere accept
     ip saddr {range} ip daddr != {range} masquerade
   }}
 }}
@@ -173,6 +197,16 @@ fn set(text: &mut String, name: &str, of: &str, flags: &str, elements: impl Iter
     let _infallible = writeln!(text, "  set {name} {{ type {of}; {flags}{elements}}}");
 }
 
+/// The name of a project's chain.
+fn chain(tenant: TenantId, project: ProjectId) -> String {
+    format!("project_{}_{}", tenant.as_uuid().simple(), project.as_uuid().simple())
+}
+
+fn overlap(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
+    let length = one.1.min(other.1);
+    network((one.0, length)) == network((other.0, length))
+}
+
 /// `address/length` with the bits behind the prefix cleared: nft refuses others in sets.
 fn network((address, length): (Ipv4Addr, u8)) -> String {
     let mask = u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(length))).unwrap_or(0);
@@ -181,7 +215,9 @@ fn network((address, length): (Ipv4Addr, u8)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Admitted;
+    use wherry_agent_api::Neighbours;
+
+    use super::super::{Admitted, Elsewhere};
     use super::*;
     use wherry_model::Port;
 
@@ -210,7 +246,19 @@ mod tests {
             instance(3, "aa", "11", &[]),
             instance(4, "bb", "22", &[(443, Protocol::Tcp)]),
         ];
-        Ruleset { instances }
+        let neighbours = |tenant: &str, project: &str, addresses: &[[u8; 4]]| Neighbours {
+            tenant: tenant.repeat(16).parse().unwrap(),
+            project: project.repeat(16).parse().unwrap(),
+            addresses: addresses.iter().map(|address| (*address).into()).collect(),
+        };
+        let elsewhere = Elsewhere {
+            ranges: vec![([10, 78, 1, 0].into(), 24), ([10, 79, 0, 0].into(), 24)],
+            neighbours: vec![
+                neighbours("aa", "11", &[[10, 78, 1, 5], [10, 79, 0, 7]]),
+                neighbours("cc", "33", &[[10, 78, 1, 6]]),
+            ],
+        };
+        Ruleset { instances, elsewhere }
     }
 
     #[test]
@@ -229,6 +277,16 @@ mod tests {
         let text = render(&config(), &rules);
         assert_eq!(text.matches("10.77.0.4 : jump").count(), 1);
         assert!(!text.contains("10.77.0.4 . tcp . 443"));
+    }
+
+    #[test]
+    fn nothing_of_this_nodes_own_range_is_elsewhere() {
+        let mut rules = rules();
+        rules.elsewhere.ranges = vec![([10, 0, 0, 0].into(), 8), ([10, 77, 3, 0].into(), 24)];
+        rules.elsewhere.neighbours[0].addresses = vec![[10, 77, 0, 4].into()];
+        let text = render(&config(), &rules);
+        assert!(text.contains("set elsewhere { type ipv4_addr; flags interval; auto-merge; }"), "{text}");
+        assert!(text.contains("map project_of_neighbour { type ipv4_addr : verdict; }"), "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Rejected: a routing daemon (the control plane knows every range), netlink from Rust (`ip -batch` says in the log what an
 //! operator can type), WireGuard in here (it encrypts; where the underlay is not trusted, give its addresses as underlay).
 
+mod keep;
 mod kernel;
 mod plan;
 mod recording;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use wherry_agent_api::Peer;
 
+pub(crate) use keep::keep;
 pub use kernel::KernelRoutes;
 pub use recording::RecordingRoutes;
 

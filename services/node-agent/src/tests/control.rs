@@ -29,6 +29,7 @@ struct State {
     facts: Vec<Observation>,
     edges: Vec<(InstanceId, MeterEdge)>,
     heartbeats: Vec<Heartbeat>,
+    around: Option<Surroundings>,
     away: bool,
 }
 
@@ -36,12 +37,14 @@ struct State {
 pub(super) struct FakeControl {
     state: Mutex<State>,
     revision: watch::Sender<u64>,
+    /// Counts changes of what is around.
+    around: watch::Sender<u64>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl FakeControl {
     pub(super) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { state: Mutex::default(), revision: watch::channel(1).0, now: Box::new(now) }
+        Self { state: Mutex::default(), revision: watch::channel(1).0, around: watch::channel(0).0, now: Box::new(now) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,6 +74,12 @@ impl FakeControl {
     pub(super) fn forget(&self, id: InstanceId) {
         self.state().instances.remove(&id);
         self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// What is around the node from now on.
+    pub(super) fn surround(&self, around: Surroundings) {
+        self.state().around = Some(around);
+        self.around.send_modify(|count| *count += 1);
     }
 
     pub(super) fn set_away(&self, away: bool) {
@@ -212,8 +221,19 @@ impl ControlPlane for FakeControl {
         Ok(())
     }
 
-    async fn surroundings(&self, _node: NodeId, _have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        self.answers().map(|_| None)
+    async fn surroundings(&self, _node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        let mut count = self.around.subscribe();
+        let found = |state: &State| state.around.clone().filter(|around| have != Some(around.tag));
+        let news = async {
+            loop {
+                let found = self.answers().map(|state| found(&state));
+                if !matches!(found, Ok(None)) {
+                    return found;
+                }
+                // The sender lives in `self`, so the channel cannot close.
+                drop(count.changed().await);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), news).await.unwrap_or_else(|_| self.answers().map(|_| None))
     }
 }

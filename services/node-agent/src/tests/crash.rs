@@ -258,10 +258,12 @@ async fn agent(world: &World, fate: &Arc<Fate>) -> Agent {
 }
 
 async fn try_agent(world: &World, fate: &Arc<Fate>) -> std::result::Result<Agent, AgentError> {
-    let AgentParts { runtime, firewall, control, clock, boot_clock, entropy } = world.parts();
+    let AgentParts { runtime, firewall, routes, names, control, clock, boot_clock, entropy } = world.parts();
     let parts = AgentParts {
         runtime: Arc::new(Mortal { fate: fate.clone(), inner: runtime }),
         firewall: Arc::new(Mortal { fate: fate.clone(), inner: firewall }),
+        routes,
+        names,
         control: Arc::new(Mortal { fate: fate.clone(), inner: control }),
         clock,
         boot_clock,

@@ -8,4 +8,5 @@ mod lease;
 mod life;
 mod line;
 mod output;
+mod surroundings;
 mod world;

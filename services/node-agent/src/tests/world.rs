@@ -16,7 +16,7 @@ use wherry_runtime::{Container, ContainerId, ContainerRuntime as _, ContainerSta
 
 use super::control::FakeControl;
 use crate::agent::AgentParts;
-use crate::{Agent, AgentConfig, Machine, RecordingFirewall};
+use crate::{Agent, AgentConfig, Machine, RecordingFirewall, RecordingNames, RecordingRoutes};
 
 pub(super) const IMAGE: &str = "r.example/web:1";
 
@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) clock: TokioClock,
     pub(super) runtime: FakeRuntime,
     pub(super) firewall: Arc<RecordingFirewall>,
+    pub(super) routes: Arc<RecordingRoutes>,
+    pub(super) names: Arc<RecordingNames>,
     pub(super) control: Arc<FakeControl>,
     pub(super) entropy: Arc<Counter>,
     pub(super) boot: BootId,
@@ -66,6 +68,8 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             runtime,
             firewall: Arc::new(RecordingFirewall::new()),
+            routes: Arc::default(),
+            names: Arc::default(),
             control: Arc::new(FakeControl::new(move || of_control.now())),
             entropy: Arc::default(),
             boot: "b0".repeat(16).parse().unwrap(),
@@ -92,6 +96,8 @@ impl World {
         AgentParts {
             runtime: Arc::new(self.runtime.clone()),
             firewall: self.firewall.clone(),
+            routes: Some(self.routes.clone()),
+            names: Some(self.names.clone()),
             control: self.control.clone(),
             clock: Arc::new(self.clock.clone()),
             boot_clock: Arc::new(self.clock.clone()),

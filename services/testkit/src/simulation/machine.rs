@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use wherry_agent_api::ControlPlane;
-use wherry_model::{BootId, InstanceId, NodeId};
+use wherry_model::{BootId, InstanceId, NodeId, ProjectId, TenantId};
 use wherry_node_agent::{Agent, AgentConfig, AgentParts, BootClock, RecordingFirewall};
 use wherry_runtime::fake::{FakeImage, FakeRuntime};
 use wherry_runtime::{ContainerId, ContainerRuntime, Labels};
 
+use super::grip::Grip;
 use super::network::Link;
 use super::oracle::{MachineWitness, Oracle};
 use crate::{ManualClock, SeededEntropy};
@@ -37,8 +38,10 @@ pub(super) struct Machine {
     pub(super) link: Arc<Link>,
     oracle: Arc<Oracle>,
     config: AgentConfig,
-    agent: Option<Agent>,
+    pub(super) grip: Arc<Grip>,
     pub(super) power: bool,
+    /// Operators took it out of the fleet.
+    pub(super) removed: bool,
     booted: Instant,
     frozen: bool,
     engine_down: bool,
@@ -51,6 +54,7 @@ impl Machine {
         clock: Arc<ManualClock>,
         entropy: Arc<SeededEntropy>,
         link: Arc<Link>,
+        grip: Arc<Grip>,
         oracle: Arc<Oracle>,
     ) -> Self {
         let engine = FakeRuntime::new(Arc::clone(&clock) as _)
@@ -61,8 +65,9 @@ impl Machine {
             engine.publish(reference, FakeImage { size_bytes: 1_000, pull_delay, ..FakeImage::default() });
         }
         engine.show(Arc::new(MachineWitness::new(Arc::clone(&oracle), index)));
+        engine.interpose(Arc::clone(&grip) as _);
         let firewall = Arc::new(RecordingFirewall::new());
-        let (agent, power, booted, frozen, engine_down) = (None, true, Instant::now(), false, false);
+        let (power, removed, booted, frozen, engine_down) = (true, false, Instant::now(), false, false);
         Self {
             index,
             clock,
@@ -72,8 +77,9 @@ impl Machine {
             link,
             oracle,
             config,
-            agent,
+            grip,
             power,
+            removed,
             booted,
             frozen,
             engine_down,
@@ -90,25 +96,29 @@ impl Machine {
 
     /// Begins an agent on what the one before has left, if there is power and none.
     pub(super) async fn start(&mut self) {
-        if !self.power || self.agent.is_some() {
+        if !self.power || self.grip.holds_agent() {
             return;
         }
+        // The tasks of one that died just now are still to be ended.
+        sleep(Duration::from_millis(1)).await;
         let parts = AgentParts {
             runtime: Arc::new(self.engine.clone()),
             firewall: Arc::clone(&self.firewall) as _,
+            routes: None,
+            names: None,
             control: Arc::clone(&self.link) as Arc<dyn ControlPlane>,
             clock: Arc::clone(&self.clock) as _,
             boot_clock: Arc::new(SinceBoot(self.booted)),
             entropy: Arc::clone(&self.entropy) as _,
         };
         let agent = Agent::start_with(self.config.clone(), parts);
-        self.agent = Some(agent.await.expect("the agent's folder can be used"));
+        self.grip.hold(agent.await.expect("the agent's folder can be used"));
         self.tell_ability();
     }
 
     /// Ends the agent as `kill -9` does. Containers run on.
     pub(super) async fn crash(&mut self) {
-        if let Some(agent) = self.agent.take() {
+        if let Some(agent) = self.grip.let_go() {
             agent.shut_down(Duration::ZERO).await;
         }
         self.tell_ability();
@@ -149,6 +159,7 @@ impl Machine {
     /// Everything that is wrong with the machine ends.
     pub(super) async fn heal(&mut self) {
         self.engine.heal();
+        self.grip.heal();
         self.set_engine_down(false);
         self.freeze(false);
         self.power_on().await;
@@ -157,7 +168,7 @@ impl Machine {
 
     /// Whether an agent is there that could end what runs.
     fn tell_ability(&self) {
-        let able = self.power && self.agent.is_some() && !self.frozen && !self.engine_down;
+        let able = self.power && self.grip.holds_agent() && !self.frozen && !self.engine_down;
         self.oracle.machine_is(self.index, able);
     }
 
@@ -179,6 +190,12 @@ impl Machine {
         traces.extend(rules.instances.iter().map(|(id, _)| (*id, "rules of the packet filter".to_owned())));
         traces.extend(self.logs().into_iter().map(|id| (id, "logs".to_owned())));
         traces
+    }
+
+    /// Whom the packet filter counts an instance to.
+    pub(super) fn admitted(&self) -> Vec<(InstanceId, TenantId, ProjectId)> {
+        let rules = self.firewall.in_force().unwrap_or_default();
+        rules.instances.iter().map(|(id, admitted)| (*id, admitted.tenant, admitted.project)).collect()
     }
 
     fn logs(&self) -> Vec<InstanceId> {
