@@ -4,7 +4,7 @@
 //! build would make a new user wait minutes longer for a tour of seconds.
 
 mod bill;
-mod steps;
+pub(crate) mod steps;
 mod tour;
 
 use anyhow::{Context, Result, bail, ensure};

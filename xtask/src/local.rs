@@ -45,6 +45,16 @@ pub(crate) enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Where cargo puts what it builds so, below its target folder.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 impl fmt::Display for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -80,15 +90,11 @@ pub(crate) struct LocalService {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "wherry"]);
-    let folder = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            build.arg("--release");
-            "release"
-        }
-    };
+    if matches!(profile, Profile::Release) {
+        build.arg("--release");
+    }
     command::run(&mut build)?;
-    Ok(repository::target().join(folder).join("wherry"))
+    Ok(repository::target().join(profile.folder()).join("wherry"))
 }
 
 impl LocalService {

@@ -8,6 +8,7 @@ mod check_deps;
 mod check_operations;
 mod command;
 mod demo;
+mod fleet_demo;
 mod fuzz_api;
 mod gen_cri;
 mod interrupt;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Task {
     /// Show the whole thing: install, build, run containers by name, and clean up
     Demo(demo::Arguments),
+    /// Show a fleet: PostgreSQL, two API replicas, three machines, a replica and a machine that die, the bill
+    FleetDemo(fleet_demo::Arguments),
     /// Install what is missing for the demo, the tests or the whole CI run
     Setup(setup::Arguments),
     /// Install what the tests need and run them all, real containerd included
@@ -57,6 +60,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
+        Task::FleetDemo(arguments) => fleet_demo::run(&arguments),
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),

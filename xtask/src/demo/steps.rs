@@ -6,20 +6,25 @@ use anyhow::{Context, Result};
 
 /// Counts the steps.
 #[derive(Default)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     count: usize,
 }
 
 impl Steps {
+    /// How many there were.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+
     /// Runs a step that blocks.
-    pub(super) fn run<T>(&mut self, title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn run<T>(&mut self, title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let begun = self.begin(title);
         let outcome = work();
         Self::finish(title, begun, outcome)
     }
 
     /// Awaits a step.
-    pub(super) async fn step<T>(&mut self, title: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn step<T>(&mut self, title: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let begun = self.begin(title);
         let outcome = work.await;
         Self::finish(title, begun, outcome)
