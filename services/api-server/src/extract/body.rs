@@ -41,7 +41,11 @@ pub(crate) async fn read_body(body: Body, state: &ApiState) -> Result<Bytes, Api
     }
 }
 
+/// Every body is an object. `serde` would take a list of the values of its fields, too.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::Malformed { field: None, detail: "the body is a list: send a JSON object".to_owned() });
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -93,8 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_no_object() {
+        for body in ["[]", " [null, null]", r#"[[{"image":"r.example/a"}]]"#] {
+            let (field, detail) = refusal(body);
+            assert_eq!((field, detail.as_str()), (None, "the body is a list: send a JSON object"), "{body}");
+        }
+    }
+
+    #[test]
     fn deep_nesting_is_refused_not_followed() {
-        let (_, detail) = refusal(&"[".repeat(100_000));
+        let (_, detail) = refusal(&r#"{"containers":"#.repeat(100_000));
+        assert!(!detail.is_empty());
+        let (_, detail) = refusal(&format!("{{\"containers\":{}", "[".repeat(100_000)));
         assert!(!detail.is_empty());
     }
 }
