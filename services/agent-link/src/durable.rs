@@ -27,7 +27,6 @@ pub(crate) fn create_once(path: &Path, contents: &[u8], mode: u32, entropy: &dyn
 }
 
 /// Puts `contents` in the place of what is at `path`.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the identity on a node's disk, which is to come"))]
 pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32, entropy: &dyn Entropy) -> io::Result<()> {
     let fresh = write_beside(path, contents, mode, entropy)?;
     if let Err(error) = fs::rename(&fresh, path) {

@@ -3,8 +3,8 @@
 //! Purpose: what [`wherry_agent_api`] says as traits, spoken between machines. Agents dial out and listen on nothing. A
 //! replica of the control plane opens one port ([`AgentPort`]); an agent is its client ([`LinkClient`]).
 //!
-//! Not here yet: questions to nodes with one-time tickets, the node's identity on disk with joining and renewal, and the
-//! page that describes the protocol.
+//! A machine becomes a node and stays one by its [`Identity`]. Questions go to nodes through [`DialBack`] and are answered by
+//! the [`Answerer`]. What goes over the wire is described in `docs/agent-protocol.md`.
 //!
 //! Invariants:
 //! - who a caller is comes from its certificate and from nothing else; a body that names another node is forbidden;
@@ -23,6 +23,8 @@ mod authority;
 mod certificate;
 mod client;
 mod durable;
+mod frames;
+mod identity;
 mod refusal;
 mod server;
 #[cfg(test)]
@@ -32,7 +34,8 @@ mod wire;
 
 pub use authority::{Authority, AuthorityError, Fingerprint, FingerprintError, Lives};
 pub use client::{
-    CredentialError, DialError, Endpoint, EndpointError, EndpointKeeper, LinkClient, LinkError, LinkSettings,
+    Answerer, CredentialError, DialError, Endpoint, EndpointError, EndpointKeeper, LinkClient, LinkError, LinkSettings,
     NodeCredential,
 };
-pub use server::{AgentPort, AgentPortSettings, Limits, PortError, Services};
+pub use identity::{Identity, IdentityError, JoinOrder};
+pub use server::{AgentPort, AgentPortSettings, DialBack, Limits, PortError, Services};

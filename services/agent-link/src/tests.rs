@@ -6,22 +6,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{
-    Ack, Applicant, Call, CallBoard, ControlError, ControlPlane, Desired, Enrolled, Enrolment, Heartbeat, NodeHello,
-    Report, Surroundings, Welcome,
+    Ack, Applicant, Call, CallBoard, ControlError, ControlPlane, Desired, Enrolled, Enrolment, ExecOutcome, ExecQuery,
+    Heartbeat, LogQuery, LogStream, NodeDirectory as _, NodeError, NodeHello, NodeServices, Report, Surroundings,
+    Welcome,
 };
-use wherry_model::{BootId, Clock, Entropy, JournalId, NodeId, Timestamp};
+use wherry_model::{BootId, Clock, Entropy, Generation, InstanceId, JournalId, NodeId, Timestamp};
 
 use crate::client::{dial, request};
 use crate::wire::{EnrolAnswer, EnrolRequest, path};
 use crate::{
-    AgentPort, AgentPortSettings, Authority, EndpointKeeper, Fingerprint, LinkClient, LinkSettings, Lives,
-    NodeCredential, Services, tls,
+    AgentPort, AgentPortSettings, Answerer, Authority, DialBack, EndpointKeeper, Fingerprint, LinkClient, LinkSettings,
+    Lives, NodeCredential, Services, tls,
 };
 
 const TOKEN: &str = "wjt_token_secret";
@@ -57,6 +59,8 @@ fn node(number: u128) -> NodeId {
 struct Control {
     heartbeats: Mutex<Vec<Heartbeat>>,
     removed: AtomicBool,
+    calls: Mutex<Vec<Call>>,
+    called: tokio::sync::Notify,
 }
 
 #[async_trait]
@@ -84,11 +88,14 @@ impl ControlPlane for Control {
 
 #[async_trait]
 impl CallBoard for Control {
-    async fn post_call(&self, _call: Call) -> Result<(), ControlError> {
+    async fn post_call(&self, call: Call) -> Result<(), ControlError> {
+        self.calls.lock().unwrap().push(call);
+        self.called.notify_one();
         Ok(())
     }
     async fn calls(&self, _node: NodeId) -> Result<Vec<Call>, ControlError> {
-        Ok(Vec::new())
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.called.notified()).await;
+        Ok(std::mem::take(&mut *self.calls.lock().unwrap()))
     }
 }
 
@@ -111,6 +118,7 @@ struct World {
     entropy: Arc<Counting>,
     fingerprint: Fingerprint,
     url: String,
+    dial_back: Arc<DialBack>,
     shutdown: CancellationToken,
     served: tokio::task::JoinHandle<()>,
     _keys: tempfile::TempDir,
@@ -124,15 +132,21 @@ impl World {
         let open = || Authority::open_or_create(keys.path(), Lives::default(), clock.clone(), entropy.clone()).unwrap();
         let authority = Arc::new(open());
         assert_eq!(open().fingerprint(), authority.fingerprint(), "opened again it is the same");
-        let services = Services { control: control.clone(), board: control.clone(), enrolment: control.clone() };
         let shutdown = CancellationToken::new();
         let settings = AgentPortSettings::default();
         let fingerprint = authority.fingerprint();
-        let port = AgentPort::new(services, authority, settings, clock.clone(), shutdown.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
+        let dial_back = DialBack::new(control.clone(), url.clone(), clock.clone(), entropy.clone());
+        let services = Services {
+            control: control.clone(),
+            board: control.clone(),
+            dial_back: dial_back.clone(),
+            enrolment: control.clone(),
+        };
+        let port = AgentPort::new(services, authority, settings, clock.clone(), shutdown.clone()).unwrap();
         let served = tokio::spawn(async move { port.serve(listener).await });
-        Self { control, clock, entropy, fingerprint, url, shutdown, served, _keys: keys }
+        Self { control, clock, entropy, fingerprint, url, dial_back, shutdown, served, _keys: keys }
     }
 
     /// Joins, trusting `fingerprint`.
@@ -225,5 +239,57 @@ async fn a_certificate_that_expires_opens_nothing_on_a_connection_that_is_open()
     world.clock.0.store(Lives::default().node.as_secs() + 1, Ordering::SeqCst);
     assert!(matches!(link.heartbeat(heartbeat(node(1), 1)).await, Err(ControlError::Forbidden(_))));
     assert_eq!(world.control.heartbeats.lock().unwrap().len(), 1);
+    world.end().await;
+}
+
+/// A node that says what it was asked.
+struct Echo;
+#[async_trait]
+impl NodeServices for Echo {
+    async fn logs(&self, query: LogQuery) -> Result<LogStream, NodeError> {
+        if query.run == Some(404) {
+            return Err(NodeError::NotFound("the run 404".to_owned()));
+        }
+        let lines = [b"one\n".to_vec(), b"two\n".to_vec()].map(Ok);
+        Ok(futures_util::stream::iter(lines).boxed())
+    }
+    async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        let stdout = vec![b'x'; ExecOutcome::MAX_OUTPUT_BYTES + 1];
+        Ok(ExecOutcome { exit_code: 3, stdout, stderr: query.command.concat().into_bytes(), truncated: false })
+    }
+}
+
+fn log_query(run: Option<u32>) -> LogQuery {
+    let instance = InstanceId::from_uuid(uuid::Uuid::from_u128(8));
+    let container = "main".parse().unwrap();
+    LogQuery { instance, container, run, tail: None, follow: false, timestamps: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_listens_on_nothing_answers() {
+    let world = World::new().await;
+    let credential = world.join(world.fingerprint, TOKEN).await.unwrap();
+    let link = Arc::new(world.link(&credential));
+    let stop = CancellationToken::new();
+    let answering = Answerer::start(Arc::clone(&link), Arc::new(Echo), stop.clone());
+    let there = world.dial_back.services(node(1));
+    let printed: Vec<_> = there.logs(log_query(None)).await.unwrap().collect().await;
+    assert_eq!(printed, [Ok(b"one\n".to_vec()), Ok(b"two\n".to_vec())]);
+    let missing = there.logs(log_query(Some(404))).await.err();
+    assert_eq!(missing, Some(NodeError::NotFound("the run 404".to_owned())));
+    let query = ExecQuery {
+        instance: InstanceId::from_uuid(uuid::Uuid::from_u128(8)),
+        generation: Generation(4),
+        container: "main".parse().unwrap(),
+        command: vec!["a".to_owned(), "b".to_owned()],
+        timeout_seconds: 5,
+    };
+    let outcome = there.exec(query).await.unwrap();
+    assert_eq!((outcome.exit_code, outcome.stderr.as_slice(), outcome.truncated), (3, b"ab".as_slice(), true));
+    assert_eq!(outcome.stdout.len(), ExecOutcome::MAX_OUTPUT_BYTES);
+    assert_eq!(world.dial_back.waiting(), 0);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_mins(1), answering).await.expect("answering ends").unwrap();
+    drop(link);
     world.end().await;
 }

@@ -10,6 +10,11 @@ pub(crate) const PROTOCOL_HIGHEST_HEADER: &str = "wherry-protocol-highest";
 /// In an answer 503 of a replica that is about to end: ask another.
 pub(crate) const LEAVING_HEADER: &str = "wherry-leaving";
 
+/// In an answer to a question: which instance it is about.
+pub(crate) const INSTANCE_HEADER: &str = "wherry-instance";
+/// In an answer to a question about one generation of an instance: which one.
+pub(crate) const GENERATION_HEADER: &str = "wherry-generation";
+
 /// The oldest version that is understood.
 pub(crate) const OLDEST_PROTOCOL: u32 = PROTOCOL - 1;
 /// The first version with epochs, surroundings and calls.
@@ -24,6 +29,9 @@ pub(crate) mod path {
     pub(crate) const HEARTBEAT: &str = "/agent/v2/heartbeat";
     pub(crate) const SURROUNDINGS: &str = "/agent/v2/surroundings";
     pub(crate) const CALLS: &str = "/agent/v2/calls";
+    /// The ticket follows.
+    pub(crate) const ANSWER: &str = "/agent/v2/answer/";
+    pub(crate) const ANSWER_ROUTE: &str = "/agent/v2/answer/{ticket}";
 }
 
 /// A machine wants to be a node.

@@ -12,7 +12,7 @@ use wherry_model::NodeId;
 use super::dial::{Answer, Live};
 use super::{LinkClient, Message};
 use crate::refusal;
-use crate::wire::{Calls, PROTOCOL_OF_FLEETS, path};
+use crate::wire::{Calls, Issued, PROTOCOL_OF_FLEETS, RenewRequest, path};
 
 /// Fields that version 1 does not have, at the top of a message.
 const NOT_IN_VERSION_1: [&str; 2] = ["epoch", "underlay"];
@@ -49,12 +49,16 @@ impl ControlPlane for LinkClient {
 
 impl LinkClient {
     /// Questions that wait for this node, as they came: one that cannot be read must not hide the others.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who answers calls, which is to come; tested"))]
     pub(crate) async fn calls(&self) -> Result<Vec<serde_json::Value>, ControlError> {
         match self.ask_of_fleets(path::CALLS, None).await? {
             Some(answer) => read::<Calls<serde_json::Value>>(&answer).map(|answer| answer.calls),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// A certificate for the key of this request.
+    pub(crate) async fn renew(&self, csr: String) -> Result<Issued, ControlError> {
+        self.tell(path::RENEW, &RenewRequest { csr }).await
     }
 
     async fn tell<A: DeserializeOwned>(&self, path: &str, message: &impl Serialize) -> Result<A, ControlError> {
@@ -103,7 +107,7 @@ fn some_or_none<A: DeserializeOwned>(answer: &Answer) -> Result<Option<A>, Contr
 }
 
 /// An answer that cannot be read is trouble of the replica, which may be over at the next: it is asked again.
-pub(super) fn read<A: DeserializeOwned>(answer: &Answer) -> Result<A, ControlError> {
+pub(crate) fn read<A: DeserializeOwned>(answer: &Answer) -> Result<A, ControlError> {
     if !answer.status.is_success() {
         return Err(refusal::from_answer(answer.status, &answer.body));
     }

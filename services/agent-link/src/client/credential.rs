@@ -1,6 +1,7 @@
 //! A node's certificate, its key and the authority that it trusts, read from PEM.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -73,6 +74,11 @@ impl NodeCredential {
     /// When it is to be renewed: after two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
         tls::two_thirds(self.validity.not_before.plus(BACKDATED), self.validity.not_after)
+    }
+
+    /// How long it lives altogether.
+    pub(crate) fn life(&self) -> Duration {
+        self.validity.not_after.since(self.validity.not_before.plus(BACKDATED))
     }
 
     /// The authority that it trusts.

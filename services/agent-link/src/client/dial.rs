@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -149,6 +150,12 @@ fn in_full(error: &dyn std::error::Error) -> String {
 }
 
 impl Live {
+    /// Sends a request whose body goes on while the answer is read.
+    pub(crate) async fn open(&self, request: Request<LinkBody>) -> Result<Response<Incoming>, DialError> {
+        let lost = |reason| DialError::Lost { endpoint: self.endpoint.to_string(), reason };
+        self.sender.clone().send_request(request).await.map_err(|error| lost(in_full(&error)))
+    }
+
     /// Sends a request and reads the whole answer.
     pub(crate) async fn exchange(&self, request: Request<LinkBody>) -> Result<Answer, DialError> {
         let lost = |reason: String| DialError::Lost { endpoint: self.endpoint.to_string(), reason };

@@ -1,5 +1,6 @@
 //! The agent's end of the wire.
 
+mod answerer;
 mod connector;
 mod control;
 mod credential;
@@ -19,20 +20,22 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wherry_agent_api::ControlError;
-use wherry_model::{Clock, Entropy};
+use wherry_model::{Clock, Entropy, NodeId};
 
 use crate::refusal;
 use crate::tls::{self, CONTROL_NAME, Credential};
 use crate::wire::{LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER};
 use dial::{Answer, Live};
 
+pub use answerer::Answerer;
+pub(crate) use control::read;
 pub use credential::{CredentialError, NodeCredential};
 pub use dial::DialError;
 use dial::LinkBody;
-#[cfg(test)]
 pub(crate) use dial::dial;
 pub use endpoint::{Endpoint, EndpointError};
 pub use settings::LinkSettings;
+pub(crate) use settings::uniform;
 
 /// The most replicas that an agent remembers.
 const MAX_ENDPOINTS: usize = 32;
@@ -63,6 +66,7 @@ pub enum LinkError {
 struct Shared {
     tls: Arc<ClientConfig>,
     credential: Arc<Credential>,
+    node: NodeId,
     settings: LinkSettings,
     entropy: Arc<dyn Entropy>,
     keeper: Arc<dyn EndpointKeeper>,
@@ -112,6 +116,7 @@ impl LinkClient {
         let shared = Arc::new(Shared {
             tls,
             credential: shown,
+            node: credential.node(),
             settings,
             entropy,
             keeper,
@@ -131,6 +136,11 @@ impl LinkClient {
     pub fn exchange_credential(&self, credential: &NodeCredential) {
         self.shared.credential.exchange(credential.certified_key());
         self.shared.renewed.notify_one();
+    }
+
+    /// As which node it speaks.
+    pub fn node(&self) -> NodeId {
+        self.shared.node
     }
 
     /// The replica that it is connected to now.

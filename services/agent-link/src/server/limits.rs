@@ -19,6 +19,8 @@ pub struct Limits {
     pub connections_of_a_node: usize,
     /// Requests at once of one node.
     pub requests_of_a_node: usize,
+    /// Answers at once of one node, to questions of this replica.
+    pub answers_of_a_node: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the head of a request may take.
@@ -41,6 +43,7 @@ impl Default for Limits {
             stranger_stay: Duration::from_secs(30),
             connections_of_a_node: 48,
             requests_of_a_node: 64,
+            answers_of_a_node: 40,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(15),
             body: Duration::from_secs(20),

@@ -5,7 +5,9 @@
 
 mod accept;
 mod admission;
+mod answer;
 mod body;
+mod dial_back;
 mod enrolment;
 mod limits;
 mod routes;
@@ -24,6 +26,8 @@ use crate::authority::{Authority, AuthorityError};
 use crate::tls::{ReplicaCertificate, server_config};
 use limits::Shares;
 
+pub use dial_back::DialBack;
+pub(crate) use dial_back::generation_of;
 pub use limits::Limits;
 
 /// The certificate is looked at so often: much less than the shortest life that makes sense.
@@ -36,6 +40,8 @@ pub struct Services {
     pub control: Arc<dyn ControlPlane>,
     /// Questions for nodes.
     pub board: Arc<dyn CallBoard>,
+    /// Where answers of nodes go to; its [`DialBack::directory`] is given to the control plane.
+    pub dial_back: Arc<DialBack>,
     /// Who may be a node.
     pub enrolment: Arc<dyn Enrolment>,
 }
@@ -78,6 +84,8 @@ struct Port {
     limits: Limits,
     /// Requests under way, by node.
     requests: Shares,
+    /// Answers under way, by node.
+    answers: Shares,
     /// Connections, by node.
     connections: Shares,
     shutdown: CancellationToken,
@@ -109,6 +117,7 @@ impl AgentPort {
             clock,
             protocol: settings.protocol,
             requests: Shares::new(limits.requests_of_a_node),
+            answers: Shares::new(limits.answers_of_a_node),
             connections: Shares::new(limits.connections_of_a_node),
             limits,
             shutdown,

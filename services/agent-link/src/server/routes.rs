@@ -15,7 +15,7 @@ use wherry_agent_api::{Ack, Call, ControlError, Heartbeat, NodeHello, Report, We
 
 use super::admission::{Caller, Refusal};
 use super::limits::{MAX_HEARTBEAT_BYTES, MAX_REPORT_BYTES, MAX_SMALL_BYTES};
-use super::{Port, body, enrolment};
+use super::{Port, answer, body, enrolment};
 use crate::wire::{Calls, Have, PROTOCOL_OF_FLEETS, path};
 
 pub(super) fn routes() -> Router<Arc<Port>> {
@@ -28,11 +28,12 @@ pub(super) fn routes() -> Router<Arc<Port>> {
         .route(path::HEARTBEAT, post(heartbeat))
         .route(path::SURROUNDINGS, get(surroundings))
         .route(path::CALLS, get(calls))
+        .route(path::ANSWER_ROUTE, post(answer::answer))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
 }
 
-async fn no_route() -> Response {
+pub(super) async fn no_route() -> Response {
     (StatusCode::NOT_FOUND, Json(ControlError::Refused("there is no such route".to_owned()))).into_response()
 }
 

@@ -58,7 +58,6 @@ pub(crate) fn client_config(
 }
 
 /// For a machine that joins: trusts the one authority with this fingerprint, which the replica sends along.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the machine that joins, which is to come; tested"))]
 pub(crate) fn joining_config(fingerprint: Fingerprint, clock: Arc<dyn Clock>) -> Result<Arc<ClientConfig>, Error> {
     let config = ClientConfig::builder_with_details(provider(), Arc::new(WallClock(clock)))
         .with_protocol_versions(&[&TLS13])?

@@ -16,9 +16,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider;
 use wherry_model::Clock;
 
-#[cfg(test)]
-pub(crate) use client::joining_config;
-pub(crate) use client::{Credential, client_config};
+pub(crate) use client::{Credential, client_config, joining_config};
 pub(crate) use server::{ReplicaCertificate, server_config, two_thirds};
 
 /// The name of every replica in its certificate: agents ask for it whatever address they dial.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wherry_agent_link::{AgentPort, AgentPortSettings, Services};
+use wherry_agent_link::{AgentPort, AgentPortSettings, DialBack, Services};
 use wherry_api_server::{ApiParts, ApiSettings, ApiState, JoinPoint, ReadinessCheck};
 use wherry_control::{Background, Control, ControlConfig};
 use wherry_dns_server::{AuthoritativeConfig, AuthoritativeServer, Limits, QueryCounters, ZoneHandle};
@@ -115,8 +115,8 @@ impl Running {
         let mut settings = ApiSettings::new(issuer);
         let agents = match (listener, keys.authority) {
             (Some(AgentsListener { listener, url, host }), Some(authority)) => {
-                settings.join = Some(JoinPoint { url, ca_fingerprint: authority.fingerprint().to_string() });
-                let port = agents_port(&base, &control, authority, host, &stop)?;
+                settings.join = Some(JoinPoint { url: url.clone(), ca_fingerprint: authority.fingerprint().to_string() });
+                let port = agents_port(&base, &control, authority, (url, host), &stop)?;
                 let serving = Arc::clone(&port);
                 servers.spawn(async move { serving.serve(listener).await });
                 Some(port)
@@ -230,11 +230,13 @@ fn agents_port(
     base: &Base,
     control: &Control,
     authority: Arc<wherry_agent_link::Authority>,
-    host: String,
+    (url, host): (String, String),
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<AgentPort>> {
     let control = Arc::new(control.clone());
-    let services = Services { control: control.clone(), board: control.clone(), enrolment: control };
+    let dial_back = DialBack::new(control.clone(), url, Arc::clone(&base.clock), Arc::clone(&base.entropy));
+    control.set_directory(dial_back.directory());
+    let services = Services { control: control.clone(), board: control.clone(), dial_back, enrolment: control };
     let settings = AgentPortSettings { hosts: vec![host], ..AgentPortSettings::default() };
     let port = AgentPort::new(services, authority, settings, Arc::clone(&base.clock), stop.child_token());
     Ok(Arc::new(port.context("the agents' port does not open")?))

@@ -1,0 +1,70 @@
+//! `POST answer/<ticket>`: a node answers a question.
+//!
+//! The head of the response comes when the ticket was taken, so a node runs nothing for nobody; its body stays open and
+//! empty until the answer is not read any more, which is how the node learns that the client has gone.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::oneshot;
+use wherry_agent_api::ControlError;
+
+use super::Port;
+use super::admission::{Caller, Refusal};
+use super::dial_back::TicketError;
+use super::limits::Share;
+use crate::wire::{GENERATION_HEADER, INSTANCE_HEADER, PROTOCOL_OF_FLEETS};
+
+pub(super) async fn answer(
+    State(port): State<Arc<Port>>,
+    Extension(caller): Extension<Caller>,
+    Path(ticket): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if caller.protocol < PROTOCOL_OF_FLEETS {
+        return Ok(super::routes::no_route().await);
+    }
+    let share = port.answers.take(caller.node);
+    let share = share.ok_or_else(|| ControlError::Unavailable("this node answers too much at once".to_owned()))?;
+    let instance = text(&headers, INSTANCE_HEADER).and_then(|text| text.parse().ok());
+    let generation = text(&headers, GENERATION_HEADER).and_then(|text| serde_json::from_str(text).ok());
+    let claim = port.services.dial_back.claim(&ticket, caller.node, instance, generation).map_err(|error| {
+        if error == TicketError::Foreign {
+            tracing::warn!(node = %caller.node, "security: a node showed a ticket that was made for another question");
+        }
+        // One sentence for all: who guesses learns nothing.
+        ControlError::Forbidden("this ticket does not work, or not any more".to_owned())
+    })?;
+    let is_read = claim.answer(body);
+    let is_read = is_read.ok_or_else(|| ControlError::Forbidden("nobody waits for this answer any more".to_owned()))?;
+    Ok((StatusCode::OK, Body::from_stream(stream::unfold(Open { port, is_read, _share: share }, until_read)))
+        .into_response())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// What an answer holds while it is read.
+struct Open {
+    port: Arc<Port>,
+    is_read: oneshot::Receiver<std::convert::Infallible>,
+    _share: Share,
+}
+
+/// Says nothing, and ends when the answer is not read any more or the replica is about to end.
+async fn until_read(open: Open) -> Option<(Result<Bytes, std::convert::Infallible>, Open)> {
+    let Open { port, is_read, _share } = open;
+    tokio::select! {
+        biased;
+        _ = is_read => {}
+        () = port.shutdown.cancelled() => {}
+    }
+    None
+}

@@ -1,0 +1,312 @@
+//! Questions to nodes that listen on nothing: a [`Call`] with a one-time ticket goes out over the board, the node dials back
+//! to this replica with it.
+//!
+//! Invariants:
+//! - a ticket is 256 random bits, is kept as a hash, works once, for [`Call::LIFETIME`], at this replica, with the certificate
+//!   of the node that was asked, for the instance and the generation of the question;
+//! - one that is shown wrongly is not used up: who stole it cannot even be in the way;
+//! - who asked and went away is not waited for: its ticket is of no use from then on;
+//! - of an answer no more is held here than one frame and what the connection's window allows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::stream::{self, StreamExt as _};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use wherry_agent_api::{
+    Call, CallBoard, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory, NodeError, NodeServices, Question,
+};
+use wherry_model::{Clock, Entropy, Generation, InstanceId, NodeId, Timestamp};
+
+use crate::frames::{CutOff, Frame, FrameReader};
+
+/// Questions of this replica that wait for nodes at once.
+const MAX_WAITING: usize = 1_024;
+/// Of them for one node: a node answers only so many at once.
+const MAX_WAITING_FOR_A_NODE: usize = 64;
+/// How long the board may take.
+const POST: Duration = Duration::from_secs(10);
+/// How long a node may take to say whether it has the output that is asked for.
+const BEGIN: Duration = Duration::from_secs(30);
+/// How much longer than a program's own time its answer may take.
+const PROGRAM_WAY: Duration = Duration::from_secs(30);
+
+type TicketHash = [u8; 32];
+
+/// The way from this replica to any node of the fleet.
+pub struct DialBack {
+    board: Arc<dyn CallBoard>,
+    reply_to: String,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    waiting: Mutex<HashMap<TicketHash, Waiting>>,
+    myself: Weak<Self>,
+}
+
+/// Somebody waits for a node.
+struct Waiting {
+    node: NodeId,
+    instance: InstanceId,
+    /// Where the question is about one.
+    generation: Option<Generation>,
+    expires_at: Timestamp,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// A node has dialled back.
+struct Answer {
+    body: Body,
+    read: ReadToEnd,
+}
+
+/// Held as long as somebody reads the answer.
+pub(super) type ReadToEnd = oneshot::Sender<std::convert::Infallible>;
+
+/// A ticket that was right, and is used.
+pub(super) struct Claim(oneshot::Sender<Answer>);
+
+/// Why a ticket opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TicketError {
+    /// It never existed, was used, has expired, or whoever asked has gone.
+    Unknown,
+    /// It was made for another node, instance or generation.
+    Foreign,
+}
+
+impl std::fmt::Debug for DialBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DialBack")
+            .field("reply_to", &self.reply_to)
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DialBack {
+    /// Asks over `board`; nodes dial back to `reply_to`, the agents' port of this replica as they reach it,
+    /// `https://host:port`. The same value goes into [`super::Services`] of that port.
+    pub fn new(
+        board: Arc<dyn CallBoard>,
+        reply_to: String,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|myself| Self {
+            board,
+            reply_to,
+            clock,
+            entropy,
+            waiting: Mutex::default(),
+            myself: Weak::clone(myself),
+        })
+    }
+
+    /// The same as a directory that does not keep it alive: for the control plane, which is itself the board.
+    pub fn directory(&self) -> Arc<dyn NodeDirectory> {
+        Arc::new(Directory(Weak::clone(&self.myself)))
+    }
+
+    /// How many questions wait for a node that has not dialled back yet.
+    pub fn waiting(&self) -> usize {
+        self.table().len()
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<TicketHash, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uses a ticket, if all is right.
+    pub(super) fn claim(
+        &self,
+        ticket: &str,
+        node: NodeId,
+        instance: Option<InstanceId>,
+        generation: Option<Generation>,
+    ) -> Result<Claim, TicketError> {
+        let hash: TicketHash = Sha256::digest(ticket.as_bytes()).into();
+        let mut table = self.table();
+        let waiting = table.get(&hash).ok_or(TicketError::Unknown)?;
+        if waiting.expires_at <= self.clock.now() || waiting.answer.is_closed() {
+            table.remove(&hash);
+            return Err(TicketError::Unknown);
+        }
+        if waiting.node != node || Some(waiting.instance) != instance || waiting.generation != generation {
+            return Err(TicketError::Foreign);
+        }
+        table.remove(&hash).map(|waiting| Claim(waiting.answer)).ok_or(TicketError::Unknown)
+    }
+
+    /// Posts the question and waits until the node has dialled back. Nothing is left behind when this is dropped.
+    async fn ask(&self, node: NodeId, question: Question) -> Result<AnswerReader, NodeError> {
+        let (ticket, hash) = self.ticket();
+        let expires_at = self.clock.now().plus(Call::LIFETIME);
+        let (instance, generation) = (question.instance(), generation_of(&question));
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut table = self.table();
+            let for_the_node = table.values().filter(|waiting| waiting.node == node).count();
+            if table.len() >= MAX_WAITING || for_the_node >= MAX_WAITING_FOR_A_NODE {
+                return Err(NodeError::Unavailable("too many questions wait for nodes".to_owned()));
+            }
+            table.insert(hash, Waiting { node, instance, generation, expires_at, answer });
+        }
+        let _forgets = Forget { dial_back: self, hash };
+        let call = Call { ticket, node, reply_to: self.reply_to.clone(), expires_at, question };
+        match timeout(POST, self.board.post_call(call)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(NodeError::Unavailable(format!("the node cannot be called: {error}"))),
+            Err(_) => return Err(NodeError::Unavailable("the node cannot be called in time".to_owned())),
+        }
+        match timeout(Call::LIFETIME, answered).await {
+            Ok(Ok(Answer { body, read })) => Ok(AnswerReader { frames: FrameReader::new(body), _read: read }),
+            _ => Err(NodeError::Unavailable("the node did not answer the call".to_owned())),
+        }
+    }
+
+    fn ticket(&self) -> (String, TicketHash) {
+        let mut bits = [0_u8; 32];
+        self.entropy.fill(&mut bits);
+        let ticket = URL_SAFE_NO_PAD.encode(bits);
+        let hash = Sha256::digest(ticket.as_bytes()).into();
+        (ticket, hash)
+    }
+}
+
+/// The generation that a question is bound to: the numbers of runs tell output of one from that of another.
+pub(crate) const fn generation_of(question: &Question) -> Option<Generation> {
+    match question {
+        Question::Logs(_) => None,
+        Question::Exec(query) => Some(query.generation),
+    }
+}
+
+/// Takes the ticket away from who comes later.
+struct Forget<'a> {
+    dial_back: &'a DialBack,
+    hash: TicketHash,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.dial_back.table().remove(&self.hash);
+    }
+}
+
+impl Claim {
+    /// Hands the body to whoever asked. What is returned resolves when it is not read any more; none if nobody waits.
+    pub(super) fn answer(self, body: Body) -> Option<oneshot::Receiver<std::convert::Infallible>> {
+        let (read, is_read) = oneshot::channel();
+        self.0.send(Answer { body, read }).ok().map(|()| is_read)
+    }
+}
+
+impl NodeDirectory for DialBack {
+    fn services(&self, node: NodeId) -> Arc<dyn NodeServices> {
+        self.directory().services(node)
+    }
+}
+
+struct Directory(Weak<DialBack>);
+
+impl NodeDirectory for Directory {
+    fn services(&self, node: NodeId) -> Arc<dyn NodeServices> {
+        Arc::new(RemoteNode { dial_back: Weak::clone(&self.0), node })
+    }
+}
+
+/// One node as this replica asks it.
+struct RemoteNode {
+    dial_back: Weak<DialBack>,
+    node: NodeId,
+}
+
+impl RemoteNode {
+    async fn ask(&self, question: Question) -> Result<AnswerReader, NodeError> {
+        let dial_back = self.dial_back.upgrade();
+        dial_back.ok_or_else(|| unavailable("this replica is about to end"))?.ask(self.node, question).await
+    }
+}
+
+#[async_trait]
+impl NodeServices for RemoteNode {
+    async fn logs(&self, query: LogQuery) -> Result<LogStream, NodeError> {
+        let mut answer = self.ask(Question::Logs(query)).await?;
+        match timeout(BEGIN, answer.frames.next()).await {
+            Ok(Ok(Frame::Begun)) => Ok(output(answer)),
+            Ok(Ok(Frame::Failed(error))) => Err(error),
+            Ok(Ok(_)) => Err(garbage()),
+            Ok(Err(cut_off)) => Err(cut_off.into()),
+            Err(_) => Err(unavailable("the node took too long to begin its answer")),
+        }
+    }
+
+    async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        let patience = Duration::from_secs(u64::from(query.timeout_seconds)).saturating_add(PROGRAM_WAY);
+        let answer = self.ask(Question::Exec(query)).await?;
+        let outcome = timeout(patience, outcome(answer)).await;
+        outcome.unwrap_or_else(|_| Err(unavailable("the node took too long to answer")))
+    }
+}
+
+/// An answer as it comes. The node is told when this is dropped.
+struct AnswerReader {
+    frames: FrameReader,
+    _read: ReadToEnd,
+}
+
+fn output(answer: AnswerReader) -> LogStream {
+    let chunks = stream::unfold(Some(answer), |answer| async {
+        let mut answer = answer?;
+        match answer.frames.next().await {
+            Ok(Frame::Output(bytes)) => Some((Ok(bytes.into()), Some(answer))),
+            Ok(Frame::Ended(_)) => None,
+            Ok(Frame::Failed(error)) => Some((Err(error), None)),
+            Ok(_) => Some((Err(garbage()), None)),
+            Err(cut_off) => Some((Err(cut_off.into()), None)),
+        }
+    });
+    chunks.boxed()
+}
+
+async fn outcome(mut answer: AnswerReader) -> Result<ExecOutcome, NodeError> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    loop {
+        let (to, bytes) = match answer.frames.next().await? {
+            Frame::Begun => continue,
+            Frame::Stdout(bytes) => (&mut stdout, bytes),
+            Frame::Stderr(bytes) => (&mut stderr, bytes),
+            Frame::Failed(error) => return Err(error),
+            Frame::Ended(end) => {
+                let exit_code = end.exit_code.ok_or_else(garbage)?;
+                return Ok(ExecOutcome { exit_code, stdout, stderr, truncated: end.truncated });
+            }
+            Frame::Output(_) => return Err(garbage()),
+        };
+        if to.len() + bytes.len() > ExecOutcome::MAX_OUTPUT_BYTES {
+            return Err(garbage());
+        }
+        to.extend_from_slice(&bytes);
+    }
+}
+
+impl From<CutOff> for NodeError {
+    fn from(cut_off: CutOff) -> Self {
+        Self::Unavailable(cut_off.to_string())
+    }
+}
+
+fn garbage() -> NodeError {
+    CutOff::Garbage.into()
+}
+
+fn unavailable(sentence: &str) -> NodeError {
+    NodeError::Unavailable(sentence.to_owned())
+}
