@@ -115,7 +115,8 @@ impl Running {
         let mut settings = ApiSettings::new(issuer);
         let agents = match (listener, keys.authority) {
             (Some(AgentsListener { listener, url, host }), Some(authority)) => {
-                settings.join = Some(JoinPoint { url: url.clone(), ca_fingerprint: authority.fingerprint().to_string() });
+                settings.join =
+                    Some(JoinPoint { url: url.clone(), ca_fingerprint: authority.fingerprint().to_string() });
                 let port = agents_port(&base, &control, authority, (url, host), &stop)?;
                 let serving = Arc::clone(&port);
                 servers.spawn(async move { serving.serve(listener).await });
