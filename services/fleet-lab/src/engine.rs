@@ -1,7 +1,8 @@
 //! What a machine's containerd itself says, asked with its own `ctr`: Wherry's word is not taken for it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -70,4 +71,33 @@ fn ctr(run_folder: &Path, arguments: &[&str]) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ctr {}: {}", arguments.join(" "), said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Process id of the containerd with this folder of sockets.
+pub(crate) fn containerd(run_folder: &Path) -> Option<u32> {
+    let config = run_folder.join("containerd.toml");
+    let is_it = |words: &[String]| {
+        words.first().is_some_and(|first| first.ends_with("containerd"))
+            && words.iter().any(|word| Path::new(word) == config)
+    };
+    commands(is_it).first().copied()
+}
+
+/// Processes whose arguments are wanted.
+pub(crate) fn commands(is_wanted: impl Fn(&[String]) -> bool) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        is_wanted(&text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>())
+    })
+    .collect()
+}
+
+/// Mount points of all hierarchies of cgroups; with version 2 the first one is all there is.
+pub(crate) fn cgroup_mounts() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    std::iter::once(root.to_owned()).chain(below.filter(|path| path.is_dir())).collect()
 }

@@ -80,6 +80,8 @@ struct Entry {
 #[derive(Debug, Clone)]
 struct Doubt {
     machine: String,
+    /// Of this instance only, by its tag.
+    tag: Option<String>,
     from: Duration,
     to: Option<Duration>,
 }
@@ -169,8 +171,13 @@ impl History {
 
     /// From some seconds ago on nobody can prove what runs on this machine. What runs there need not be billed.
     pub fn doubt(&self, machine: &str) {
-        let from = now().saturating_sub(PROOF_AGE);
-        self.book().doubts.push(Doubt { machine: machine.to_owned(), from, to: None });
+        self.add_doubt(machine, None);
+    }
+
+    /// The same for one instance: it was lost with its machine, and is run elsewhere.
+    pub fn doubt_of(&self, machine: &str, id: &str) {
+        let tag = self.tag(id);
+        self.add_doubt(machine, Some(tag));
     }
 
     /// From now on what runs on this machine can be proved again.
@@ -189,8 +196,7 @@ impl History {
 
     /// What the witness has seen run of this instance, in order.
     pub fn runs(&self, id: &str) -> Vec<Run> {
-        let tag = self.book().entries.iter().find(|(_, entry)| entry.is(id)).map(|(tag, _)| tag.clone());
-        tag.and_then(|tag| self.inner.witness.runs().remove(&tag)).unwrap_or_default()
+        self.inner.witness.runs().remove(&self.tag(id)).unwrap_or_default()
     }
 
     /// Ids of what was acknowledged and not deleted.
@@ -263,6 +269,17 @@ impl History {
         }
         bills::check(&client, &entries, &rows, &runs, &doubts, &mut found).await;
         Ok(found)
+    }
+
+    fn add_doubt(&self, machine: &str, tag: Option<String>) {
+        let from = now().saturating_sub(PROOF_AGE);
+        self.book().doubts.push(Doubt { machine: machine.to_owned(), tag, from, to: None });
+    }
+
+    /// Empty, and so nobody's, for what was never acknowledged.
+    fn tag(&self, id: &str) -> String {
+        let book = self.book();
+        book.entries.iter().find(|(_, entry)| entry.is(id)).map(|(tag, _)| tag.clone()).unwrap_or_default()
     }
 
     fn entry(&self, id: &str, change: impl FnOnce(&mut Entry)) {

@@ -118,6 +118,22 @@ impl Machine {
         }
     }
 
+    /// After [`Machine::lose_power`]: what no machine keeps over a boot goes too, sockets, packet filters and cgroups. The boot
+    /// id stays, because it is the kernel's: to the agent it looks like a crash of everything in one boot.
+    pub fn forget_boot(&self) -> Result<()> {
+        let run = self.run_folder();
+        if run.exists() {
+            fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
+        }
+        let status =
+            self.host.namespace.command("nft").args(["flush", "ruleset"]).status().context("cannot run nft")?;
+        ensure!(status.success(), "the packet filter of {} cannot be emptied", self.host.name);
+        for hierarchy in crate::engine::cgroup_mounts() {
+            remove_cgroup(&hierarchy.join(format!("wherry-{}", self.short_id())));
+        }
+        Ok(())
+    }
+
     /// Freezes everything on it, containers included, as a machine that is suspended. [`Machine::thaw`] undoes it.
     pub fn freeze(&self) -> Result<()> {
         self.signal_all(Signal::STOP)
@@ -153,6 +169,11 @@ impl Machine {
     /// Everything that its containerd has, as that says itself.
     pub fn engine(&self) -> Result<Vec<EngineThing>> {
         crate::engine::things(&self.run_folder())
+    }
+
+    /// Process id of its containerd, while that runs.
+    pub fn containerd_pid(&self) -> Option<u32> {
+        crate::engine::containerd(&self.run_folder())
     }
 
     /// Its data folder.
@@ -221,4 +242,14 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// The folders of a cgroup, deepest first; one that is busy stays and is found by who looks for leaks.
+fn remove_cgroup(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }

@@ -104,8 +104,25 @@ impl Network {
         self.add(host, None, Direction::Both, of_a_hundred)
     }
 
+    /// Lets only so many thousand bits a second through, each way; what has to wait longer than half a second is lost.
+    pub fn slow(&self, host: &Host, kilobits_per_second: u32) -> Result<()> {
+        let rate = format!("{kilobits_per_second}kbit");
+        for (namespace, device) in [(&self.switch, host.port.as_str()), (&host.namespace, DEVICE)] {
+            let shape =
+                ["qdisc", "replace", "dev", device, "root", "tbf", "rate", &rate, "burst", "16k", "latency", "500ms"];
+            let output = namespace.command("tc").args(shape).output().context("cannot run tc, a part of iproute2")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "tc does not slow {device} down: {}", said.trim());
+        }
+        Ok(())
+    }
+
     /// Undoes what was done to the host.
     pub fn mend(&self, host: &Host) -> Result<()> {
+        for (namespace, device) in [(&self.switch, host.port.as_str()), (&host.namespace, DEVICE)] {
+            // Fails where nothing was slowed.
+            let _ = namespace.command("tc").args(["qdisc", "del", "dev", device, "root"]).output();
+        }
         let mut faults = self.lock();
         let is_of = |end: &Option<String>| end.as_deref() == Some(host.port.as_str());
         faults.retain(|fault| !is_of(&fault.from) && !is_of(&fault.to));

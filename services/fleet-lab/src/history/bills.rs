@@ -35,7 +35,7 @@ pub(super) async fn check(
         let Some((id, _)) = &entry.acknowledged else { continue };
         let seen = runs.get(tag).map(Vec::as_slice).unwrap_or_default();
         let stored: Vec<&IntervalRow> = rows.intervals.iter().filter(|row| row.instance == *id).collect();
-        if let Err(error) = ran_as_stored(&stored, seen, doubts) {
+        if let Err(error) = ran_as_stored(&stored, seen, &doubts_of(doubts, tag)) {
             found.not_yet.push(format!("{tag}: {error:#}; ran {seen:?}, stored {stored:?}"));
         }
         if let Err(error) = told_as_stored(client, id, &stored, rows, seen).await {
@@ -44,8 +44,12 @@ pub(super) async fn check(
     }
 }
 
+fn doubts_of<'a>(doubts: &'a [Doubt], tag: &str) -> Vec<&'a Doubt> {
+    doubts.iter().filter(|doubt| doubt.tag.as_ref().is_none_or(|of| of == tag)).collect()
+}
+
 /// Every stored second ran, and every second that ran is stored, except where nobody could prove it.
-fn ran_as_stored(stored: &[&IntervalRow], seen: &[Run], doubts: &[Doubt]) -> Result<()> {
+fn ran_as_stored(stored: &[&IntervalRow], seen: &[Run], doubts: &[&Doubt]) -> Result<()> {
     for pair in stored.windows(2) {
         let earlier = pair[0].end.context("two intervals, and the earlier one is open")?;
         ensure!(earlier <= pair[1].start, "seconds are metered twice");
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn an_exact_bill_holds_and_each_kind_of_wrong_one_does_not() {
         let seen = [run(100, 100, 150, Some(151)), run(160, 160, 200, Some(201))];
-        let holds = |stored: &[IntervalRow], doubts: &[Doubt]| {
+        let holds = |stored: &[IntervalRow], doubts: &[&Doubt]| {
             ran_as_stored(&stored.iter().collect::<Vec<_>>(), &seen, doubts).is_ok()
         };
         assert!(holds(&[interval(100, 150), interval(160, 200)], &[]));
@@ -226,10 +230,10 @@ mod tests {
         assert!(!holds(&[interval(100, 200)], &[]), "a pause is billed");
         assert!(!holds(&[interval(90, 150), interval(160, 200)], &[]), "billed before it ran");
         assert!(!holds(&[interval(100, 140), interval(130, 150), interval(160, 200)], &[]), "billed twice");
-        let doubt = Doubt { machine: "node-0".into(), from: seconds(110), to: Some(seconds(150)) };
-        assert!(holds(&[interval(100, 112), interval(160, 200)], std::slice::from_ref(&doubt)));
-        let elsewhere = Doubt { machine: "node-1".into(), ..doubt };
-        assert!(!holds(&[interval(100, 112), interval(160, 200)], &[elsewhere]));
+        let doubt = Doubt { machine: "node-0".into(), tag: None, from: seconds(110), to: Some(seconds(150)) };
+        assert!(holds(&[interval(100, 112), interval(160, 200)], &[&doubt]));
+        let elsewhere = Doubt { machine: "node-1".into(), ..doubt.clone() };
+        assert!(!holds(&[interval(100, 112), interval(160, 200)], &[&elsewhere]));
     }
 
     #[test]

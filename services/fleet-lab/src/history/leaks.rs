@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::engine::EngineThing;
+use crate::engine::{EngineThing, cgroup_mounts, commands};
 use crate::machine::Machine;
 
 use super::Findings;
@@ -77,27 +77,6 @@ fn shims(machine: &Machine) -> usize {
     .len()
 }
 
-/// Process id of its containerd.
-pub(crate) fn containerd(machine: &Machine) -> Option<u32> {
-    let config = machine.run_folder().join("containerd.toml");
-    let is_it = |words: &[String]| {
-        words.first().is_some_and(|first| first.ends_with("containerd"))
-            && words.iter().any(|word| Path::new(word) == config)
-    };
-    commands(is_it).first().copied()
-}
-
-fn commands(is_wanted: impl Fn(&[String]) -> bool) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        is_wanted(&text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>())
-    })
-    .collect()
-}
-
 /// Addresses that are handed out.
 fn leases(machine: &Machine) -> usize {
     let files = fs::read_dir(machine.data().join("containerd/leases/wherry")).into_iter().flatten().flatten();
@@ -106,7 +85,7 @@ fn leases(machine: &Machine) -> usize {
 
 /// Mounts below its run folder, as its containerd sees them.
 fn mounts(machine: &Machine, word: &str) -> Option<usize> {
-    let text = fs::read_to_string(format!("/proc/{}/mountinfo", containerd(machine)?)).ok()?;
+    let text = fs::read_to_string(format!("/proc/{}/mountinfo", machine.containerd_pid()?)).ok()?;
     let run = format!("{}/", machine.run_folder().display());
     Some(text.lines().filter(|line| line.contains(&run) && line.contains(word)).count())
 }
@@ -115,8 +94,7 @@ fn mounts(machine: &Machine, word: &str) -> Option<usize> {
 fn cgroups(machine: &Machine) -> BTreeSet<String> {
     let root = format!("wherry-{}", machine.short_id());
     let mut found = BTreeSet::new();
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([Path::new("/sys/fs/cgroup").to_owned()]) {
+    for hierarchy in cgroup_mounts() {
         for entry in fs::read_dir(hierarchy.join(&root)).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 found.insert(entry.file_name().to_string_lossy().into_owned());
