@@ -1,8 +1,9 @@
-//! `cargo xtask bench …`: numbers of this machine, made in one run, beside the engines that Wherry stands on.
+//! `cargo xtask bench …`: numbers of this machine, made in one run, beside the engines and stores that Wherry stands on.
 
 mod containerd;
 mod document;
 mod first_byte;
+mod fleet;
 mod machine;
 mod runc;
 mod samples;
@@ -23,10 +24,13 @@ pub(crate) struct Arguments {
 enum Benchmark {
     /// From the order to the first byte that the container's process writes, image present
     Start(start::Arguments),
+    /// A fleet: creates, the deaths of a machine and of a replica, many agents at once
+    Fleet(fleet::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
         Benchmark::Start(arguments) => start::run(arguments),
+        Benchmark::Fleet(arguments) => fleet::run(arguments),
     }
 }

@@ -5,23 +5,36 @@ use std::process::Command;
 
 use crate::command::capture;
 
-/// Lines for the head of a table of results.
+/// Lines for the head of a table of results about containers.
 pub(super) fn describe() -> Vec<String> {
+    let engines = format!(
+        "engines: {}; {}; {}",
+        first_line("containerd", &["--version"]),
+        first_line("runc", &["--version"]),
+        first_line("crun", &["--version"]),
+    );
+    let load = format!("load before: {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    vec![machine(), kernel(), engines, date(), load]
+}
+
+/// Lines for the head of a table of results about stores.
+pub(super) fn describe_for_stores() -> Vec<String> {
+    vec![machine(), kernel(), format!("database: {}", first_line("psql", &["--version"])), date()]
+}
+
+fn machine() -> String {
     let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
-    vec![
-        format!("machine: {processor}, {cores} cores, {memory} memory"),
-        format!("kernel: {}", first_line("uname", &["-sr"])),
-        format!(
-            "engines: {}; {}; {}",
-            first_line("containerd", &["--version"]),
-            first_line("runc", &["--version"]),
-            first_line("crun", &["--version"]),
-        ),
-        format!("date: {}", first_line("date", &["-u", "+%Y-%m-%d"])),
-        format!("load before: {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()),
-    ]
+    format!("machine: {processor}, {cores} cores, {memory} memory")
+}
+
+fn kernel() -> String {
+    format!("kernel: {}", first_line("uname", &["-sr"]))
+}
+
+fn date() -> String {
+    format!("date: {}", first_line("date", &["-u", "+%Y-%m-%d"]))
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

@@ -1,0 +1,69 @@
+//! The fleet in figures: `cargo xtask bench fleet` builds and runs it and keeps what it prints.
+//!
+//! Usage: `fleet-bench BINARY [creates|unknown|failover|storm]…`. The report goes to standard output, what is going on to standard
+//! error. The control plane is real: processes of BINARY on loopback, over a PostgreSQL that flushes every commit. The machines are
+//! not: they are agents in this process that speak the agents' protocol and run nothing. Who asks is in this process too, so
+//! all of it shares one machine, and a figure says what a control plane does with the part that it gets.
+//!
+//! Rejected: replicas in namespaces of the fleet lab (its gates copy every byte once more, also those to the database).
+
+mod agents;
+mod api;
+mod creates;
+mod failover;
+mod figures;
+mod plane;
+mod storm;
+mod system;
+mod unknown;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+fn main() -> ExitCode {
+    let outcome = tokio::runtime::Runtime::new().context("cannot start the async runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => bail!("interrupted; everything that was started is ended"),
+                outcome = run() => outcome,
+            }
+        })
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let binary = PathBuf::from(words.next().context("usage: fleet-bench BINARY [creates|unknown|failover|storm]…")?);
+    let mut wanted: Vec<String> = words.collect();
+    if wanted.is_empty() {
+        wanted = ["creates", "unknown", "failover", "storm"].map(str::to_owned).to_vec();
+    }
+    let mut report = Vec::new();
+    for section in &wanted {
+        eprintln!("== {section}");
+        let load = figures::load();
+        let lines = match section.as_str() {
+            "creates" => creates::measure(&binary).await,
+            "unknown" => unknown::measure(&binary).await,
+            "failover" => failover::measure(&binary).await,
+            "storm" => storm::measure(&binary).await,
+            other => bail!("there is no measurement {other}"),
+        };
+        let lines = lines.with_context(|| format!("the measurement {section}"))?;
+        report.extend(lines);
+        report.push(format!("- load before {load}, after {}", figures::load()));
+        report.push(String::new());
+    }
+    println!("{}", report.join("\n").trim_end());
+    Ok(())
+}
