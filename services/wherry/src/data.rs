@@ -50,6 +50,11 @@ impl DataFolder {
         make([self.root.clone(), self.keys()])
     }
 
+    /// The same for a machine that runs containers for a control plane elsewhere.
+    pub(crate) fn create_for_node(&self) -> anyhow::Result<()> {
+        make([self.root.clone(), self.node(), self.containerd(), self.run()])
+    }
+
     /// Takes the lock, or says who has it.
     pub(crate) fn lock(&self, command: &str) -> anyhow::Result<Lock> {
         let path = self.root.join("wherry.lock");
@@ -116,9 +121,14 @@ impl DataFolder {
         Path::new("/run/wherry").join(self.short_id())
     }
 
+    /// Where `wherry up` keeps the id of its machine. One that has joined has it in its certificate.
+    pub(crate) fn node_id_file(&self) -> PathBuf {
+        self.node().join("id")
+    }
+
     /// The id of this machine, made at the first start.
     pub(crate) fn node_id(&self, clock: &dyn Clock, entropy: &dyn Entropy) -> anyhow::Result<NodeId> {
-        let path = self.node().join("id");
+        let path = self.node_id_file();
         match fs::read_to_string(&path) {
             Ok(text) => {
                 text.trim().parse().with_context(|| format!("{} is damaged: it holds no node id", path.display()))

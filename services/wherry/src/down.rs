@@ -8,7 +8,7 @@ use wherry_node_agent::Firewall as _;
 use wherry_runtime::{ContainerRuntime as _, Labels};
 
 use crate::data::DataFolder;
-use crate::node_role::{engine_of, firewall_of, kept_range};
+use crate::node_role::{engine_of, firewall_of, kept_range, remove_ways};
 use crate::settings::Settings;
 
 /// How long containers may take to end after SIGTERM.
@@ -25,6 +25,7 @@ pub(crate) async fn run(data: &DataFolder, purge: bool) -> anyhow::Result<()> {
     let settings = Settings::load(None, data.root())?;
     let range = kept_range(data, &settings)?;
     crate::forwarding::put_back(data)?;
+    remove_ways(data, &settings, range).await?;
     let ended = end_instances(data, &settings, range).await?;
     firewall_of(data, &settings, range)?.remove().await?;
     drop(lock);

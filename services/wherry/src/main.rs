@@ -18,6 +18,7 @@ mod store;
 mod system;
 mod telemetry;
 mod up;
+mod zone;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         Command::Control(args) => {
             telemetry::start(args.log_format);
             with_runtime(async { control_role::run(DataFolder::new(&cli.data)?, &args).await })
+        }
+        Command::Node(args) => {
+            telemetry::start(args.log_format);
+            with_runtime(async { node_role::run(DataFolder::new(&cli.data)?, &args).await })
         }
         Command::Migrate(args) => {
             telemetry::start(None);

@@ -35,12 +35,15 @@ impl ControlSource {
     }
 }
 
+/// How long something lasts from now on, below 0 when it is over.
+pub(crate) type SecondsLeft = Box<dyn Fn() -> i64 + Send + Sync>;
+
 /// Where the numbers of a node come from.
 pub(crate) struct NodeSource {
     pub(crate) agent: tokio::sync::watch::Receiver<AgentStatus>,
     pub(crate) dns: Arc<QueryCounters>,
     /// When its certificate ends; none where it needs none.
-    pub(crate) certificate_expires_in: Option<Box<dyn Fn() -> i64 + Send + Sync>>,
+    pub(crate) certificate_expires_in: Option<SecondsLeft>,
 }
 
 /// Where the numbers of a process come from: one part or both.
@@ -189,7 +192,11 @@ impl NodeGauges {
         });
         Ok(Self {
             instances: many("wherry_node_instances", "Instances of this node by what is done about them.", &["phase"])?,
-            agent: many("wherry_node_agent", "Unacknowledged facts and the desired revision of this node.", &["what"])?,
+            agent: many(
+                "wherry_node_agent",
+                "Unacknowledged facts, desired revision and known names of this node.",
+                &["what"],
+            )?,
             troubles: many("wherry_node_trouble", "1 while a part of this node does not work.", &["part"])?,
             certificate: certificate.transpose()?,
         })
@@ -203,12 +210,16 @@ impl NodeGauges {
         }
         let facts = i64::try_from(status.journal_facts).unwrap_or(i64::MAX);
         self.agent.with_label_values(&["journal_facts"]).set(facts);
+        let names = i64::try_from(status.names).unwrap_or(i64::MAX);
+        self.agent.with_label_values(&["names"]).set(names);
         self.agent.with_label_values(&["desired_revision"]).set(whole(status.desired_revision.unwrap_or(0)));
         for (part, trouble) in [
             ("journal", &status.journal_trouble),
             ("container_engine", &status.runtime_trouble),
             ("firewall", &status.firewall_trouble),
             ("control_plane", &status.control_plane_trouble),
+            ("surroundings", &status.surroundings_trouble),
+            ("routes", &status.routes_trouble),
         ] {
             self.troubles.with_label_values(&[part]).set(i64::from(trouble.is_some()));
         }

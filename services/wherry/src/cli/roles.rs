@@ -1,9 +1,9 @@
 //! Commands that run or look after a role on this machine.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::value;
 use crate::settings::Settings;
@@ -68,6 +68,44 @@ pub(crate) struct ControlArgs {
     pub(crate) log_format: Option<LogFormat>,
 }
 
+/// How a machine joins: all of it at its first start, none of it later.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "First start")]
+pub(crate) struct JoinArgs {
+    /// Where a replica of the control plane takes agents' calls
+    #[arg(long, value_name = "URL", requires_all = ["token", "ca_fingerprint"])]
+    pub(crate) join: Option<String>,
+    /// Token for one machine
+    #[arg(long, value_name = "wjt_...", env = "WHERRY_JOIN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// By which the control plane is known
+    #[arg(long, value_name = "sha256:...", requires = "join")]
+    pub(crate) ca_fingerprint: Option<String>,
+    /// What operators will call this machine [default: node.name, else its host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Address at which the other machines reach this one; remembered
+    /// [default: network.underlay, else the one that leads to the control plane]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) underlay: Option<Ipv4Addr>,
+}
+
+/// `wherry node`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Settings, in place of `wherry.toml` in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
+    /// Where metrics and health are [default: 127.0.0.1:7071]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen_operator: Option<SocketAddr>,
+    /// How log lines look [default: text on a terminal, else json]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
 /// `wherry migrate`.
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
@@ -105,9 +143,34 @@ pub(crate) struct DownArgs {
     pub(crate) purge: bool,
 }
 
+/// What a machine does in an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// `wherry up`
+    Up,
+    /// `wherry control`
+    Control,
+    /// `wherry node`
+    Node,
+}
+
+impl Role {
+    /// What starts it.
+    pub(crate) const fn command(self) -> &'static str {
+        match self {
+            Self::Up => "wherry up",
+            Self::Control => "wherry control",
+            Self::Node => "wherry node",
+        }
+    }
+}
+
 /// `wherry doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// For which role [default: the one that the data folder shows, else up]
+    #[arg(long, value_enum, value_name = "ROLE")]
+    pub(crate) role: Option<Role>,
     /// Settings, in place of `wherry.toml` in the data folder
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

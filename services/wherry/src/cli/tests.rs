@@ -1,5 +1,5 @@
 use clap::CommandFactory as _;
-use wherry_api_types::Protocol;
+use wherry_api_types::{Architecture, EnvVar, Port, Protocol, RestartPolicy};
 
 use super::*;
 

@@ -8,7 +8,6 @@ pub(crate) mod auth;
 mod client_file;
 mod greeting;
 pub(crate) mod listeners;
-mod names;
 mod part;
 
 use std::net::Ipv4Addr;

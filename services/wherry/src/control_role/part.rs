@@ -16,11 +16,11 @@ use wherry_dns_server::{AuthoritativeConfig, AuthoritativeServer, Limits, QueryC
 
 use super::client_file;
 use super::listeners::{Addresses, AgentsListener, Listeners};
-use super::names::Publisher;
 use crate::base::Base;
 use crate::keys::Keys;
 use crate::settings::{SHUTDOWN_GRACE, parse_range};
 use crate::store::OpenStore;
+use crate::zone::Publisher;
 
 /// Everything was read and nothing was refused.
 pub(crate) struct Opened {

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 
 use wherry_model::Timestamp;
 
+use crate::cli::Role;
+
 /// Something that was tried; the error is what the system said.
 pub(super) type Trial = Result<(), String>;
 
-/// Everything that the doctor looks at.
+/// Everything that the doctor looks at on a machine that runs containers.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
+    /// `wherry up` or `wherry node`.
+    pub(super) role: Role,
     pub(super) privileges: Privileges,
     pub(super) kernel: Kernel,
     pub(super) cgroups: Cgroups,
@@ -27,11 +31,73 @@ pub(super) struct Host {
     pub(super) clock: ClockReading,
     pub(super) occupancy: Occupancy,
     pub(super) health: Vec<Health>,
+    /// Where facts are kept; none on a machine that keeps them elsewhere.
+    pub(super) store: Option<StoreSeen>,
+    /// Only for `wherry node`.
+    pub(super) membership: Option<Result<Membership, NotJoined>>,
 }
 
-/// The part of it that `wherry up` asks for.
+/// What a replica of the control plane stands on.
+#[derive(Debug, Clone)]
+pub(super) struct Plane {
+    pub(super) ports: Vec<PortTrial>,
+    pub(super) disk: Result<Disk, String>,
+    pub(super) memory: Memory,
+    pub(super) clock: ClockReading,
+    pub(super) occupancy: Occupancy,
+    pub(super) health: Vec<Health>,
+    pub(super) store: StoreSeen,
+    pub(super) keys: KeysSeen,
+}
+
+/// Where facts are kept.
+#[derive(Debug, Clone)]
+pub(super) enum StoreSeen {
+    /// A file of so many bytes, or one that is not made yet.
+    File(Option<u64>),
+    /// A database by its URL without the password; the error says what to do.
+    Server { url: String, outcome: Trial },
+}
+
+/// The keys of the installation in this data folder.
+#[derive(Debug, Clone)]
+pub(super) enum KeysSeen {
+    /// There are none, and the installation has not begun either.
+    NotMadeYet,
+    /// The installation has begun, and these files are not here.
+    Missing(Vec<&'static str>),
+    /// All here; nothing says whether they are the right ones.
+    Alone,
+    /// All here, and compared with what the store says of the installation's.
+    Compared(Trial),
+    /// They cannot be read.
+    Damaged(String),
+}
+
+/// A machine that has joined.
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    pub(super) node: String,
+    pub(super) range: (Ipv4Addr, u8),
+    /// When its certificate ends.
+    pub(super) expires_at: Timestamp,
+    /// Where it got through to the control plane with its certificate, or why it did not.
+    pub(super) reached: Result<String, String>,
+}
+
+/// Why it is no member.
+#[derive(Debug, Clone)]
+pub(super) enum NotJoined {
+    /// It never joined.
+    Never,
+    /// What it kept of it cannot be used.
+    Damaged(String),
+}
+
+/// The part of it that a role asks for before it begins.
 #[derive(Debug, Clone)]
 pub(super) struct Essentials {
+    pub(super) role: Role,
     pub(super) privileges: Privileges,
     pub(super) cgroups: Cgroups,
     pub(super) overlay: Trial,
@@ -101,8 +167,8 @@ impl Programs {
 pub(super) struct Network {
     /// Whether the kernel forwards IPv4.
     pub(super) forwards: Result<bool, String>,
-    /// `network.range` of the settings.
-    pub(super) range: (Ipv4Addr, u8),
+    /// The range of the instances here: `network.range` of the settings, or what a node was given; none before that.
+    pub(super) range: Option<(Ipv4Addr, u8)>,
     pub(super) routes: Vec<Route>,
     pub(super) ports: Vec<PortTrial>,
 }
@@ -114,12 +180,12 @@ pub(super) struct Route {
     pub(super) device: String,
 }
 
-/// An attempt to listen where `wherry up` will.
+/// An attempt to listen where the role will.
 #[derive(Debug, Clone)]
 pub(super) struct PortTrial {
     /// `the API`, `DNS over UDP` …
     pub(super) role: &'static str,
-    /// The flag of `wherry up` that moves it.
+    /// The flag that moves it.
     pub(super) flag: &'static str,
     pub(super) address: SocketAddr,
     pub(super) outcome: PortOutcome,
@@ -161,7 +227,7 @@ pub(super) struct ClockReading {
 pub(super) struct Occupancy {
     /// The process that holds the lock of the data folder.
     pub(super) holder: Option<u32>,
-    /// Other processes that are a `wherry up`.
+    /// Other processes that run containers: `wherry up` and `wherry node`.
     pub(super) others: Vec<u32>,
 }
 

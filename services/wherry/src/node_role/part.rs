@@ -12,15 +12,18 @@ use wherry_agent_api::ControlPlane;
 use wherry_api_server::ReadinessCheck;
 use wherry_dns_server::{Ipv4Range, NodeResolver, NodeResolverConfig, Upstream, ZoneHandle};
 use wherry_model::NodeId;
-use wherry_node_agent::{Agent, AgentConfig, Firewall, Machine, NftConfig, NftFirewall, read_boot_id};
+use wherry_node_agent::{
+    Agent, AgentConfig, AgentParts, Firewall, KernelBootClock, Machine, NamesSink, NftConfig, NftFirewall, RouteTable,
+    read_boot_id,
+};
 use wherry_runtime::{ContainerRuntime, Labels, Readiness, SandboxState};
 use wherry_runtime_cri::CriRuntime;
 use wherry_runtime_cri::containerd::{Containerd, ContainerdOptions, OciRuntime};
 
-use super::{engine, machine};
+use super::{engine, machine, ways};
 use crate::base::Base;
 use crate::data::DataFolder;
-use crate::metrics::NodeSource;
+use crate::metrics::{NodeSource, SecondsLeft};
 use crate::settings::{SHUTDOWN_GRACE, Settings, parse_range};
 
 /// Which node this machine is.
@@ -45,9 +48,18 @@ fn gateway(range: (Ipv4Addr, u8)) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.0) + 1)
 }
 
+/// How the agent hears of the rest.
+pub(crate) struct Surface {
+    /// The line to the control plane.
+    pub(crate) control: Arc<dyn ControlPlane>,
+    /// Who answers the names that it tells; none where they are answered from the control plane's own zone.
+    pub(crate) names: Option<Arc<dyn NamesSink>>,
+}
+
 /// What runs on this machine because it is a node.
 pub(crate) struct NodePart {
-    data: DataFolder,
+    base: Base,
+    range: (Ipv4Addr, u8),
     agent: Arc<Agent>,
     containerd: Arc<Containerd>,
     firewall: Arc<NftFirewall>,
@@ -118,7 +130,7 @@ impl NodePart {
         place: &Place,
         containerd: Arc<Containerd>,
         resolver: NodeResolver,
-        control: Arc<dyn ControlPlane>,
+        surface: Surface,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let Base { data, settings, clock, entropy } = base;
@@ -134,19 +146,29 @@ impl NodePart {
         };
         crate::forwarding::switch_on(data)?;
         let firewall = Arc::new(firewall_of(data, settings, place.range)?);
-        let agent = Agent::start(
-            AgentConfig::new(data.node(), machine),
-            containerd.runtime(),
-            Arc::clone(&firewall) as Arc<dyn Firewall>,
-            control,
-            Arc::clone(clock),
-            Arc::clone(entropy),
-        )
-        .await
-        .context("the node agent cannot start")?;
+        let routes = match place.underlay {
+            Some(underlay) => {
+                let table = ways::make(data, settings, place.range, underlay)?;
+                Some(Arc::new(table) as Arc<dyn RouteTable>)
+            }
+            None => None,
+        };
+        let parts = AgentParts {
+            runtime: containerd.runtime(),
+            firewall: Arc::clone(&firewall) as Arc<dyn Firewall>,
+            routes,
+            names: surface.names,
+            control: surface.control,
+            clock: Arc::clone(clock),
+            boot_clock: Arc::new(KernelBootClock),
+            entropy: Arc::clone(entropy),
+        };
+        let config = AgentConfig::new(data.node(), machine);
+        let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));
-        Ok(Self { data: data.clone(), agent: Arc::new(agent), containerd, firewall, tasks, resolver })
+        let (base, range, agent) = (base.clone(), place.range, Arc::new(agent));
+        Ok(Self { base, range, agent, containerd, firewall, tasks, resolver })
     }
 
     pub(crate) const fn agent(&self) -> &Arc<Agent> {
@@ -154,9 +176,9 @@ impl NodePart {
     }
 
     /// Where its numbers come from.
-    pub(crate) fn numbers(&self) -> NodeSource {
+    pub(crate) fn numbers(&self, certificate_expires_in: Option<SecondsLeft>) -> NodeSource {
         let dns = Arc::clone(self.resolver.counters());
-        NodeSource { agent: self.agent.status(), dns, certificate_expires_in: None }
+        NodeSource { agent: self.agent.status(), dns, certificate_expires_in }
     }
 
     /// Whether new instances can be started: the container engine answers.
@@ -170,13 +192,14 @@ impl NodePart {
         self.tasks.close();
         self.tasks.wait().await;
         drop(self.resolver);
-        leave_clean(&self.data, &self.containerd, self.firewall.as_ref()).await
+        leave_clean(&self.base, self.range, &self.containerd, self.firewall.as_ref()).await
     }
 }
 
 /// Stops containerd and removes its traces unless a sandbox needs it. Says how many run on.
 pub(crate) async fn leave_clean(
-    data: &DataFolder,
+    base: &Base,
+    range: (Ipv4Addr, u8),
     containerd: &Containerd,
     firewall: &dyn Firewall,
 ) -> anyhow::Result<usize> {
@@ -193,7 +216,8 @@ pub(crate) async fn leave_clean(
         }
     }
     firewall.remove().await?;
-    crate::forwarding::put_back(data)?;
+    ways::remove(&base.data, &base.settings, range).await?;
+    crate::forwarding::put_back(&base.data)?;
     let left = containerd.destroy().await?;
     if !left.is_empty() {
         tracing::warn!(?left, "not everything could be cleaned up, `wherry down` tries again");

@@ -13,16 +13,16 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use wherry_agent_api::{ControlPlane, NodeServices};
+use wherry_agent_api::NodeServices;
 use wherry_control::Control;
 
 use crate::base::{Base, Signals, main_address, require_absent};
-use crate::cli::UpArgs;
+use crate::cli::{Role, UpArgs};
 use crate::control_role::listeners::Listeners;
 use crate::control_role::{Opened, Serving};
 use crate::data::DataFolder;
 use crate::metrics;
-use crate::node_role::{self, NodePart, Place};
+use crate::node_role::{self, NodePart, Place, Surface};
 use crate::settings::{Settings, parse_range};
 use crate::store::OpenStore;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
         "this data folder is that of a machine that has joined another Wherry, start it with `wherry node`, or give \
          another folder with --data",
     )?;
-    crate::doctor::require_for_up(&data, &base.settings)?;
+    crate::doctor::require(Role::Up, &data, &base.settings, Some(range))?;
     data.create()?;
     let lock = data.lock("wherry up")?;
     let listeners = Listeners::bind(&base.settings).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
 async fn leave_clean(base: &Base, range: (Ipv4Addr, u8)) -> anyhow::Result<usize> {
     let Base { data, settings, .. } = base;
     let engine = node_role::engine_of(data, settings, range)?;
-    node_role::leave_clean(data, &engine, &node_role::firewall_of(data, settings, range)?).await
+    node_role::leave_clean(base, range, &engine, &node_role::firewall_of(data, settings, range)?).await
 }
 
 fn settings(data: &DataFolder, args: &UpArgs) -> anyhow::Result<Settings> {
@@ -106,8 +106,8 @@ impl Up {
         // Last of what can fail: an agent that has begun would put back what is cleaned up after a failed start.
         let running = opened.begin();
         let control: Control = running.control().clone();
-        let plane = Arc::new(control.clone()) as Arc<dyn ControlPlane>;
-        let node = match NodePart::start(base, &place, containerd, resolver, plane, &node_stop).await {
+        let surface = Surface { control: Arc::new(control.clone()), names: None };
+        let node = match NodePart::start(base, &place, containerd, resolver, surface, &node_stop).await {
             Ok(node) => node,
             Err(error) => {
                 running.give_up().await;
@@ -116,7 +116,7 @@ impl Up {
         };
         control.attach_node(place.node, Arc::clone(node.agent()) as Arc<dyn NodeServices>);
         let serving = running.serve(vec![node.readiness()])?;
-        let sources = metrics::Sources::new(metrics::ControlSource::of(&serving), node.numbers());
+        let sources = metrics::Sources::new(metrics::ControlSource::of(&serving), node.numbers(None));
         metrics::start(serving.state().registry(), sources, stop.clone())?;
         Ok(Self { serving, node, node_stop })
     }

@@ -1,11 +1,14 @@
 //! What the facts mean, and how to mend what is wrong. Pure.
 
 mod engine;
+mod fleet;
 mod network;
 mod resources;
 mod system;
 
-use super::host::{Essentials, Host};
+use crate::cli::Role;
+
+use super::host::{Essentials, Host, Plane};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +19,7 @@ pub(super) enum Verdict {
     Note,
     /// Works, but not as well or as safely as it could.
     Warning,
-    /// `wherry up` or its instances will not work.
+    /// The role or its instances will not work.
     Failure,
 }
 
@@ -85,20 +88,37 @@ pub(super) fn everything(host: &Host) -> Vec<Finding> {
     } else {
         findings.push(Finding::note("trials", "overlay, network namespaces and nftables are only tried as root"));
     }
-    findings.push(network::forwarding(&host.network.forwards));
-    findings.extend(network::range(&host.network));
+    findings.push(network::forwarding(&host.network.forwards, host.role));
+    findings.extend(network::range(&host.network, host.role));
     findings.extend(network::ports(&host.network.ports, &host.occupancy));
     findings.extend(resources::disk(&host.disk));
     findings.push(resources::memory(&host.memory));
     findings.extend(resources::clock(&host.clock));
     findings.extend(system::mandatory_access_control(&host.kernel));
-    findings.extend(resources::occupancy(&host.occupancy));
-    findings.extend(resources::health(&host.health));
+    findings.extend(resources::occupancy(&host.occupancy, host.role));
+    findings.extend(host.store.iter().map(fleet::store));
+    if let Some(membership) = &host.membership {
+        findings.extend(fleet::membership(membership, host.clock.now));
+    }
+    findings.extend(resources::health(&host.health, host.role));
     findings
 }
 
-/// The findings about what `wherry up` cannot work without.
-pub(super) fn for_up(host: &Essentials) -> Vec<Finding> {
+/// Every finding about a replica of the control plane.
+pub(super) fn plane(seen: &Plane) -> Vec<Finding> {
+    let mut findings = network::ports(&seen.ports, &seen.occupancy);
+    findings.extend(resources::disk(&seen.disk));
+    findings.push(resources::memory(&seen.memory));
+    findings.extend(resources::clock(&seen.clock));
+    findings.push(fleet::store(&seen.store));
+    findings.push(fleet::keys(&seen.keys));
+    findings.extend(resources::occupancy(&seen.occupancy, Role::Control));
+    findings.extend(resources::health(&seen.health, Role::Control));
+    findings
+}
+
+/// The findings about what `wherry up` and `wherry node` cannot work without.
+pub(super) fn for_start(host: &Essentials) -> Vec<Finding> {
     let mut findings = system::privileges(&host.privileges);
     if !host.privileges.is_root {
         // Without root nothing else can be told apart from it.
@@ -108,7 +128,7 @@ pub(super) fn for_up(host: &Essentials) -> Vec<Finding> {
     findings.extend(engine::programs(&host.programs));
     findings.push(system::overlay(&host.overlay));
     findings.push(network::nft(&host.nft, &host.programs));
-    findings.extend(network::range(&host.network));
+    findings.extend(network::range(&host.network, host.role));
     if host.occupancy.holder.is_none() {
         findings.extend(network::ports(&host.network.ports, &host.occupancy));
     }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::super::host::{Network, Occupancy, PortOutcome, PortTrial, Programs, Route, Trial};
 use super::Finding;
+use crate::cli::Role;
 
 pub(super) fn namespace(seen: &Trial) -> Finding {
     match seen {
@@ -22,19 +23,27 @@ pub(super) fn nft(seen: &Trial, programs: &Programs) -> Finding {
     }
 }
 
-pub(super) fn forwarding(seen: &Result<bool, String>) -> Finding {
+pub(super) fn forwarding(seen: &Result<bool, String>, role: Role) -> Finding {
     match seen {
         Ok(true) => Finding::ok("forwarding", "the kernel forwards IPv4"),
-        Ok(false) => Finding::note("forwarding", "the kernel does not forward IPv4 yet; `wherry up` switches it on"),
+        Ok(false) => {
+            let says = format!("the kernel does not forward IPv4 yet; `{}` switches it on", role.command());
+            Finding::note("forwarding", says)
+        }
         Err(said) => Finding::warning("forwarding", format!("cannot be read: {said}")),
     }
 }
 
 /// Routes that would take packets of instances, or lose theirs to them.
-pub(super) fn range(seen: &Network) -> Vec<Finding> {
-    let (address, bits) = seen.range;
+pub(super) fn range(seen: &Network, role: Role) -> Vec<Finding> {
+    let Some((address, bits)) = seen.range else { return Vec::new() };
     let range = format!("{address}/{bits}");
-    let mend = "choose another one with --range or network.range, for example 10.78.0.0/16";
+    let mend = match role {
+        Role::Node => {
+            "remove that route, or let the machine join again with a token for another range: `wherry admin node token --range`"
+        }
+        Role::Up | Role::Control => "choose another one with --range or network.range, for example 10.78.0.0/16",
+    };
     let findings: Vec<Finding> = seen
         .routes
         .iter()

@@ -6,6 +6,7 @@ use wherry_model::Timestamp;
 
 use super::super::host::{ClockReading, Disk, Health, Memory, Occupancy};
 use super::Finding;
+use crate::cli::Role;
 use crate::client::text::bytes;
 
 /// Below this the service refuses new work sooner or later; below the second it hardly starts.
@@ -86,12 +87,14 @@ pub(super) fn clock(seen: &ClockReading) -> Vec<Finding> {
     }
 }
 
-pub(super) fn occupancy(seen: &Occupancy) -> Vec<Finding> {
+pub(super) fn occupancy(seen: &Occupancy, role: Role) -> Vec<Finding> {
+    let command = role.command();
     let mut findings = vec![match seen.holder {
-        Some(pid) => Finding::ok("this installation", format!("`wherry up` runs (process {pid})")),
-        None => Finding::note("this installation", "`wherry up` does not run on this data folder"),
+        Some(pid) => Finding::ok("this installation", format!("`{command}` runs (process {pid})")),
+        None => Finding::note("this installation", format!("`{command}` does not run on this data folder")),
     }];
-    if !seen.others.is_empty() {
+    // A control plane hands out nothing of its machine.
+    if !seen.others.is_empty() && role != Role::Control {
         let pids = seen.others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let says =
             format!("another Wherry runs on this machine (process {pids}): both hand out the same CPU and memory");
@@ -102,14 +105,15 @@ pub(super) fn occupancy(seen: &Occupancy) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn health(seen: &[Health]) -> Vec<Finding> {
+pub(super) fn health(seen: &[Health], role: Role) -> Vec<Finding> {
+    let command = role.command();
     seen.iter()
         .map(|health| match &health.answer {
             Ok((200, _)) => Finding::ok("service", format!("{} says that all is well", health.url)),
             Ok((status, body)) => Finding::failure("service", format!("{} answers {status}: {body}", health.url))
-                .mend("read what `wherry up` prints; it goes on by itself once the cause is gone"),
+                .mend(format!("read what `{command}` prints; it goes on by itself once the cause is gone")),
             Err(said) => Finding::failure("service", format!("{} gives no answer: {said}", health.url))
-                .mend("read what `wherry up` prints, or find who else listens there with ss -lnpt"),
+                .mend(format!("read what `{command}` prints, or find who else listens there with ss -lnpt")),
         })
         .collect()
 }

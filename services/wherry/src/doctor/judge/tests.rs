@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use wherry_model::Timestamp;
 
 use super::super::host::{
-    Cgroups, ClockReading, Disk, Health, Kernel, Memory, Network, Occupancy, PortOutcome, PortTrial, Privileges,
-    Program, Programs, Route,
+    Cgroups, ClockReading, Disk, Health, Kernel, KeysSeen, Membership, Memory, Network, NotJoined, Occupancy, Plane,
+    PortOutcome, PortTrial, Privileges, Program, Programs, Route, StoreSeen, Trial,
 };
 use super::*;
 
@@ -26,6 +26,7 @@ fn good() -> Host {
         outcome: PortOutcome::Free,
     };
     Host {
+        role: Role::Up,
         privileges: Privileges { is_root: true, capabilities: u64::MAX },
         kernel: Kernel { release: "6.1.0-40-amd64".into(), has_apparmor: true, selinux_enforces: None },
         cgroups: Cgroups { v1: BTreeSet::new(), v2: Some(set(&["cpu", "io", "memory", "pids"])) },
@@ -51,7 +52,7 @@ fn good() -> Host {
         nft: Ok(()),
         network: Network {
             forwards: Ok(true),
-            range: (Ipv4Addr::new(10, 77, 0, 0), 16),
+            range: Some((Ipv4Addr::new(10, 77, 0, 0), 16)),
             routes: vec![
                 Route { destination: Ipv4Addr::UNSPECIFIED, bits: 0, device: "eth0".into() },
                 Route { destination: Ipv4Addr::new(192, 0, 2, 0), bits: 24, device: "eth0".into() },
@@ -64,11 +65,14 @@ fn good() -> Host {
         clock: ClockReading { now: Timestamp::from_seconds(1_780_000_000), last_write: None, synchronised: Some(true) },
         occupancy: Occupancy { holder: Some(77), others: vec![] },
         health: vec![Health { url: "http://127.0.0.1:7070/healthz".into(), answer: Ok((200, "ok".into())) }],
+        store: None,
+        membership: None,
     }
 }
 
 fn essentials(host: &Host) -> Essentials {
     Essentials {
+        role: host.role,
         privileges: host.privileges.clone(),
         cgroups: host.cgroups.clone(),
         overlay: host.overlay.clone(),
@@ -81,7 +85,7 @@ fn essentials(host: &Host) -> Essentials {
 
 #[test]
 fn a_good_host_has_nothing_to_mend() {
-    for finding in everything(&good()).iter().chain(&for_up(&essentials(&good()))) {
+    for finding in everything(&good()).iter().chain(&for_start(&essentials(&good()))) {
         assert_eq!((finding.verdict, &finding.mend), (Verdict::Ok, &None), "{finding:?}");
     }
 }
@@ -156,14 +160,18 @@ fn every_fault_is_found_and_can_be_mended() {
         let advice = format!("{} {}", found.mend.as_deref().unwrap_or_default(), found.packages.join(" "));
         assert_eq!((found.topic, found.verdict), (*topic, *verdict), "fault {number}");
         assert!(advice.contains(mend), "fault {number} ({topic}) advises {advice:?}");
-        assert_eq!(for_up(&essentials(&host)).iter().any(Finding::is_failure), *stops_up, "fault {number} ({topic})");
+        assert_eq!(
+            for_start(&essentials(&host)).iter().any(Finding::is_failure),
+            *stops_up,
+            "fault {number} ({topic})"
+        );
     }
 }
 
 fn with_route(destination: [u8; 4], bits: u8, device: &str) -> Vec<Finding> {
     let mut network = good().network;
     network.routes.push(Route { destination: destination.into(), bits, device: device.into() });
-    network::range(&network)
+    network::range(&network, Role::Up)
 }
 
 #[test]
@@ -185,7 +193,7 @@ fn ports_of_the_running_wherry_are_no_conflict() {
     let failures: Vec<Finding> = everything(&host).into_iter().filter(Finding::is_failure).collect();
     assert_eq!(failures.len(), 1);
     assert!(failures[0].mend.as_ref().unwrap().contains(":7070"), "{failures:?}");
-    assert!(for_up(&essentials(&host)).iter().any(Finding::is_failure));
+    assert!(for_start(&essentials(&host)).iter().any(Finding::is_failure));
     host.network.ports[0].outcome = PortOutcome::Refused("cannot assign requested address".into());
     assert!(everything(&host).iter().any(|finding| finding.is_failure() && finding.says.contains("cannot assign")));
 }
@@ -219,5 +227,67 @@ fn without_root_the_trials_are_left_out() {
     host.nft = Err("operation not permitted".into());
     let failures = everything(&host).into_iter().filter(Finding::is_failure).count();
     assert_eq!(failures, 1, "only the missing root is reported");
-    assert_eq!(for_up(&essentials(&host)).len(), 1);
+    assert_eq!(for_start(&essentials(&host)).len(), 1);
+}
+
+fn fleet_finding(membership: Result<Membership, NotJoined>) -> Vec<Finding> {
+    let host = Host { role: Role::Node, membership: Some(membership), ..good() };
+    let findings = everything(&host);
+    assert!(!findings.iter().any(|finding| finding.says.contains("wherry up")), "{findings:?}");
+    findings.into_iter().filter(|finding| finding.verdict >= Verdict::Warning).collect()
+}
+
+#[test]
+fn a_machine_that_has_joined_needs_its_certificate_and_can_do_without_the_control_plane_for_a_while() {
+    let now = good().clock.now;
+    let joined = || Membership {
+        node: "01".repeat(16),
+        range: (Ipv4Addr::new(10, 128, 0, 0), 24),
+        expires_at: now.plus(std::time::Duration::from_hours(1)),
+        reached: Ok("https://control.example:7443".to_owned()),
+    };
+    assert_eq!(fleet_finding(Ok(joined())), []);
+    let ended = Membership { expires_at: now, ..joined() };
+    let lonely = Membership { reached: Err("nobody there".to_owned()), ..joined() };
+    for (membership, verdict, mend) in [
+        (Ok(ended), Verdict::Failure, "--join"),
+        (Ok(lonely), Verdict::Warning, "go on"),
+        (Err(NotJoined::Damaged("no PEM".to_owned())), Verdict::Failure, "--join"),
+    ] {
+        let found = fleet_finding(membership);
+        assert_eq!((found.len(), found[0].verdict), (1, verdict), "{found:?}");
+        assert!(found[0].mend.as_ref().unwrap().contains(mend), "{found:?}");
+    }
+    assert_eq!(fleet_finding(Err(NotJoined::Never)), [], "before the first start nothing is wrong");
+}
+
+#[test]
+fn a_control_plane_needs_its_store_and_the_right_keys_and_no_root() {
+    let good = || {
+        let Host { network, disk, memory, clock, occupancy, health, .. } = good();
+        let store = StoreSeen::Server { url: "postgres://w:…@db/w".to_owned(), outcome: Ok(()) };
+        let keys = KeysSeen::Compared(Ok(()));
+        Plane { ports: network.ports, disk, memory, clock, occupancy, health, store, keys }
+    };
+    assert!(plane(&good()).iter().all(|finding| finding.verdict == Verdict::Ok), "{:?}", plane(&good()));
+    let away: Trial = Err("the database does not answer".to_owned());
+    for (fault, topic) in [
+        (Plane { store: StoreSeen::Server { url: "postgres://db".to_owned(), outcome: away }, ..good() }, "store"),
+        (Plane { keys: KeysSeen::Missing(vec!["token.pem"]), ..good() }, "keys"),
+        (Plane { keys: KeysSeen::Compared(Err("other keys".to_owned())), ..good() }, "keys"),
+        (Plane { keys: KeysSeen::Damaged("no PEM".to_owned()), ..good() }, "keys"),
+    ] {
+        let failures: Vec<Finding> = plane(&fault).into_iter().filter(Finding::is_failure).collect();
+        assert_eq!(failures.iter().map(|finding| finding.topic).collect::<Vec<_>>(), [topic]);
+    }
+    for (fine, topic) in [
+        (Plane { keys: KeysSeen::NotMadeYet, ..good() }, "keys"),
+        (Plane { store: StoreSeen::File(None), ..good() }, "store"),
+    ] {
+        let findings = plane(&fine);
+        assert!(
+            findings.iter().all(|finding| finding.verdict <= Verdict::Note)
+                && findings.iter().any(|f| f.topic == topic)
+        );
+    }
 }

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::super::exec;
 use super::super::host::{Network, PortOutcome, PortTrial, Route, Trial};
-use crate::settings::{Settings, parse_range};
+use crate::cli::Role;
+use crate::settings::{DEFAULT_AGENTS, Settings, parse_range};
 
 /// Every kind of set, map and expression that the agent's rules are made of, in a table that is only checked.
 const RULES: &str = "\
@@ -44,18 +45,22 @@ pub(super) fn namespace() -> Trial {
     exec::run(&unshare, &arguments, "").map(drop)
 }
 
-pub(super) fn network(settings: &Settings) -> Network {
+/// The settings were checked when they were read, so there is one.
+pub(super) fn configured_range(settings: &Settings) -> Option<(Ipv4Addr, u8)> {
+    parse_range(&settings.network.range).ok()
+}
+
+pub(super) fn network(role: Role, settings: &Settings, range: Option<(Ipv4Addr, u8)>) -> Network {
     let forwards = fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
     Network {
         forwards: forwards.map(|text| text.trim() == "1").map_err(|error| error.to_string()),
-        // The settings were checked when they were read; the range that contains nothing conflicts with nothing.
-        range: parse_range(&settings.network.range).unwrap_or((Ipv4Addr::UNSPECIFIED, 32)),
+        range,
         routes: parse_routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
-        ports: ports(settings),
+        ports: ports(role, settings),
     }
 }
 
-fn ports(settings: &Settings) -> Vec<PortTrial> {
+pub(super) fn ports(role: Role, settings: &Settings) -> Vec<PortTrial> {
     let listen = &settings.listen;
     let trial = |role, flag, address, bound: std::io::Result<()>| {
         let outcome = match bound {
@@ -66,12 +71,20 @@ fn ports(settings: &Settings) -> Vec<PortTrial> {
         PortTrial { role, flag, address, outcome }
     };
     let tcp = |address: SocketAddr| TcpListener::bind(address).map(drop);
-    vec![
+    let operator = trial("metrics and health", "--listen-operator", listen.operator, tcp(listen.operator));
+    if role == Role::Node {
+        return vec![operator];
+    }
+    let agents = settings.agents.listen.or((role == Role::Control).then_some(DEFAULT_AGENTS));
+    let agents = agents.map(|address| trial("agents", "--listen-agents", address, tcp(address)));
+    let mut trials = vec![
         trial("the API", "--listen-api", listen.api, tcp(listen.api)),
-        trial("metrics and health", "--listen-operator", listen.operator, tcp(listen.operator)),
+        operator,
         trial("DNS over UDP", "--listen-dns", listen.dns, UdpSocket::bind(listen.dns).map(drop)),
         trial("DNS over TCP", "--listen-dns", listen.dns, tcp(listen.dns)),
-    ]
+    ];
+    trials.extend(agents);
+    trials
 }
 
 /// `/proc/net/route`: tab-separated, addresses as the hexadecimal of the machine's byte order.
@@ -111,9 +124,13 @@ mod tests {
         settings.listen.api = taken.local_addr().unwrap();
         settings.listen.operator = "192.0.2.1:7071".parse().unwrap();
         settings.listen.dns = "127.0.0.1:0".parse().unwrap();
-        let outcomes: Vec<PortOutcome> = ports(&settings).into_iter().map(|trial| trial.outcome).collect();
+        let outcomes: Vec<PortOutcome> = ports(Role::Up, &settings).into_iter().map(|trial| trial.outcome).collect();
         assert_eq!(outcomes[0], PortOutcome::InUse);
         assert!(matches!(outcomes[1], PortOutcome::Refused(_)));
         assert_eq!(outcomes[2..], [PortOutcome::Free, PortOutcome::Free]);
+        settings.agents.listen = Some(taken.local_addr().unwrap());
+        let roles = [Role::Up, Role::Control, Role::Node].map(|role| ports(role, &settings));
+        assert_eq!(roles.each_ref().map(Vec::len), [5, 5, 1]);
+        assert_eq!(roles[1][4].outcome, PortOutcome::InUse);
     }
 }

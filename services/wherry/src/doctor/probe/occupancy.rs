@@ -18,7 +18,7 @@ pub(super) fn occupancy(data: &DataFolder) -> Occupancy {
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != own && Some(*pid) != holder && is_up(*pid))
+        .filter(|pid| *pid != own && Some(*pid) != holder && runs_containers(*pid))
         .collect();
     others.sort_unstable();
     // `wherry up` asks too, while it holds the lock itself.
@@ -35,16 +35,24 @@ fn find_holder(locks: &str, inode: u64) -> Option<u32> {
     })
 }
 
-fn is_up(pid: u32) -> bool {
+fn runs_containers(pid: u32) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    is_up_command(&command)
+    is_such_a_command(&command)
 }
 
-fn is_up_command(command: &[u8]) -> bool {
+fn is_such_a_command(command: &[u8]) -> bool {
     let mut words = command.split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
     let is_wherry = program == b"wherry" || program.ends_with(b"/wherry");
-    is_wherry && words.any(|word| word == b"up")
+    // The one flag that may stand before a command.
+    let mut command = words.next();
+    while command.is_some_and(|word| word.starts_with(b"--data")) {
+        if command == Some(b"--data") {
+            words.next();
+        }
+        command = words.next();
+    }
+    is_wherry && matches!(command, Some(b"up" | b"node"))
 }
 
 #[cfg(test)]
@@ -75,10 +83,13 @@ mod tests {
 
     #[test]
     fn what_counts_as_another_wherry() {
-        assert!(is_up_command(b"/usr/bin/wherry\0up\0--data\0/d\0"));
-        assert!(is_up_command(b"wherry\0--data\0/d\0up\0"));
-        assert!(!is_up_command(b"wherry\0ps\0"));
-        assert!(!is_up_command(b"/usr/bin/vim\0wherry\0up\0"));
-        assert!(!is_up_command(b""));
+        assert!(is_such_a_command(b"/usr/bin/wherry\0up\0--data\0/d\0"));
+        assert!(is_such_a_command(b"wherry\0--data\0/d\0node\0"));
+        assert!(is_such_a_command(b"wherry\0--data=/d\0up\0"));
+        assert!(!is_such_a_command(b"wherry\0ps\0"));
+        assert!(!is_such_a_command(b"wherry\0control\0"));
+        assert!(!is_such_a_command(b"wherry\0admin\0node\0token\0"));
+        assert!(!is_such_a_command(b"/usr/bin/vim\0wherry\0up\0"));
+        assert!(!is_such_a_command(b""));
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::super::host::Health;
+use crate::cli::Role;
 use crate::client::connection::ClientFile;
 use crate::data::DataFolder;
 use crate::settings::Settings;
@@ -14,10 +15,13 @@ const ANSWER_MOST_BYTES: u64 = 4096;
 const BODY_SHOWN_CHARACTERS: usize = 200;
 
 /// Asks only where something listens: a Wherry that does not run is no finding.
-pub(super) fn health(data: &DataFolder, settings: &Settings) -> Vec<Health> {
-    // Flags of the running `wherry up` may have moved the API; the client file knows.
+pub(super) fn health(role: Role, data: &DataFolder, settings: &Settings) -> Vec<Health> {
+    // Flags of the running process may have moved the API; the client file knows.
     let published = ClientFile::read(&data.client_file()).ok().and_then(|file| file.address());
-    let address = published.unwrap_or(settings.listen.api);
+    let address = match role {
+        Role::Node => settings.listen.operator,
+        Role::Up | Role::Control => published.unwrap_or(settings.listen.api),
+    };
     let address = reachable(address);
     if TcpStream::connect_timeout(&address, LIMIT).is_err() {
         return Vec::new();

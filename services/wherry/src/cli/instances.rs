@@ -1,0 +1,215 @@
+//! Commands about instances.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy};
+
+use super::{ConnectionArgs, value};
+
+/// `wherry run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What to run: REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, or both
+    pub(crate) image: String,
+    /// Name in the project; made up when absent
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Cores: `0.25` or `250m` [default: 250m]
+    #[arg(long, value_name = "CORES", value_parser = value::cpu)]
+    pub(crate) cpu: Option<String>,
+    /// Memory: `64Mi`, `1Gi` [default: 128Mi]
+    #[arg(long, value_name = "BYTES", value_parser = value::memory)]
+    pub(crate) memory: Option<String>,
+    /// Port that everybody may reach, `80` or `53/udp`; may be repeated
+    #[arg(long = "port", short = 'p', value_name = "PORT[/udp]", value_parser = value::port)]
+    pub(crate) ports: Vec<Port>,
+    /// Environment variable; may be repeated. `NAME` alone takes the value from this shell
+    #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = value::environment)]
+    pub(crate) env: Vec<EnvVar>,
+    /// Label; may be repeated
+    #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// What happens when the program ends by itself [default: on-failure]
+    #[arg(long, value_name = "WHEN", value_parser = value::restart_policy)]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// What happens when its machine is lost: `keep` waits for the machine and never runs it twice, `replace` runs it
+    /// elsewhere once it is certain that it has ended there [default: keep]
+    #[arg(long, value_name = "HOW", value_parser = value::on_node_loss)]
+    pub(crate) on_node_loss: Option<OnNodeLoss>,
+    /// Only on machines of this kind: amd64, arm64
+    #[arg(long, value_name = "ARCH", value_parser = value::architecture)]
+    pub(crate) arch: Option<Architecture>,
+    /// Folder that the program starts in
+    #[arg(long, value_name = "PATH")]
+    pub(crate) workdir: Option<String>,
+    /// Time between SIGTERM and SIGKILL at a stop, such as `10s`
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    pub(crate) stop_grace: Option<Duration>,
+    /// Two runs with the same key make one instance
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Say what it would cost and whether there is room, and start nothing
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) dry_run: bool,
+    /// Return once the service has accepted it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for it
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    /// Program and arguments in place of the image's own, after `--`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// In which form a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For people
+    #[default]
+    Table,
+    /// As the API answers
+    Json,
+    /// One name a line
+    Name,
+}
+
+/// `wherry ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Also those that have ended or are stopped
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
+    /// Only with this label; may be repeated
+    #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Only in this state; may be repeated
+    #[arg(long = "state", short = 's', value_name = "STATE", value_parser = value::state)]
+    pub(crate) states: Vec<InstanceState>,
+    /// Form of the list
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub(crate) output: ListFormat,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// Go on with what it prints, through restarts, until it ends
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// Only this many of the last lines
+    #[arg(long, value_name = "LINES")]
+    pub(crate) tail: Option<u32>,
+    /// The time before each line
+    #[arg(long, short = 't')]
+    pub(crate) timestamps: bool,
+    /// Which run: 1 is the first one, 0 the latest, -1 the one before it
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) run: Option<i64>,
+    /// Which container, when the instance has several
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// Which container, when the instance has several
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// After this time the program is killed, at most 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    /// Program and arguments, after `--`; no shell is added
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry cost`.
+#[derive(Debug, Args)]
+pub(crate) struct CostArgs {
+    /// Name or id of an instance; the whole project when absent
+    pub(crate) name: Option<String>,
+    /// First moment, RFC 3339 [default: 30 days ago]
+    #[arg(long, value_name = "TIME", value_parser = value::moment, conflicts_with = "name")]
+    pub(crate) from: Option<String>,
+    /// First moment that does not count any more, RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME", value_parser = value::moment, conflicts_with = "name")]
+    pub(crate) to: Option<String>,
+    /// As the API answers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry stop`, `start` and `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// Names or ids of instances
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Return once the service has accepted it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for each
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// A command about one instance.
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Name or id of an instance; the whole project when absent
+    pub(crate) name: Option<String>,
+    /// Go on with what happens, until Ctrl-C
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// Only what came after the event with this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// One JSON document a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// State to wait for; may be repeated, any of them will do
+    #[arg(long = "for", value_name = "STATE", value_parser = value::state, default_value = "running")]
+    pub(crate) states: Vec<InstanceState>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
