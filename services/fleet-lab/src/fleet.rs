@@ -271,6 +271,12 @@ impl Fleet {
         } else if let Err(error) = scratch.close() {
             troubles.push(format!("the scratch folder cannot be removed: {error}"));
         }
+        for host in
+            self.replicas.iter().map(|replica| &replica.host).chain(self.machines.iter().map(|machine| &machine.host))
+        {
+            host.namespace.remove();
+        }
+        self.network.remove();
         self.replicas.clear();
         self.machines.clear();
     }

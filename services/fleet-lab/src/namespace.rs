@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -21,12 +22,21 @@ pub struct Namespace {
 #[derive(Debug)]
 struct Named {
     name: String,
+    is_removed: AtomicBool,
+}
+
+impl Named {
+    fn remove(&self) {
+        if !self.is_removed.swap(true, Ordering::Relaxed) {
+            // Fails only when somebody else removed it.
+            let _ = ip(&["netns", "delete", &self.name]);
+        }
+    }
 }
 
 impl Drop for Named {
     fn drop(&mut self) {
-        // Fails only when somebody else removed it.
-        let _ = ip(&["netns", "delete", &self.name]);
+        self.remove();
     }
 }
 
@@ -34,7 +44,7 @@ impl Namespace {
     /// Makes it, with nothing but loopback in it.
     pub fn create(name: &str) -> Result<Self> {
         ip(&["netns", "add", name])?;
-        let namespace = Self { inner: Arc::new(Named { name: name.to_owned() }) };
+        let namespace = Self { inner: Arc::new(Named { name: name.to_owned(), is_removed: AtomicBool::new(false) }) };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -42,6 +52,11 @@ impl Namespace {
     /// Its name, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Removes it now, whoever still has a clone.
+    pub(crate) fn remove(&self) {
+        self.inner.remove();
     }
 
     /// `program` in this namespace. By `nsenter`, because `ip netns exec` hides the cgroups.

@@ -129,6 +129,11 @@ impl Network {
         self.apply(&faults)
     }
 
+    /// Removes the switch: nobody hears anybody any more.
+    pub(crate) fn remove(&self) {
+        self.switch.remove();
+    }
+
     fn add(&self, host: &Host, other: Option<&Host>, direction: Direction, lost: u8) -> Result<()> {
         let (own, other) = (Some(host.port.clone()), other.map(|other| other.port.clone()));
         let outgoing = Fault { from: own.clone(), to: other.clone(), lost };
