@@ -2,9 +2,9 @@
 //! nothing is taken from silent nodes, however long they are silent; detection goes on. An operator who knows better confirms
 //! single nodes to be off.
 //!
-//! Counted is what this replica sees as silent and not fenced in this silence: a machine that was lost and replaced long ago
-//! does not keep the next one from being replaced. A replica that has just started does not know which those are and counts
-//! them too; removing dead machines is the way out, and the sentence says so.
+//! Counted is what this replica sees as silent and what was not fenced in this silence, which its row tells: a machine that
+//! was lost and dealt with long ago does not keep the next one from being replaced, not even after all replicas were
+//! started again. Those that were silent when the brake came on are fenced by nobody: an operator removes or confirms them.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl Control {
         let (mut silent, mut nodes) = (0_u32, 0_u32);
         for record in watch.records() {
             nodes += 1;
-            silent += u32::from(watch.silent_for(record.id) > detection && !watch.is_fenced(record.id));
+            silent += u32::from(watch.silent_for(record.id) > detection && !record.fenced);
         }
         Brake::of(silent, nodes)
     }

@@ -200,6 +200,7 @@ mod tests {
             desired_revision: 0,
             epoch: 0,
             heartbeats: 0,
+            fenced: false,
             underlay: None,
             drain: None,
         }

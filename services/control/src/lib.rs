@@ -97,7 +97,7 @@ struct Inner {
     fleet_events: FleetEvents,
     watch: Mutex<Watch>,
     rows: SharedRead<BTreeMap<NodeId, NodeRecord>>,
-    called: SharedRead<Option<BTreeSet<NodeId>>>,
+    called: SharedRead<BTreeSet<NodeId>>,
     zone: Zone,
     /// Up to where the projections have followed the changes.
     followed: Mutex<ChangeCursor>,

@@ -16,7 +16,7 @@ const MAX_ATTEMPTS: u32 = 8;
 /// What became of a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// There was nothing to take: the node was not fenced.
+    /// It was fenced before and not heard since, and there was nothing to take.
     Nothing,
     /// It is fenced; so many instances changed by it.
     Taken(usize),
@@ -25,13 +25,14 @@ pub(crate) enum Loss {
 }
 
 impl Control {
-    /// Fences the node that was last seen with this count of heartbeats, if anything leaves it by that. `confirmed_off` takes all
-    /// of its instances, also those that wait for their machine otherwise, and fences always.
+    /// Fences the node that was last seen with this count of heartbeats, once in each silence also when nothing leaves it by that:
+    /// from then on it is a loss that was dealt with, and no part of the next ([`crate::brake`]). `confirmed_off` takes all of
+    /// its instances, also those that wait for their machine otherwise, and fences always.
     pub(crate) async fn lose_node(&self, node: NodeId, heartbeats: u64, confirmed_off: bool) -> Result<Loss, Error> {
         for _ in 0..MAX_ATTEMPTS {
             let Some(record) = self.store().node(node).await? else { return Ok(Loss::Heard) };
             let changes = self.losses(&record, confirmed_off).await?;
-            if changes.is_empty() && !confirmed_off {
+            if changes.is_empty() && record.fenced && !confirmed_off {
                 return Ok(Loss::Nothing);
             }
             let count = changes.len();

@@ -70,11 +70,11 @@ impl Control {
         self.inner.rows.get(self, seen, read).await
     }
 
-    /// Nodes for which calls wait, likewise; none when the store does not tell.
-    pub(crate) async fn called(&self, seen: u64) -> Result<Arc<Option<BTreeSet<NodeId>>>, Error> {
+    /// Nodes for which calls wait, likewise.
+    pub(crate) async fn called(&self, seen: u64) -> Result<Arc<BTreeSet<NodeId>>, Error> {
         let read = async {
             let nodes = self.store().called_nodes(self.now()).await?;
-            Ok(nodes.map(|nodes| nodes.into_iter().collect()))
+            Ok(nodes.into_iter().collect())
         };
         self.inner.called.get(self, seen, read).await
     }

@@ -24,8 +24,6 @@ struct Seen {
     grown: Instant,
     /// Proofs of life that this replica has stored since it saw the row.
     own: u64,
-    /// Its epoch grew since it was heard last: what it may run elsewhere has left it.
-    fenced: bool,
     /// While it is being emptied: the most instances that were seen on it since.
     most_drained: Option<(Timestamp, u32)>,
 }
@@ -46,16 +44,13 @@ impl Watch {
         let after = Some(record.clone());
         let Some(seen) = self.seen.get_mut(&record.id) else {
             let most_drained = most_drained(None, record);
-            let fresh = Seen { record: record.clone(), heard: now, grown: now, own: 0, fenced: false, most_drained };
+            let fresh = Seen { record: record.clone(), heard: now, grown: now, own: 0, most_drained };
             self.seen.insert(record.id, fresh);
             return Seeing { before: None, after };
         };
         // Any difference counts: after a fail-over the number may have fallen, and who is heard is heard.
         if record.heartbeats != seen.record.heartbeats {
             seen.grown = now;
-            seen.fenced = false;
-        } else if record.epoch > seen.record.epoch {
-            seen.fenced = true;
         }
         if record.heartbeats != seen.record.heartbeats.saturating_add(seen.own) {
             seen.heard = now;
@@ -111,11 +106,6 @@ impl Watch {
         Some((seen.grown.elapsed().min(seen.heard.elapsed()), seen.record.heartbeats))
     }
 
-    /// Whether it was fenced since it was heard last, as far as this replica has seen.
-    pub(crate) fn is_fenced(&self, node: NodeId) -> bool {
-        self.seen.get(&node).is_some_and(|seen| seen.fenced)
-    }
-
     /// The most instances that were seen on the node since it is being emptied.
     pub(crate) fn most_drained(&self, node: NodeId) -> u32 {
         self.seen.get(&node).and_then(|seen| seen.most_drained).map_or(0, |(_, most)| most)
@@ -160,6 +150,7 @@ mod tests {
             desired_revision: 0,
             epoch,
             heartbeats,
+            fenced: false,
             underlay: None,
             drain: None,
         }
@@ -250,18 +241,6 @@ mod tests {
         watch.was_blind();
         watch.look(&row(1, 0));
         assert_eq!((silent(&watch), unproved(&watch)), (0, (0, 1)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fenced_holds_until_the_node_is_heard() {
-        let mut watch = Watch::default();
-        watch.look(&row(1, 0));
-        assert!(!watch.is_fenced(node()));
-        watch.look(&row(1, 1));
-        watch.look(&row(1, 1));
-        assert!(watch.is_fenced(node()));
-        watch.look(&row(2, 1));
-        assert!(!watch.is_fenced(node()));
     }
 
     #[tokio::test(start_paused = true)]

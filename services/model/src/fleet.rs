@@ -160,6 +160,8 @@ pub struct NodeRecord {
     pub epoch: u64,
     /// Counts proofs of life. Who has seen no growth for the detection time has not heard the node, whatever the clocks say.
     pub heartbeats: u64,
+    /// It was fenced and has not been heard since: what may run elsewhere has left it.
+    pub fenced: bool,
     /// The address at which the other nodes reach it.
     pub underlay: Option<Ipv4Addr>,
     /// While it is being emptied.

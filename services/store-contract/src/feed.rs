@@ -6,6 +6,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use wherry_model::ReplicaId;
+use wherry_store::ReplicaRecord;
+
+use crate::world::at;
 use crate::{Subject, World};
 
 /// Rounds until a wake-up is seen to come from the commit and not from the look that a waiter takes each second. On a loaded
@@ -50,6 +54,25 @@ pub async fn a_missed_commit_is_told_at_once(subject: &mut impl Subject) {
         }
     }
     panic!("in {ROUNDS} rounds no missed commit was told");
+}
+
+/// What is written all the time wakes nobody: hundreds of agents would be answered for each other's proofs of life.
+pub async fn proofs_of_life_and_leases_wake_nobody(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let node = world.node_for(1).await;
+    let replica = ReplicaRecord { id: ReplicaId::from_uuid(world.uuid()), agents_url: None, seen_at: at(5) };
+    for _ in 0..ROUNDS {
+        // A connection that is made anew wakes everybody too, so not every round can tell; where such writes do, none can.
+        let seen = world.store.position();
+        world.store.prove_life(node, at(5), 0).await.unwrap();
+        world.store.hold_lease("work", replica.id, at(5), Duration::from_secs(5)).await.unwrap();
+        world.store.note_replica(&replica, at(1)).await.unwrap();
+        world.store.reserve("zone", 1).await.unwrap();
+        if world.store.position() == seen {
+            return;
+        }
+    }
+    panic!("in {ROUNDS} rounds these writes always woke somebody");
 }
 
 /// After at most about a second, with the same position: another process may have written.

@@ -60,13 +60,14 @@ pub async fn a_proof_of_life_of_another_epoch_is_refused(subject: &mut impl Subj
     subject.reopen().await;
     let world = world.on(subject);
     let fenced = world.node(node).await;
+    assert!(fenced.fenced, "whoever reads the row sees that it was dealt with");
     for epoch in [0, 2, u64::MAX] {
         assert_eq!(prove(&world, node, 9, epoch).await, LifeOutcome::Fenced { epoch: 1 }, "{epoch}");
     }
     assert_eq!(world.node(node).await, fenced);
     assert_eq!(prove(&world, node, 9, 1).await, LifeOutcome::Taken { doubt: None });
     let after = world.node(node).await;
-    assert_eq!((after.proof_at, after.heartbeats, after.epoch), (at(9), 2, 1));
+    assert_eq!((after.proof_at, after.heartbeats, after.epoch, after.fenced), (at(9), 2, 1, false));
 }
 
 /// By whoever hears the node next, over restarts, until that very one or a later one is resolved.

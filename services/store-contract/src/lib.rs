@@ -148,6 +148,7 @@ macro_rules! store_contract {
             feed: [
                 a_commit_wakes_a_waiter,
                 a_missed_commit_is_told_at_once,
+                proofs_of_life_and_leases_wake_nobody,
                 a_waiter_without_news_returns,
                 counters_only_grow,
                 racing_reservations_are_apart,

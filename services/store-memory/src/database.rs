@@ -40,9 +40,10 @@ impl Database {
         look(&self.state())
     }
 
-    /// Runs one unit of work: all of it is stored, or nothing.
+    /// Runs one unit of work: all of it is stored, or nothing. Readers are woken if it is news.
     pub(crate) fn write<T>(
         &self,
+        is_news: bool,
         unit: impl FnOnce(&mut State) -> Result<Verdict<T>, StoreError>,
     ) -> Result<T, StoreError> {
         let mut state = self.state();
@@ -50,7 +51,9 @@ impl Database {
             Ok(Verdict::Keep(done)) => {
                 self.testify(&state);
                 state.keep();
-                self.commits.send_modify(|count| *count += 1);
+                if is_news {
+                    self.commits.send_modify(|count| *count += 1);
+                }
                 Ok(done)
             }
             Ok(Verdict::Undo(answer)) => {
@@ -100,8 +103,26 @@ impl MemoryStore {
         call: &'static str,
         unit: impl FnOnce(&mut State) -> Result<Verdict<T>, StoreError> + Send,
     ) -> Result<T, StoreError> {
+        self.write_as(call, true, unit).await
+    }
+
+    /// The same for what is written all the time and what nobody waits for: it wakes no reader.
+    pub(crate) async fn write_quietly<T: Send>(
+        &self,
+        call: &'static str,
+        unit: impl FnOnce(&mut State) -> Result<Verdict<T>, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        self.write_as(call, false, unit).await
+    }
+
+    async fn write_as<T: Send>(
+        &self,
+        call: &'static str,
+        is_news: bool,
+        unit: impl FnOnce(&mut State) -> Result<Verdict<T>, StoreError> + Send,
+    ) -> Result<T, StoreError> {
         self.trouble.before(call).await?;
-        let done = self.database.write(unit)?;
+        let done = self.database.write(is_news, unit)?;
         self.trouble.after(call, true).await?;
         Ok(done)
     }

@@ -59,7 +59,7 @@ impl ChangeFeed for MemoryStore {
 #[async_trait]
 impl Counters for MemoryStore {
     async fn reserve(&self, name: &str, count: u32) -> Result<u64, StoreError> {
-        self.write("taking numbers of a counter", |state| {
+        self.write_quietly("taking numbers of a counter", |state| {
             let first = state.counters.get(&name.to_owned()).copied().unwrap_or(1);
             state.counters.put(name.to_owned(), first + u64::from(count));
             Ok(Verdict::Keep(first))

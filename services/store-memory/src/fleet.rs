@@ -1,5 +1,6 @@
 //! Enrolments, leases, replicas, calls, and what all processes agree on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -96,7 +97,7 @@ impl LeaseStore for MemoryStore {
         now: Timestamp,
         time: Duration,
     ) -> Result<bool, StoreError> {
-        self.write("holding a lease", |state| {
+        self.write_quietly("holding a lease", |state| {
             let known = state.leases.get(&name.to_owned());
             if known.is_some_and(|lease| lease.holder != holder && lease.until > now) {
                 return Ok(Verdict::Undo(false));
@@ -119,7 +120,7 @@ impl LeaseStore for MemoryStore {
 #[async_trait]
 impl ReplicaStore for MemoryStore {
     async fn note_replica(&self, replica: &ReplicaRecord, forget_before: Timestamp) -> Result<(), StoreError> {
-        self.write("noting a replica", |state| {
+        self.write_quietly("noting a replica", |state| {
             state.replicas.remove_where(|_, known| known.seen_at < forget_before);
             state.replicas.put(replica.id, replica.clone());
             Ok(Verdict::Keep(()))
@@ -163,8 +164,17 @@ impl CallStore for MemoryStore {
         .await
     }
 
+    async fn called_nodes(&self, now: Timestamp) -> Result<Vec<NodeId>, StoreError> {
+        self.read("looking for calls", |state| {
+            let waiting = state.calls.values().filter(|call| call.expires_at > now);
+            let nodes: BTreeSet<NodeId> = waiting.map(|call| call.node).collect();
+            nodes.into_iter().collect()
+        })
+        .await
+    }
+
     async fn take_calls(&self, node: NodeId, now: Timestamp) -> Result<Vec<CallRecord>, StoreError> {
-        self.write("taking calls", |state| {
+        self.write_quietly("taking calls", |state| {
             let own = state.calls.values().filter(|call| call.node == node && call.expires_at > now);
             let mut calls: Vec<CallRecord> = own.cloned().collect();
             calls.sort_by_key(|call| (call.expires_at, call.ticket_hash));

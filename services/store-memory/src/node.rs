@@ -38,7 +38,7 @@ impl NodeStore for MemoryStore {
     }
 
     async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError> {
-        self.write("storing a proof of life", |state| {
+        self.write_quietly("storing a proof of life", |state| {
             let Some(known) = row(state, id) else { return Ok(Verdict::Undo(LifeOutcome::Unknown)) };
             let present = known.record.epoch;
             let doubt = (known.doubt > known.resolved_doubt).then_some(known.doubt);
@@ -48,6 +48,7 @@ impl NodeStore for MemoryStore {
             state.nodes.change(&id, |row| {
                 row.record.proof_at = row.record.proof_at.max(at);
                 row.record.heartbeats += 1;
+                row.record.fenced = false;
             });
             Ok(Verdict::Keep(LifeOutcome::Taken { doubt }))
         })
@@ -85,6 +86,7 @@ impl NodeStore for MemoryStore {
             let mut epoch = 0;
             state.nodes.change(&id, |row| {
                 row.record.epoch += 1;
+                row.record.fenced = true;
                 row.record.desired_revision += 1;
                 epoch = row.record.epoch;
             });
@@ -176,6 +178,7 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         proof_at: now,
         desired_revision: if node.held_revision > 0 { node.held_revision + 1 } else { 0 },
         epoch: 0,
+        fenced: false,
         heartbeats: 0,
         underlay: node.underlay,
         drain: None,

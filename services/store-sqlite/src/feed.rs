@@ -79,7 +79,7 @@ impl Counters for SqliteStore {
         let name = name.to_owned();
         let first: i64 = self
             .writer
-            .run("taking numbers of a counter", move |connection| {
+            .run_quietly("taking numbers of a counter", move |connection| {
                 Box::pin(async move {
                     let first = sqlx::query_scalar(
                         "INSERT INTO counters (name, next) VALUES (?1, 1 + ?2)

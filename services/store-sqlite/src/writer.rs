@@ -4,6 +4,7 @@
 //! each unit in a savepoint of its own, commits once and only then answers. So:
 //! - a unit is all or nothing, and an error or refusal of one leaves its neighbours alone;
 //! - units that meet share one fsync;
+//! - a commit is counted for those who wait for changes if one of its units is news ([`Writer::run_quietly`] is none);
 //! - a caller that is dropped or times out owns no transaction. If its unit has not begun it never will; if it has, it is
 //!   carried through, and the caller that timed out waits for the answer, because "not done" must be true when said.
 //!
@@ -74,7 +75,7 @@ impl Writer {
         while commits.changed().await.is_ok() {}
     }
 
-    /// Counts the commits of this process.
+    /// Counts the commits of this process that are news.
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
     }
@@ -85,11 +86,34 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
     {
+        self.queue_and_wait(context, true, work).await
+    }
+
+    /// The same for what is written all the time and what nobody waits for: it wakes no reader.
+    pub(crate) async fn run_quietly<T, F>(&self, context: &'static str, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
+    {
+        self.queue_and_wait(context, false, work).await
+    }
+
+    async fn queue_and_wait<T, F>(&self, context: &'static str, is_news: bool, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
+    {
         let deadline = Instant::now() + PATIENCE;
         let claimed = Arc::new(AtomicBool::new(false));
         let (reply, mut answer) = oneshot::channel();
-        let unit =
-            Box::new(TypedUnit { work: Some(work), result: None, reply, claimed: Arc::clone(&claimed), context });
+        let unit = Box::new(TypedUnit {
+            work: Some(work),
+            result: None,
+            reply,
+            claimed: Arc::clone(&claimed),
+            context,
+            is_news,
+        });
         let waited_too_long = || unavailable(context, "the writer did not get to it in time");
         let stopped = |_| unavailable(context, "the writer has stopped");
         match timeout_at(deadline, self.queue.reserve()).await {
@@ -160,6 +184,8 @@ trait Unit: Send {
     /// Takes it for running; false when its caller has given up.
     fn claim(&self) -> bool;
     async fn run(&mut self, connection: &mut SqliteConnection) -> Ran;
+    /// Whether readers want to hear of it.
+    fn is_news(&self) -> bool;
     /// Answers the caller, after the commit or the failure of the group.
     fn answer(self: Box<Self>, failure: Option<&GroupFailure>);
     /// What the unit itself failed with, for the failure of the group.
@@ -172,6 +198,7 @@ struct TypedUnit<T, F> {
     reply: oneshot::Sender<Result<T, StoreError>>,
     claimed: Arc<AtomicBool>,
     context: &'static str,
+    is_news: bool,
 }
 
 #[async_trait]
@@ -189,6 +216,10 @@ where
             self.result = Some(work(connection).await);
         }
         if matches!(self.result, Some(Ok(Verdict::Keep(_)))) { Ran::Kept } else { Ran::Undone }
+    }
+
+    fn is_news(&self) -> bool {
+        self.is_news
     }
 
     fn answer(self: Box<Self>, failure: Option<&GroupFailure>) {
@@ -239,8 +270,8 @@ async fn serve(
             continue;
         }
         match run_group(&mut connection, &options, &mut group).await {
-            Ok(stored) => {
-                if stored {
+            Ok(is_news) => {
+                if is_news {
                     commits.send_modify(|count| *count = count.wrapping_add(1));
                 }
                 for unit in group {
@@ -264,7 +295,7 @@ async fn serve(
     }
 }
 
-/// Runs the group in one transaction. Says whether anything was stored; on an error nothing was.
+/// Runs the group in one transaction. Says whether anything was stored that is news; on an error nothing was stored.
 async fn run_group(
     slot: &mut Option<SqliteConnection>,
     options: &SqliteConnectOptions,
@@ -275,11 +306,12 @@ async fn run_group(
         None => slot.insert(options.connect().await.context("opening the database again")?),
     };
     execute(connection, "BEGIN IMMEDIATE").await?;
-    let mut stored = false;
+    let (mut stored, mut is_news) = (false, false);
     for unit in group {
         execute(connection, "SAVEPOINT unit").await?;
         if unit.run(connection).await == Ran::Kept {
             stored = true;
+            is_news |= unit.is_news();
         } else if let Err(gone) = execute(connection, "ROLLBACK TO unit").await {
             // SQLite gave up the whole transaction in the middle of this unit: its error is the cause.
             return Err(unit.take_error().unwrap_or(gone));
@@ -291,7 +323,7 @@ async fn run_group(
     } else {
         execute(connection, "ROLLBACK").await?;
     }
-    Ok(stored)
+    Ok(is_news)
 }
 
 async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {

@@ -27,7 +27,9 @@ pub trait ChangeFeed: Send + Sync {
     /// A position to wait from. Taken before reading state, so that no change is missed.
     fn position(&self) -> u64;
 
-    /// Returns a newer position after the next commit, or the same one after at most a second.
+    /// Returns a newer position after the next commit that is news, or the same one after at most a second. No news is what
+    /// is written all the time and looked for by the clock: proofs of life, leases, presence of replicas, calls that were
+    /// taken, numbers that were reserved.
     async fn changed(&self, seen: u64) -> u64;
 
     /// The cursor of now: what is written after this call is found from it. Taken before reading state.

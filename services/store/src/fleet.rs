@@ -144,11 +144,8 @@ pub trait CallStore: Send + Sync {
     /// Stores a call and wakes readers; forgets those that expired before `now`, at most 100 of them.
     async fn post_call(&self, call: &CallRecord, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Nodes for which calls wait at `now`, so that hundreds of agents at one replica are answered by one read; none from a
-    /// store that does not tell, which is then asked for each of them.
-    async fn called_nodes(&self, _now: Timestamp) -> Result<Option<Vec<NodeId>>, StoreError> {
-        Ok(None)
-    }
+    /// Nodes for which calls wait at `now`, each once: hundreds of agents at one replica are answered by one read.
+    async fn called_nodes(&self, now: Timestamp) -> Result<Vec<NodeId>, StoreError>;
 
     /// Takes all calls for the node that have not expired at `now`: each is given to one taker only.
     async fn take_calls(&self, node: NodeId, now: Timestamp) -> Result<Vec<CallRecord>, StoreError>;

@@ -32,7 +32,7 @@ impl CallBoard for Control {
             let seen = self.store().position();
             let looked = Instant::now();
             let called = self.called(seen).await?;
-            if called.as_ref().as_ref().is_none_or(|nodes| nodes.contains(&node)) {
+            if called.contains(&node) {
                 let records = self.store().take_calls(node, self.now()).await.map_err(Error::from)?;
                 let calls: Vec<Call> = records.iter().filter_map(|record| read_call(record, node)).collect();
                 if !calls.is_empty() {

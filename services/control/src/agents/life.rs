@@ -42,25 +42,28 @@ impl Control {
             .map(|pull| (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes }))
             .collect();
         lock(&self.inner.progress).insert(node, pulls);
-        if let Some(doubt) = doubt {
-            self.welcome_back(&heartbeat).await?;
+        if let Some(doubt) = doubt
+            && self.welcome_back(&heartbeat).await?
+        {
             self.store().resolve_doubt(node, doubt).await.map_err(Error::from)?;
         }
         Ok(())
     }
 
     /// The node was silent: its instances are taken out of doubt. The doubt ends after that, not before: whoever does this may
-    /// go away in between, and the next heartbeat must find it.
-    async fn welcome_back(&self, heartbeat: &Heartbeat) -> Result<(), Error> {
-        let Some(record) = self.store().node(heartbeat.node).await? else { return Ok(()) };
+    /// go away in between, and the next heartbeat must find it. False while it leaves an instance in doubt, because the
+    /// heartbeat was overtaken on its way by the word of a start, or is on its way before the word of an end.
+    async fn welcome_back(&self, heartbeat: &Heartbeat) -> Result<bool, Error> {
+        let Some(record) = self.store().node(heartbeat.node).await? else { return Ok(true) };
         if record.state == NodeState::Silent {
             self.store().set_node_state(heartbeat.node, NodeState::Ready).await?;
             tracing::info!(node = %heartbeat.node, "a silent node is heard again");
         }
         self.learn_node(heartbeat.node).await?;
-        let Some((_, instances)) = self.store().instances_on(heartbeat.node).await? else { return Ok(()) };
+        let Some((_, instances)) = self.store().instances_on(heartbeat.node).await? else { return Ok(true) };
+        let mut all = true;
         for instance in instances.into_iter().filter(|instance| instance.unknown_since.is_some()) {
-            self.change_instance(instance, |instance| {
+            let after = self.change_instance(instance, |instance| {
                 if instance.node != Some(heartbeat.node) {
                     return Ok(None);
                 }
@@ -71,9 +74,10 @@ impl Control {
                     .map(|found| (found.container.clone(), found.run))
                     .collect();
                 Ok(lifecycle::recover(instance, &running, self.now()))
-            })
-            .await?;
+            });
+            let after = after.await?;
+            all &= after.unknown_since.is_none() || after.node != Some(heartbeat.node);
         }
-        Ok(())
+        Ok(all)
     }
 }

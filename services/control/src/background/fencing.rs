@@ -48,8 +48,8 @@ impl Reconciler for Fencing {
                 continue;
             }
             match control.lose_node(node.id, heartbeats, false).await? {
+                Loss::Nothing | Loss::Taken(0) => self.settled.add(&node),
                 Loss::Taken(count) => taken.push(format!("{count} instances of {}", node.name)),
-                Loss::Nothing => self.settled.add(&node),
                 Loss::Heard => {}
             }
         }

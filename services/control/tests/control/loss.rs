@@ -200,6 +200,47 @@ async fn when_many_are_silent_at_once_nothing_is_replaced_and_it_is_said() {
 }
 
 #[tokio::test]
+async fn machines_that_were_lost_long_ago_do_not_hold_the_brake_also_after_a_restart() {
+    let mut stack = Stack::builder().nodes([HALF; 5]).start().await;
+    let acme = stack.acme();
+    for number in 0..5 {
+        stack.create(acme, &format!("web-{number}"), sized(700, 64)).await;
+    }
+    for agent in stack.agents() {
+        agent.obey().await;
+    }
+    // One after the other, two die with instances that wait for their machine: nothing leaves them.
+    let agents: Vec<ScriptedAgent> = stack.agents().to_vec();
+    for dead in 1..=2 {
+        let heard: Vec<&ScriptedAgent> = agents.iter().skip(dead).collect();
+        pass(&stack, 400, &heard).await;
+        assert_eq!(stack.control().brake(), None);
+    }
+    stack.restart().await;
+    let acme = stack.acme();
+    let heard: Vec<&ScriptedAgent> = agents.iter().skip(2).collect();
+    pass(&stack, 30, &heard).await;
+    assert_eq!(stack.control().brake(), None, "the rows tell that both were dealt with");
+    // The next one is a single loss, and what it may lose runs elsewhere.
+    let mut replaced = replaceable();
+    replaced.containers[0].cpu = wherry_model::CpuMillis::new(300);
+    stack.create(acme, "r", replaced).await;
+    let lost = agent_of(&stack, "r").await;
+    lost.obey().await;
+    let heard: Vec<&ScriptedAgent> = agents.iter().skip(2).filter(|agent| agent.node() != lost.node()).collect();
+    pass(&stack, 400, &heard).await;
+    assert_ne!(stack.read(acme, "r").await.instance.node, Some(lost.node()));
+    // Both come back: they are told, go on with what they have, and count again.
+    for agent in &agents[..2] {
+        assert!(matches!(agent.heartbeat().await, Err(ControlError::Fenced { .. })));
+        agent.obey().await;
+        assert!(!stack.store().node(agent.node()).await.unwrap().unwrap().fenced);
+    }
+    assert_eq!(state(&stack, acme, "web-0").await, InstanceState::Running);
+    wherry_store_contract::invariants::check(&stack.store()).await.unwrap();
+}
+
+#[tokio::test]
 async fn confirmed_off_ends_what_would_wait_for_ever() {
     let stack = Stack::builder().nodes([HALF, HALF]).start().await;
     let acme = stack.acme();

@@ -71,6 +71,16 @@ async fn what_ran_on_is_billed_late_and_answers_again() {
     create(control, acme, asked(None, spec())).await.expect("the node takes new instances again");
 }
 
+/// A heartbeat that was on its way since before the start shows nothing of it, and nothing else would say again that it runs.
+#[tokio::test]
+async fn a_proof_that_a_start_has_overtaken_leaves_it_in_doubt_until_the_next() {
+    let stack = silent_stack().await;
+    stack.agent().heartbeat_with(Vec::new(), Vec::new()).await.unwrap();
+    assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Unknown);
+    stack.agent().heartbeat().await.unwrap();
+    assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Running);
+}
+
 #[tokio::test]
 async fn what_ended_meanwhile_is_billed_to_its_end() {
     for report_first in [true, false] {

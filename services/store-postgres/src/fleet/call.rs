@@ -19,10 +19,10 @@ impl CallStore for PostgresStore {
         self.connections.write("posting a call", &Post { call, now }).await
     }
 
-    async fn called_nodes(&self, now: Timestamp) -> Result<Option<Vec<NodeId>>, StoreError> {
+    async fn called_nodes(&self, now: Timestamp) -> Result<Vec<NodeId>, StoreError> {
         let query = sqlx::query("SELECT DISTINCT node FROM calls WHERE expires_at > $1").bind(now.as_micros());
         let rows = self.connections.fetch_all("looking for calls", query).await?;
-        rows.iter().map(|row| Fields { table: "calls", row }.id("node")).collect::<Result<_, _>>().map(Some)
+        rows.iter().map(|row| Fields { table: "calls", row }.id("node")).collect()
     }
 
     async fn take_calls(&self, node: NodeId, now: Timestamp) -> Result<Vec<CallRecord>, StoreError> {

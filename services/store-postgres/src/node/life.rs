@@ -142,7 +142,8 @@ impl Unit for Fence<'_> {
             Applied::NodeRefused => return Err(violation(format!("the fencing of node {} takes resources", self.id))),
         }
         let row = sqlx::query(
-            "UPDATE nodes SET epoch = epoch + 1, desired_revision = desired_revision + 1
+            "UPDATE nodes SET
+                 epoch = epoch + 1, desired_revision = desired_revision + 1, fenced_heartbeats = heartbeats
              WHERE id = $1 AND heartbeats = $2 AND removed_at IS NULL
              RETURNING id, epoch",
         )

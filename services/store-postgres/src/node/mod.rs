@@ -138,6 +138,7 @@ fn record(row: &PgRow) -> Result<NodeRecord, StoreError> {
         desired_revision: fields.count("desired_revision")?,
         epoch: fields.count("epoch")?,
         heartbeats: fields.count("heartbeats")?,
+        fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
         drain: drain(&fields)?,
     })

@@ -20,14 +20,13 @@ impl CallStore for SqliteStore {
         self.writer.run("posting a call", move |connection| Box::pin(post(connection, call, now))).await
     }
 
-    async fn called_nodes(&self, now: Timestamp) -> Result<Option<Vec<NodeId>>, StoreError> {
+    async fn called_nodes(&self, now: Timestamp) -> Result<Vec<NodeId>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT node FROM calls WHERE expires_at > ? ORDER BY node")
             .bind(now.as_micros())
             .fetch_all(&self.readers)
             .await
             .context("looking for calls")?;
-        let nodes = rows.iter().map(|row| Fields { table: "calls", row }.id("node")).collect::<Result<_, _>>()?;
-        Ok(Some(nodes))
+        rows.iter().map(|row| Fields { table: "calls", row }.id("node")).collect()
     }
 
     async fn take_calls(&self, node: NodeId, now: Timestamp) -> Result<Vec<CallRecord>, StoreError> {
@@ -41,7 +40,7 @@ impl CallStore for SqliteStore {
         if !waiting {
             return Ok(Vec::new());
         }
-        self.writer.run("taking calls", move |connection| Box::pin(take(connection, node, now))).await
+        self.writer.run_quietly("taking calls", move |connection| Box::pin(take(connection, node, now))).await
     }
 }
 

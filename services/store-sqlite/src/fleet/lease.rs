@@ -24,7 +24,9 @@ impl LeaseStore for SqliteStore {
         let name = name.to_owned();
         let until = i64::try_from(time.as_micros()).ok().and_then(|time| now.as_micros().checked_add(time));
         let until = until.ok_or_else(|| violation("a lease is taken for longer than time lasts"))?;
-        self.writer.run("taking a lease", move |connection| Box::pin(hold(connection, name, holder, now, until))).await
+        self.writer
+            .run_quietly("taking a lease", move |connection| Box::pin(hold(connection, name, holder, now, until)))
+            .await
     }
 
     async fn release_leases(&self, holder: ReplicaId) -> Result<(), StoreError> {

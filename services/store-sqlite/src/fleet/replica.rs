@@ -14,7 +14,9 @@ use crate::writer::Verdict;
 impl ReplicaStore for SqliteStore {
     async fn note_replica(&self, replica: &ReplicaRecord, forget_before: Timestamp) -> Result<(), StoreError> {
         let replica = replica.clone();
-        self.writer.run("noting a replica", move |connection| Box::pin(note(connection, replica, forget_before))).await
+        self.writer
+            .run_quietly("noting a replica", move |connection| Box::pin(note(connection, replica, forget_before)))
+            .await
     }
 
     async fn forget_replica(&self, id: ReplicaId) -> Result<(), StoreError> {

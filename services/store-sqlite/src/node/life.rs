@@ -77,7 +77,8 @@ pub(super) async fn fence(
     changes: Vec<Change>,
 ) -> Result<Verdict<FenceOutcome>, StoreError> {
     let row = sqlx::query(
-        "UPDATE nodes SET epoch = epoch + 1, desired_revision = desired_revision + 1
+        "UPDATE nodes SET
+             epoch = epoch + 1, desired_revision = desired_revision + 1, fenced_heartbeats = heartbeats
          WHERE id = ? AND heartbeats = ? AND removed_at IS NULL
          RETURNING id, epoch",
     )

@@ -49,7 +49,7 @@ impl NodeStore for SqliteStore {
 
     async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError> {
         self.writer
-            .run("storing a proof of life", move |connection| Box::pin(life::prove(connection, id, at, epoch)))
+            .run_quietly("storing a proof of life", move |connection| Box::pin(life::prove(connection, id, at, epoch)))
             .await
     }
 
@@ -154,6 +154,7 @@ fn record(row: &SqliteRow) -> Result<NodeRecord, StoreError> {
         desired_revision: fields.count("desired_revision")?,
         epoch: fields.count("epoch")?,
         heartbeats: fields.count("heartbeats")?,
+        fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
         drain: drain(&fields)?,
     })
