@@ -28,15 +28,21 @@ pub fn silence(instance: &Instance, proof_at: Timestamp, now: Timestamp) -> Opti
 /// The node is back and proves that `running` (container, run number) run at `now`.
 ///
 /// What it proves to have run through the silence is metered from where silence closed the meter, flagged as late.
+///
+/// None for an instance of which a run is neither shown nor known to have ended: the proof may be older than that run, and
+/// then nothing else would ever say that it runs. It stays in doubt until a later proof shows it, or its end is told.
 pub fn recover(instance: &Instance, running: &[(ContainerName, u32)], now: Timestamp) -> Option<Change> {
     instance.unknown_since?;
+    let mut ran_on = false;
+    for container in &instance.containers {
+        let Some(run) = container.latest_run().filter(|run| run.end.is_none()) else { continue };
+        if !running.iter().any(|(name, number)| name == &container.name && *number == run.number) {
+            return None;
+        }
+        ran_on = true;
+    }
     let mut draft = Draft::of(instance, now);
     draft.instance.unknown_since = None;
-    let ran_on = instance.containers.iter().any(|container| {
-        container.latest_run().is_some_and(|run| {
-            run.end.is_none() && running.iter().any(|(name, number)| name == &container.name && *number == run.number)
-        })
-    });
     if ran_on {
         let from = instance.run_meter.until.unwrap_or(now);
         draft.open(MeterKind::Run, from, true);

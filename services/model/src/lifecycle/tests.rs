@@ -126,6 +126,8 @@ fn silence_closes_at_the_last_proof_and_return_bills_what_is_proved() {
     assert_eq!(back.after.state, InstanceState::Running);
     assert_eq!(back.meter, [MeterEdge::Open { kind: MeterKind::Run, at: at(20), late: true }]);
 
+    assert_eq!(recover(&unknown.after, &[], at(60)), None, "a proof from before its start does not show it either");
+
     let exit_seen = seen(&unknown.after, 60, exited(1, 5, 30, 0, None)).unwrap();
     assert_eq!(
         exit_seen.meter,
