@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
 use wherry_model::Clock;
 
@@ -63,10 +64,20 @@ pub trait RunWitness: std::fmt::Debug + Send + Sync {
     fn ended(&self, container: &ContainerStatus);
 }
 
+/// Comes between the engine and whoever calls it: waits, or waits for ever because the caller dies there.
+#[async_trait]
+pub trait Interposed: Send + Sync {
+    /// Before a call does anything.
+    async fn before(&self);
+    /// When a call has done what it does, before its caller learns of it.
+    async fn after(&self);
+}
+
 /// The fake engine. Clones share one machine.
 #[derive(Clone)]
 pub struct FakeRuntime {
     frozen: Arc<watch::Sender<bool>>,
+    interposed: Arc<OnceLock<Arc<dyn Interposed>>>,
     state: Arc<Mutex<State>>,
     script: Arc<Mutex<Script>>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -85,6 +96,7 @@ impl FakeRuntime {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             frozen: Arc::new(watch::channel(false).0),
+            interposed: Arc::default(),
             state: Arc::default(),
             script: Arc::default(),
             events: broadcast::channel(256).0,
@@ -109,6 +121,11 @@ impl FakeRuntime {
     /// Shows every begin and end of a process to `witness`.
     pub fn show(&self, witness: Arc<dyn RunWitness>) {
         self.state().witness = Some(witness);
+    }
+
+    /// Puts something between this engine and its callers, once and for all.
+    pub fn interpose(&self, between: Arc<dyn Interposed>) {
+        self.interposed.get_or_init(|| between);
     }
 
     /// Power off and on: every process is gone, what the engine has written down is not.

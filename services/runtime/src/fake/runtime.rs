@@ -24,6 +24,9 @@ impl FakeRuntime {
         T: Send,
     {
         self.thawed().await;
+        if let Some(between) = self.interposed.get() {
+            between.before().await;
+        }
         let fault = self.enter(call)?;
         let outcome = match fault {
             Some(Fault::HangBefore) => self.hang(call).await,
@@ -34,6 +37,9 @@ impl FakeRuntime {
                 self.hang(call).await
             }
         };
+        if let Some(between) = self.interposed.get() {
+            between.after().await;
+        }
         self.thawed().await;
         outcome
     }
@@ -168,8 +174,7 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
-        let now = self.clock.now();
-        self.call("RunPodSandbox", |state| state.run_sandbox(config, now)).await
+        self.call("RunPodSandbox", |state| state.run_sandbox(config, self.clock.now())).await
     }
 
     async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxStatus>> {
@@ -185,11 +190,10 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let now = self.clock.now();
         let mut killed = Vec::new();
         let result = self
             .call("StopPodSandbox", |state| {
-                killed = state.stop_sandbox(id, now);
+                killed = state.stop_sandbox(id, self.clock.now());
                 Ok(())
             })
             .await;
@@ -198,11 +202,10 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let now = self.clock.now();
         let mut killed = Vec::new();
         let result = self
             .call("RemovePodSandbox", |state| {
-                killed = state.stop_sandbox(id, now);
+                killed = state.stop_sandbox(id, self.clock.now());
                 for container in state.containers_of(id) {
                     state.containers.remove(&container);
                 }
@@ -220,14 +223,12 @@ impl ContainerRuntime for FakeRuntime {
         _sandbox_config: &SandboxConfig,
         config: &ContainerConfig,
     ) -> Result<ContainerId> {
-        let now = self.clock.now();
-        self.call("CreateContainer", |state| state.create_container(sandbox, config, now)).await
+        self.call("CreateContainer", |state| state.create_container(sandbox, config, self.clock.now())).await
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        let now = self.clock.now();
         self.call("StartContainer", |state| {
-            let (program, log_path) = state.start_container(id, now)?;
+            let (program, log_path) = state.start_container(id, self.clock.now())?;
             tokio::spawn(self.clone().run(id.clone(), program, log_path));
             Ok(())
         })
@@ -249,11 +250,10 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        let now = self.clock.now();
         let mut killed = Vec::new();
         let result = self
             .call("RemoveContainer", |state| {
-                if state.end(id, 137, "Error", now) {
+                if state.end(id, 137, "Error", self.clock.now()) {
                     killed.push(id.clone());
                 }
                 state.containers.remove(id);
