@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use wherry_model::{Instance, InstanceState, Intent};
 
 use super::bill::Bill;
+use super::fleet;
 use super::users::Ask;
 use super::weather::Chances;
 use super::world::World;
@@ -49,16 +50,25 @@ async fn heal(world: &mut World) {
     for replica in &world.network.replicas {
         replica.set(Chances::default());
         replica.out_for(Duration::ZERO);
+        replica.freeze(false);
         replica.start();
     }
-    for machine in &mut world.machines {
+    // Who is joining, or being taken out, comes to an end with that first.
+    let mut looks = 0_u32;
+    while world.users.are_asking() && looks < 120 {
+        sleep(LOOK_EVERY).await;
+        looks += 1;
+    }
+    fleet::adopt(world).await;
+    for machine in world.machines.iter_mut().filter(|machine| machine.power || !machine.removed) {
         machine.heal().await;
     }
 }
 
 /// Operators open every machine again.
 async fn until_open(world: &World) {
-    let names: Vec<String> = world.machines.iter().map(|machine| machine.name().to_owned()).collect();
+    let here = world.machines.iter().filter(|machine| !machine.removed);
+    let names: Vec<String> = here.map(|machine| machine.name().to_owned()).collect();
     for name in names {
         let mut tries = 0_u32;
         while !world.users.open(&name).await {
@@ -178,6 +188,13 @@ async fn misplaced(world: &World, records: &[Instance]) -> Option<String> {
             .filter(|record| record.node == Some(machine.node()) && record.state != InstanceState::Deleted)
             .map(|record| record.id)
             .collect();
+        if machine.removed {
+            // Nobody tells it to remove anything, but it must not run anything either.
+            if let Some((container, instance)) = machine.running_now().first() {
+                return Some(format!("I5: {container} of {instance} runs on machine {}, taken out", machine.index));
+            }
+            continue;
+        }
         for (instance, trace) in machine.traces().await {
             if !here.contains(&instance) {
                 return Some(format!("I5: {trace} of {instance} on machine {}, not its place", machine.index));

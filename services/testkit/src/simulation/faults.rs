@@ -8,6 +8,7 @@ use wherry_runtime::RuntimeError;
 use wherry_runtime::fake::Fault;
 
 use super::dice::Dice;
+use super::fleet;
 use super::network::Way;
 use super::weather::Chances;
 use super::world::World;
@@ -22,13 +23,18 @@ pub(super) struct Character {
     pub(super) clock_skew_ms: u64,
     clocks_jump: bool,
     replicas_die: bool,
+    replicas_freeze: bool,
     agents_die: bool,
     machines_die: bool,
     agents_freeze: bool,
     engines_fail: bool,
+    /// Calls of engines take their time.
+    pub(super) slow_engines: bool,
     lines_are_cut: bool,
     store_is_out: bool,
     operators: bool,
+    /// Machines join, and are taken out.
+    pub(super) fleet_changes: bool,
     /// Small machines: what is displaced waits for a place.
     pub(super) crowded: bool,
     /// Instances of a thousand that may run elsewhere when their machine is lost.
@@ -54,13 +60,16 @@ impl Character {
             clock_skew_ms: if dice.happens(300) { 5_000 } else { 0 },
             clocks_jump: dice.happens(200),
             replicas_die: dice.happens(500),
+            replicas_freeze: dice.happens(250),
             agents_die: dice.happens(500),
             machines_die: dice.happens(350),
             agents_freeze: dice.happens(250),
             engines_fail: dice.happens(350),
+            slow_engines: dice.happens(400),
             lines_are_cut: dice.happens(500),
             store_is_out: dice.happens(300),
             operators: dice.happens(400),
+            fleet_changes: dice.happens(300),
             crowded: dice.happens(400),
             replaceable: [0, 500, 1_000].get(dice.index(3)).copied().unwrap_or(0),
         }
@@ -87,7 +96,8 @@ const CALLS: [&str; 7] = [
 /// One step: somebody asks, or something goes wrong.
 pub(super) async fn step(world: &mut World) {
     let dice = world.dice.clone();
-    match dice.below(100) {
+    fleet::adopt(world).await;
+    match dice.below(104) {
         0..16 => world.users.begin(Arc::clone(&world.users).create()),
         16..22 => {
             // Many at once, at all replicas.
@@ -114,6 +124,8 @@ pub(super) async fn step(world: &mut World) {
         87..94 if world.character.lines_are_cut => line_is_cut(world),
         94..96 if world.character.store_is_out => store_is_out(world),
         96..98 if world.character.clocks_jump => clock_jumps(world),
+        98..101 if world.character.replicas_freeze => replica_freezes(world),
+        101..104 if world.character.fleet_changes => fleet::changes(world),
         _ => {}
     }
 }
@@ -133,28 +145,65 @@ fn replica_dies(world: &mut World) {
     let index = world.dice.index(world.network.replicas.len());
     let Some(replica) = world.network.replicas.get(index).cloned() else { return };
     world.oracle.note(format!("replica {index} dies, or comes back"));
-    if replica.control().is_some() && world.dice.happens(700) {
-        // It may be in the middle of anything.
-        let (delay, back) = (world.dice.millis(0..1_000), world.dice.millis(500..25_000));
+    let (delay, back) = (world.dice.millis(0..1_000), world.dice.millis(500..25_000));
+    let awaits = u32::try_from(world.dice.below(300)).unwrap_or(0);
+    if world.dice.happens(300) {
+        replica.start();
+    } else if world.dice.happens(600)
+        && let Some(mut dies) = replica.seal(awaits)
+    {
+        // Also while it starts.
+        tokio::spawn(async move {
+            drop(dies.wait_for(|dead| *dead).await);
+            tokio::time::sleep(back).await;
+            replica.start();
+        });
+    } else {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             replica.crash();
             tokio::time::sleep(back).await;
             replica.start();
         });
-    } else {
-        replica.start();
+    }
+}
+
+/// SIGSTOP, and SIGCONT after a while.
+fn replica_freezes(world: &mut World) {
+    let index = world.dice.index(world.network.replicas.len());
+    let Some(replica) = world.network.replicas.get(index).cloned() else { return };
+    let time = world.dice.millis(500..40_000);
+    world.oracle.note(format!("replica {index} is stopped for {time:?}"));
+    replica.freeze(true);
+    blind(world, index, time);
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        replica.freeze(false);
+    });
+}
+
+/// For so long, and a moment more, the replica cannot know what is in the store.
+fn blind(world: &mut World, replica: usize, time: Duration) {
+    if let Some(until) = world.blind_until.get_mut(replica) {
+        *until = (*until).max(Instant::now() + time + Duration::from_secs(8));
     }
 }
 
 async fn agent_dies(world: &mut World) {
     let index = world.dice.index(world.machines.len());
     let back = world.dice.happens(600);
+    let (sealed, awaits) = (world.dice.happens(600), u32::try_from(world.dice.below(80)).unwrap_or(0));
     let Some(machine) = world.machines.get_mut(index) else { return };
-    world.oracle.note(format!("machine {index}: its agent dies{}", if back { " and comes back" } else { "" }));
-    machine.crash().await;
-    if back {
+    if !machine.grip.holds_agent() {
         machine.start().await;
+    } else if sealed {
+        machine.grip.seal(awaits);
+    } else {
+        world.oracle.note(format!("machine {index}: its agent dies{}", if back { " and comes back" } else { "" }));
+        machine.crash().await;
+        if back {
+            machine.start().await;
+        }
     }
 }
 
@@ -168,6 +217,10 @@ async fn machine_dies(world: &mut World) {
         if back {
             machine.power_on().await;
         }
+        return;
+    }
+    if machine.removed {
+        // It is scrapped.
         return;
     }
     if world.dice.happens(400) {
@@ -231,13 +284,10 @@ fn store_is_out(world: &mut World) {
     let time = world.dice.millis(500..25_000);
     let only = world.dice.happens(400).then(|| world.dice.index(world.network.replicas.len()));
     world.oracle.note(format!("the store is out of reach of {only:?} for {time:?}"));
-    for (index, replica) in world.network.replicas.iter().enumerate() {
-        if only.is_none_or(|only| only == index) {
-            replica.out_for(time);
-            if let Some(until) = world.blind_until.get_mut(index) {
-                *until = (*until).max(Instant::now() + time + Duration::from_secs(8));
-            }
-        }
+    let replicas = world.network.replicas.clone();
+    for (index, replica) in replicas.iter().enumerate().filter(|(index, _)| only.is_none_or(|only| only == *index)) {
+        replica.out_for(time);
+        blind(world, index, time);
     }
 }
 

@@ -17,7 +17,10 @@
 mod bill;
 mod dice;
 mod ending;
+mod fate;
 mod faults;
+mod fleet;
+mod grip;
 mod legal;
 mod machine;
 mod network;

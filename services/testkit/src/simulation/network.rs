@@ -9,11 +9,14 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
+use wherry_agent_api::{
+    Ack, ControlError, ControlPlane, Desired, Enrolment, Heartbeat, NodeHello, Report, Surroundings, Welcome,
+};
 use wherry_control::Control;
 use wherry_model::NodeId;
 
 use super::dice::Dice;
+use super::grip::Grip;
 use super::replica::Replica;
 
 /// A direction of a line.
@@ -76,14 +79,17 @@ pub(super) struct Link {
     /// The replica that it talks to; the next one after a failure.
     towards: AtomicUsize,
     frozen: watch::Sender<bool>,
+    grip: Arc<Grip>,
+    /// Who its certificate says that it is.
+    node: NodeId,
 }
 
 type Delivery<T> = dyn Fn(Control) -> BoxFuture<'static, Result<T, ControlError>> + Send + Sync;
 
 impl Link {
-    pub(super) fn new(network: Arc<Network>, machine: usize) -> Self {
+    pub(super) fn new(network: Arc<Network>, machine: usize, node: NodeId, grip: Arc<Grip>) -> Self {
         let towards = AtomicUsize::new(machine);
-        Self { network, machine, towards, frozen: watch::channel(false).0 }
+        Self { network, machine, towards, frozen: watch::channel(false).0, grip, node }
     }
 
     /// While frozen the agent neither sends nor hears: it is stopped.
@@ -97,11 +103,13 @@ impl Link {
 
     async fn call<T: Send + 'static>(&self, delivery: Arc<Delivery<T>>) -> Result<T, ControlError> {
         self.thawed().await;
+        self.grip.waits().await;
         let outcome = self.attempt(delivery).await;
         if outcome.is_err() {
             self.towards.fetch_add(1, Ordering::SeqCst);
         }
         self.thawed().await;
+        self.grip.waits().await;
         outcome
     }
 
@@ -125,10 +133,26 @@ impl Link {
                 }
             });
         }
-        let Some((control, mut dies)) = network.replicas.get(replica).and_then(|replica| replica.control()) else {
+        let process = network.replicas.get(replica);
+        let Some((control, mut dies)) = process.and_then(|replica| replica.control()) else {
             return Err(lost("the replica does not answer"));
         };
-        let work = delivery(control);
+        let (process, node) = (process.cloned(), self.node);
+        let work = async move {
+            if let Some(process) = &process {
+                process.thawed().await;
+            }
+            // As the agents' port does for each connection.
+            let answer = match control.is_enrolled(node).await {
+                Ok(true) => delivery(control).await,
+                Ok(false) => Err(ControlError::Forbidden("it is not enrolled".to_owned())),
+                Err(error) => Err(error),
+            };
+            if let Some(process) = &process {
+                process.thawed().await;
+            }
+            answer
+        };
         // A server may go on with a question whose asker hung up, or drop it.
         let work: BoxFuture<'static, Result<T, ControlError>> = if network.dice.happens(300) {
             let task = tokio::spawn(work);
@@ -136,7 +160,7 @@ impl Link {
                 task.await.unwrap_or_else(|_| Err(ControlError::Unavailable("the world has ended".to_owned())))
             })
         } else {
-            work
+            Box::pin(work)
         };
         let answer = tokio::select! {
             biased;

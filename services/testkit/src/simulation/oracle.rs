@@ -180,8 +180,12 @@ impl Oracle {
                 wrong.push(format!("I1: the delete of {id} was acknowledged and is lost"));
             }
         }
-        for node in nodes {
+        for (index, node) in nodes.iter().enumerate() {
             wrong.extend(placed_wrong(node, seen.records.values()));
+            let same = |other: &&NodeRecord| other.name == node.name || other.range == node.range;
+            if let Some(other) = nodes.iter().skip(index + 1).find(same) {
+                wrong.push(format!("I10: {} and {} have one name or one range", node.id, other.id));
+            }
         }
         let mut running: BTreeMap<InstanceId, Vec<&Run>> = BTreeMap::new();
         for run in seen.runs.iter().filter(|run| run.ended.is_none()) {
@@ -222,6 +226,17 @@ impl Oracle {
         for sentence in wrong {
             if !seen.violations.contains(&sentence) {
                 self.violate(&mut seen, sentence);
+            }
+        }
+    }
+
+    /// I10: a packet filter counts every instance to its own tenant and project.
+    pub(super) fn check_filter(&self, machine: usize, admitted: &[(InstanceId, TenantId, ProjectId)]) {
+        let mut seen = self.seen();
+        for (id, tenant, project) in admitted {
+            let own = seen.records.get(id).is_some_and(|record| (record.tenant, record.project) == (*tenant, *project));
+            if !own {
+                self.violate(&mut seen, format!("I10: machine {machine} counts {id} to another tenant"));
             }
         }
     }

@@ -96,7 +96,7 @@ impl Replica {
     /// Begins a process unless there is one. It answers once it is open, which takes its time and may need several tries.
     pub(super) fn start(&self) {
         let mut state = self.state();
-        if state.process.is_some() {
+        if state.process.as_ref().is_some_and(|process| !process.weather.is_dead()) {
             return;
         }
         state.life += 1;
@@ -130,6 +130,29 @@ impl Replica {
         }
     }
 
+    /// Its process ends at this await from now; what tells when it has.
+    pub(super) fn seal(&self, awaits: u32) -> Option<watch::Receiver<bool>> {
+        let state = self.state();
+        let weather = &state.process.as_ref()?.weather;
+        weather.seal(awaits);
+        Some(weather.dies())
+    }
+
+    /// SIGSTOP and SIGCONT of its process.
+    pub(super) fn freeze(&self, frozen: bool) {
+        if let Some(process) = &self.state().process {
+            process.weather.freeze(frozen);
+        }
+    }
+
+    /// While its process is stopped it neither hears nor answers.
+    pub(super) async fn thawed(&self) {
+        let weather = self.state().process.as_ref().map(|process| Arc::clone(&process.weather));
+        if let Some(weather) = weather {
+            weather.thawed().await;
+        }
+    }
+
     /// The application and what tells when it dies, while it answers.
     pub(super) fn control(&self) -> Option<(Control, watch::Receiver<bool>)> {
         let state = self.state();
@@ -141,7 +164,8 @@ impl Replica {
     /// What its DNS server answers, and how long it has been serving, while it answers.
     pub(super) fn zone(&self) -> Vec<(String, Ipv4Addr)> {
         let state = self.state();
-        let Some(process) = state.process.as_ref().filter(|process| process.open.is_some()) else { return Vec::new() };
+        let answers = |process: &&Process| process.open.is_some() && !process.weather.is_dead();
+        let Some(process) = state.process.as_ref().filter(answers) else { return Vec::new() };
         process.zone.latest().zone.as_ref().map(|zone| zone.records.clone()).unwrap_or_default()
     }
 

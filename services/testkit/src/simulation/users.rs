@@ -26,9 +26,9 @@ const PROGRAMS: [&str; 6] = ["serve", "serve", "serve", "sleep 9; exit 0", "slee
 
 /// Everybody who asks.
 pub(super) struct Users {
-    network: Arc<Network>,
-    oracle: Arc<Oracle>,
-    dice: Dice,
+    pub(super) network: Arc<Network>,
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) dice: Dice,
     tenants: Vec<Principal>,
     pub(super) operator: Principal,
     asks: AtomicU64,
@@ -71,8 +71,14 @@ impl Users {
         question: impl FnOnce(Control) -> BoxFuture<'static, Result<T, Error>>,
     ) -> Option<Result<T, Error>> {
         let replica = self.dice.index(self.network.replicas.len());
-        let (control, mut dies) = self.network.replicas.get(replica)?.control()?;
-        let answer = question(control);
+        let replica = self.network.replicas.get(replica)?;
+        let (control, mut dies) = replica.control()?;
+        let answer = async {
+            replica.thawed().await;
+            let answer = question(control).await;
+            replica.thawed().await;
+            answer
+        };
         let answer = tokio::select! {
             biased;
             _ = dies.wait_for(|dead| *dead) => return None,
@@ -259,6 +265,8 @@ impl Users {
             Box::pin(async move {
                 match control.cancel_drain(&operator, &name).await {
                     Ok(_) => Ok(()),
+                    // It was taken out.
+                    Err(error) if error.code() == "not_found" => Ok(()),
                     Err(error) if error.code() == "node_not_draining" => {
                         control.uncordon_node(&operator, &name).await.map(drop)
                     }

@@ -1,7 +1,8 @@
 //! Between one replica's process and the database: waits, outages, answers that are lost, and the end of the process.
 //!
 //! A replica that is killed is never polled to its end: everything that it does goes through its store, where it waits for
-//! ever from then on. So a crash strikes between any two calls, before a call is done and after it is.
+//! ever from then on. So a crash strikes between any two calls, before a call is done and after it is. One that is stopped
+//! (SIGSTOP) waits there likewise, and goes on with what it knew before.
 
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
@@ -14,11 +15,14 @@ use wherry_store::StoreError;
 use wherry_store_memory::Trouble;
 
 use super::dice::Dice;
+use super::fate::Fate;
 
 /// What one replica meets on its way to the store.
 pub(super) struct Weather {
     dice: Dice,
     dead: watch::Sender<bool>,
+    frozen: watch::Sender<bool>,
+    fate: Fate,
     /// In a thousand calls.
     trouble: Mutex<Chances>,
     out_until: Mutex<Option<Instant>>,
@@ -35,12 +39,34 @@ pub(super) struct Chances {
 
 impl Weather {
     pub(super) fn new(dice: Dice, chances: Chances) -> Self {
-        Self { dice, dead: watch::channel(false).0, trouble: Mutex::new(chances), out_until: Mutex::default() }
+        let (dead, frozen) = (watch::channel(false).0, watch::channel(false).0);
+        Self { dice, dead, frozen, fate: Fate::default(), trouble: Mutex::new(chances), out_until: Mutex::default() }
     }
 
     /// Ends the process: nothing of it goes on.
     pub(super) fn kill(&self) {
         self.dead.send_replace(true);
+    }
+
+    /// Ends it at this await from now.
+    pub(super) fn seal(&self, awaits: u32) {
+        self.fate.seal(awaits);
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// SIGSTOP and SIGCONT.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    pub(super) async fn thawed(&self) {
+        if *self.frozen.borrow() {
+            // The sender lives in `self`, so the channel cannot close.
+            drop(self.frozen.subscribe().wait_for(|frozen| !frozen).await);
+        }
     }
 
     pub(super) fn dies(&self) -> watch::Receiver<bool> {
@@ -65,9 +91,18 @@ impl Weather {
     }
 
     async fn while_alive(&self) {
-        if *self.dead.borrow() {
+        self.thawed().await;
+        if self.is_dead() {
             pending::<()>().await;
         }
+    }
+
+    /// The process waits for the store.
+    async fn meets_fate(&self) {
+        if self.fate.strikes() {
+            self.kill();
+        }
+        self.while_alive().await;
     }
 }
 
@@ -78,7 +113,7 @@ fn unavailable(call: &'static str) -> StoreError {
 #[async_trait]
 impl Trouble for Weather {
     async fn before(&self, call: &'static str) -> Result<(), StoreError> {
-        self.while_alive().await;
+        self.meets_fate().await;
         let chances = self.chances();
         if self.is_out() {
             sleep(self.dice.millis(0..1_500)).await;
@@ -101,7 +136,7 @@ impl Trouble for Weather {
             let longest = if self.dice.happens(50) { 1_500 } else { 30 };
             sleep(self.dice.millis(0..longest)).await;
         }
-        self.while_alive().await;
+        self.meets_fate().await;
         if self.is_out() || (wrote && self.dice.happens(chances.ambiguous)) { Err(unavailable(call)) } else { Ok(()) }
     }
 

@@ -8,14 +8,18 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use wherry_control::ControlConfig;
 use wherry_model::{
-    Architecture, BootId, Capacity, Clock, NodeId, ProjectId, ProjectName, TenantId, TenantName, Timestamp,
+    Architecture, BootId, Capacity, Clock, NodeId, ProjectId, ProjectName, TenantId, TenantName, Timestamp, TokenId,
 };
 use wherry_node_agent::{AgentConfig, Machine as MachineConfig};
-use wherry_store::{ProjectRecord, TenantRecord, TenantStore};
+use wherry_store::{
+    EnrolOutcome, EnrolmentRecord, EnrolmentStore, JoinTokenRecord, ProjectRecord, TenantRecord, TenantStore,
+};
 use wherry_store_memory::MemoryStore;
 
 use super::dice::Dice;
 use super::faults::Character;
+use super::fleet::Joined;
+use super::grip::Grip;
 use super::machine::Machine;
 use super::network::{Link, Network};
 use super::oracle::Oracle;
@@ -46,7 +50,11 @@ pub(super) struct World {
     pub(super) began_at: Timestamp,
     /// Until when a replica may know less than the store.
     pub(super) blind_until: Vec<Instant>,
-    _folder: TempDir,
+    pub(super) joined: Arc<Joined>,
+    /// Machines that were told to join.
+    pub(super) joining: usize,
+    entropy: Arc<SeededEntropy>,
+    folder: TempDir,
 }
 
 /// Plays the world of this seed to its end.
@@ -62,6 +70,10 @@ pub(super) async fn play(seed: u64) -> Outcome {
     }
     if world.oracle.violations().is_empty() {
         ending::settle(&mut world).await;
+    }
+    for machine in &world.machines {
+        // An agent holds its engine, which holds the grip that holds the agent.
+        drop(machine.grip.let_go());
     }
     let (story, trace) = world.oracle.story();
     Outcome { violations: world.oracle.violations(), trace, story }
@@ -97,40 +109,85 @@ impl World {
             })
             .collect();
         let network = Arc::new(Network::new(replicas, dice.clone(), character.lossy));
-        let mut machines = Vec::new();
-        for index in 0..2 + dice.index(3) {
-            let clock = clock(&character, &dice);
-            let machine = machine(index, &character, &dice, &clock, &entropy);
-            let mut agent = AgentConfig::new(folder.path().join(format!("machine-{index}")), machine);
-            agent.logs.check_every = Duration::from_mins(1);
-            let link = Arc::new(Link::new(Arc::clone(&network), index));
-            let (entropy, oracle) = (Arc::clone(&entropy), Arc::clone(&oracle));
-            let mut machine = Machine::new(index, agent, clock, entropy, link, oracle);
-            machine.start().await;
-            machines.push(machine);
-        }
         let users =
             Users::new(Arc::clone(&network), Arc::clone(&oracle), dice.clone(), &tenants, character.replaceable);
         let blind_until = vec![begun; network.replicas.len()];
-        oracle.note(format!("{} replicas, {} machines, {character:?}", network.replicas.len(), machines.len()));
-        Self {
+        let count = 2 + dice.index(3);
+        oracle.note(format!("{} replicas, {count} machines, {character:?}", network.replicas.len()));
+        let mut world = Self {
             dice,
             store,
             oracle,
             network,
-            machines,
+            machines: Vec::new(),
             users: Arc::new(users),
             character,
             begun,
             began_at: truth.now(),
             blind_until,
-            _folder: folder,
+            joined: Arc::default(),
+            joining: 0,
+            entropy,
+            folder,
+        };
+        for index in 0..count {
+            let (name, range) = (format!("machine-{index}"), range(index));
+            let node = world.enrolled(&truth, &name, range).await;
+            world.add_machine(name, node, range).await;
         }
+        world
+    }
+
+    /// A machine that was enrolled before the world begins.
+    async fn enrolled(&self, now: &ManualClock, name: &str, range: (Ipv4Addr, u8)) -> NodeId {
+        let (created_at, node) = (now.now(), NodeId::generate(now, &*self.entropy));
+        let token = JoinTokenRecord {
+            id: TokenId::generate(now, &*self.entropy),
+            secret_hash: [0; 32],
+            range: None,
+            created_at,
+            expires_at: created_at.plus(Duration::from_mins(1)),
+            used_by: None,
+            public_key: None,
+        };
+        let enrolment = EnrolmentRecord { node, name: name.to_owned(), range, created_at, removed_at: None };
+        self.store.create_join_token(&token).await.expect("a token is made");
+        let outcome = self.store.enrol(token.id, [0; 32], &enrolment).await.expect("a machine is enrolled");
+        assert!(matches!(outcome, EnrolOutcome::Enrolled(_)), "{outcome:?}");
+        node
+    }
+
+    /// A machine comes, and its agent begins.
+    pub(super) async fn add_machine(&mut self, name: String, node: NodeId, range: (Ipv4Addr, u8)) {
+        let index = self.machines.len();
+        let clock = clock(&self.character, &self.dice);
+        clock.advance(self.begun.elapsed());
+        let (dice, oracle, entropy) = (self.dice.clone(), Arc::clone(&self.oracle), Arc::clone(&self.entropy));
+        let config = MachineConfig {
+            node,
+            name,
+            architecture: Architecture::Amd64,
+            capacity: capacity(&self.character, &dice),
+            range,
+            boot: BootId::generate(&*clock, &*entropy),
+            dns_server: Ipv4Addr::from_bits(range.0.to_bits() + 1),
+            underlay: u8::try_from(index + 1).ok().map(|last| Ipv4Addr::new(192, 0, 2, last)),
+        };
+        let mut agent = AgentConfig::new(self.folder.path().join(format!("machine-{index}")), config);
+        agent.logs.check_every = Duration::from_mins(1);
+        let grip = Arc::new(Grip::new(index, self.character.slow_engines, dice, Arc::clone(&oracle)));
+        let link = Arc::new(Link::new(Arc::clone(&self.network), index, node, Arc::clone(&grip)));
+        let mut machine = Machine::new(index, agent, clock, entropy, link, grip, oracle);
+        machine.start().await;
+        self.machines.push(machine);
     }
 
     /// Looks at everything that must hold now.
     pub(super) fn check(&self) {
         self.oracle.check(&self.store.contents().nodes);
+        for machine in &self.machines {
+            self.oracle.check_filter(machine.index, &machine.admitted());
+        }
         for (index, replica) in self.network.replicas.iter().enumerate() {
             if self.blind_until.get(index).is_none_or(|until| *until <= Instant::now()) {
                 self.oracle.check_zone(index, &replica.zone());
@@ -158,26 +215,16 @@ fn clock(character: &Character, dice: &Dice) -> Arc<ManualClock> {
     clock
 }
 
-fn machine(
-    index: usize,
-    character: &Character,
-    dice: &Dice,
-    clock: &ManualClock,
-    entropy: &SeededEntropy,
-) -> MachineConfig {
-    let third = u8::try_from(index).expect("a world has few machines");
+fn capacity(character: &Character, dice: &Dice) -> Capacity {
     let most = if character.crowded { 1 } else { 3 };
     let cpu_millis = [1_000, 2_000, 4_000].get(dice.index(most)).copied().unwrap_or(2_000);
-    MachineConfig {
-        node: NodeId::generate(clock, entropy),
-        name: format!("machine-{index}"),
-        architecture: Architecture::Amd64,
-        capacity: Capacity { cpu_millis, memory_mib: 2_048, instances: 20 },
-        range: (Ipv4Addr::new(10, 128, third, 0), 24),
-        boot: BootId::generate(clock, entropy),
-        dns_server: Ipv4Addr::new(10, 128, third, 1),
-        underlay: Some(Ipv4Addr::new(192, 0, 2, third + 1)),
-    }
+    Capacity { cpu_millis, memory_mib: 2_048, instances: 20 }
+}
+
+/// Of the machines that are there from the beginning; those that join are given theirs.
+fn range(index: usize) -> (Ipv4Addr, u8) {
+    let third = u8::try_from(index).expect("a world has few machines");
+    (Ipv4Addr::new(10, 128, third, 0), 24)
 }
 
 async fn tenants(store: &MemoryStore, clock: &ManualClock, entropy: &SeededEntropy) -> Vec<TenantId> {
