@@ -8,6 +8,8 @@ mod check_deps;
 mod check_operations;
 mod command;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod fleet_demo;
 mod fuzz_api;
 mod gen_cri;
