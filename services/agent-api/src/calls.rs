@@ -54,7 +54,8 @@ pub struct ExecQuery {
 /// How the program ended and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOutcome {
-    /// Its exit code.
+    /// Its exit code, 128 + signal number when a signal ended it. As with `timeout(1)` and shells, 124 when it was killed
+    /// because its time was over and 126 when it could not be started; `stderr` then says so.
     pub exit_code: i32,
     /// What it printed, cut at [`Self::MAX_OUTPUT_BYTES`].
     pub stdout: Vec<u8>,

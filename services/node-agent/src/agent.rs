@@ -29,7 +29,7 @@ use crate::roster::Spawn;
 use crate::routes::RouteTable;
 use crate::status::{AgentStatus, Board};
 use crate::surroundings::{Keeper, KeptFile, NamesSink};
-use crate::{fence, heartbeat, logs, reporter, roster, routes, session};
+use crate::{exec, fence, heartbeat, logs, reporter, roster, routes, session};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -135,6 +135,7 @@ impl Agent {
         let node = Arc::new(Node {
             pulls: Permits::new(config.pulls.at_once),
             look_ups: Permits::new(config.pulls.at_once),
+            execs: Permits::new(exec::AT_ONCE),
             starts: Semaphore::new(config.starts_at_once.max(1)),
             gate: Arc::new(Gate::new(firewall, board.clone())),
             observer: Arc::new(observer),
@@ -271,7 +272,7 @@ impl NodeServices for Agent {
         logs::stream(folder, query, self.node.clone(), self.node.stopping.clone()).await
     }
 
-    async fn exec(&self, _query: ExecQuery) -> Result<ExecOutcome, NodeError> {
-        Err(NodeError::Unavailable("this agent runs no programs yet".to_owned()))
+    async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        exec::run(&self.node, query).await
     }
 }

@@ -33,6 +33,7 @@ mod blocking;
 mod config;
 mod desired;
 mod durable_file;
+mod exec;
 mod exit;
 mod fence;
 mod firewall;

@@ -22,8 +22,12 @@ pub(crate) fn for_tenant(error: &RuntimeError) -> String {
                 .to_owned()
         }
         RuntimeError::Timeout { after, .. } => format!("it was not done within {} s", after.as_secs()),
+        RuntimeError::ProgramTimeout { .. } => error.to_string(),
         RuntimeError::Unavailable { .. } => "the container engine is being restarted".to_owned(),
-        RuntimeError::NotFound { .. } | RuntimeError::AlreadyExists { .. } | RuntimeError::Internal { .. } => {
+        RuntimeError::NotFound { .. }
+        | RuntimeError::NotRunning { .. }
+        | RuntimeError::AlreadyExists { .. }
+        | RuntimeError::Internal { .. } => {
             "the container engine failed".to_owned()
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) pulls: Permits,
     /// Bounds questions to registries about images that are here.
     pub(crate) look_ups: Permits,
+    /// Bounds programs that are run inside containers.
+    pub(crate) execs: Permits,
     /// Bounds sandboxes that are being made.
     pub(crate) starts: Semaphore,
     /// Nothing new is begun once this is cancelled.

@@ -11,8 +11,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use wherry_agent_api::Neighbours;
 use wherry_model::{Port, Protocol};
-use wherry_node_agent::{Admitted, Firewall as _, NftConfig, NftFirewall, Ruleset};
+use wherry_node_agent::{Admitted, Elsewhere, Firewall as _, NftConfig, NftFirewall, Ruleset};
 
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -245,6 +246,51 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
     firewall.remove().await.unwrap();
     firewall.remove().await.unwrap();
     assert!(lab.tcp("i2", "10.77.0.5:9000").is_some());
+}
+
+#[tokio::test]
+async fn a_project_spans_nodes_and_others_reach_public_ports_only() {
+    let lab = Lab::new();
+    for host in ["i2", "i4", "i5", "world"] {
+        lab.serve(host, 80);
+        lab.serve(host, 9_000);
+    }
+    lab.serve("machine", 22);
+    // Behind `world` is another node, with a neighbour of the first project and somebody else.
+    let (machine, other) = (lab.name("machine"), lab.name("world"));
+    for address in ["10.78.1.5", "10.78.1.6"] {
+        run(&format!("ip -n {other} addr add {address}/32 dev lo"));
+        run(&format!("ip -n {machine} route add {address}/32 via 192.0.2.9 dev uplink onlink"));
+    }
+    let world_calls_as = |address: &str| {
+        run(&format!("ip -n {other} route replace 10.77.0.0/16 via 10.77.0.1 dev eth0 onlink src {address}"));
+        run(&format!("ip -n {other} route replace 10.77.0.1/32 dev eth0 src {address}"));
+    };
+    let firewall = lab.firewall();
+    let (tenant, project) = ("aa".repeat(16).parse().unwrap(), "11".repeat(16).parse().unwrap());
+    let neighbours = vec![Neighbours { tenant, project, addresses: vec![[10, 78, 1, 5].into()] }];
+    let elsewhere = Elsewhere { ranges: vec![([10, 78, 1, 0].into(), 24)], neighbours };
+    let apart = Elsewhere { neighbours: Vec::new(), ..elsewhere.clone() };
+    firewall.apply(&Ruleset { elsewhere, ..rules() }).await.unwrap();
+    assert_eq!(firewall.stands().await, Ok(true));
+
+    assert_eq!(lab.tcp("i2", "10.78.1.5:9000").as_deref(), Some("10.77.0.2"), "seen by its own address");
+    assert_eq!(lab.tcp("i4", "10.78.1.6:9000").as_deref(), Some("10.77.0.4"), "that node decides");
+    assert_eq!(lab.tcp("i6", "10.78.1.5:9000"), None, "an address that nobody knows");
+
+    world_calls_as("10.78.1.5");
+    assert_eq!(lab.tcp("world", "10.77.0.2:9000").as_deref(), Some("10.78.1.5"), "one project, any port");
+    assert_eq!(lab.tcp("world", "10.77.0.4:9000"), None, "another project");
+    assert!(lab.tcp("world", "10.77.0.5:80").is_some(), "a public port");
+    assert_eq!(lab.tcp("world", "10.77.0.1:22"), None, "the machine's services");
+    world_calls_as("10.78.1.6");
+    assert_eq!(lab.tcp("world", "10.77.0.2:9000"), None, "not a neighbour");
+    assert!(lab.tcp("world", "10.77.0.5:80").is_some(), "a public port");
+    assert_eq!(lab.tcp("world", "10.77.0.5:9000"), None);
+
+    firewall.apply(&Ruleset { elsewhere: apart, ..rules() }).await.unwrap();
+    world_calls_as("10.78.1.5");
+    assert_eq!(lab.tcp("world", "10.77.0.2:9000"), None, "a neighbour no more");
 }
 
 #[tokio::test]

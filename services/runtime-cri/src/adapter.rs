@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::{RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Image, Labels,
-    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox,
-    SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, ExecOutput,
+    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent,
+    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
 };
 
 use crate::cgroup::Cgroups;
@@ -28,6 +28,9 @@ use crate::{container, image, sandbox};
 
 /// Wake-ups kept for a slow listener; it reads everything when it lost some.
 const EVENT_BUFFER: usize = 1024;
+
+/// How much longer than the program a call may take that runs one.
+const EXEC_SLACK: Duration = Duration::from_secs(10);
 
 /// Most images remembered as looked at.
 const VETTED_MOST: usize = 4096;
@@ -133,6 +136,16 @@ impl CriRuntime {
         let mut client = self.connection.runtime();
         let answer = client.remove_container(request(message, WRITE_LIMIT));
         gone_is_fine(answered("RemoveContainer", About::Container(id.as_str()), WRITE_LIMIT, answer).await.map(drop))
+    }
+
+    /// What the engine says of a program in a container that has ended depends on how far both were.
+    async fn why_no_program(&self, id: &ContainerId, error: RuntimeError) -> RuntimeError {
+        match self.container(id).await {
+            Ok(Some(status)) if status.state == ContainerState::Running => error,
+            Ok(Some(_)) => RuntimeError::NotRunning { id: id.to_string() },
+            Ok(None) => RuntimeError::NotFound { what: "container", id: id.to_string() },
+            Err(_) => error,
+        }
     }
 
     /// The sandboxes that the engine knows, and their cgroups.
@@ -380,6 +393,32 @@ impl ContainerRuntime for CriRuntime {
         let mut client = self.connection.runtime();
         let answer = client.reopen_container_log(request(message, READ_LIMIT));
         answered("ReopenContainerLog", About::Container(id.as_str()), READ_LIMIT, answer).await.map(drop)
+    }
+
+    async fn exec(&self, id: &ContainerId, program: &ExecRequest) -> Result<ExecOutput> {
+        if program.command.is_empty() {
+            return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
+        }
+        let seconds = program.timeout_seconds();
+        let message = v1::ExecSyncRequest {
+            container_id: id.to_string(),
+            cmd: program.command.clone(),
+            timeout: i64::try_from(seconds).unwrap_or(i64::MAX),
+        };
+        let after = Duration::from_secs(seconds);
+        let limit = after.saturating_add(EXEC_SLACK);
+        let mut client = self.connection.runtime();
+        let answer = client.exec_sync(request(message, limit));
+        match answered("ExecSync", About::Container(id.as_str()), limit, answer).await {
+            Ok(v1::ExecSyncResponse { stdout, stderr, exit_code }) => {
+                let output = ExecOutput { exit_code, stdout, stderr, truncated: false };
+                Ok(output.cut_at(program.max_output_bytes))
+            }
+            // The engine kills the program when its time is over, and then waits for the end of its output, without an end
+            // of its own when another process holds that.
+            Err(RuntimeError::Timeout { .. }) => Err(RuntimeError::ProgramTimeout { after }),
+            Err(error) => Err(self.why_no_program(id, error).await),
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -171,10 +171,15 @@ fn concise(text: &str) -> String {
 
 /// The part of an OCI runtime's error that speaks of the tenant's command.
 fn start_text(text: &str) -> String {
-    let tail = ["unable to start container process: ", "OCI runtime create failed: ", "OCI runtime error: "]
-        .iter()
-        .find_map(|marker| text.rfind(marker).map(|at| &text[at + marker.len()..]))
-        .unwrap_or(text);
+    let tail = [
+        "unable to start container process: ",
+        "OCI runtime create failed: ",
+        "OCI runtime exec failed: ",
+        "OCI runtime error: ",
+    ]
+    .iter()
+    .find_map(|marker| text.rfind(marker).map(|at| &text[at + marker.len()..]))
+    .unwrap_or(text);
     concise(tail.trim_end_matches(": unknown"))
 }
 
@@ -237,6 +242,19 @@ mod tests {
         );
         let error = runtime_error("StartContainer", About::Container("c"), Duration::from_secs(1), &status);
         assert!(matches!(error, RuntimeError::CannotStart { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn programs_that_are_not_there_are_the_callers_mistake_too() {
+        for text in [
+            "failed to exec in container: failed to start exec \"x\": OCI runtime exec failed: exec failed: unable to start container process: exec: \"/no\": stat /no: no such file or directory: unknown",
+            "failed to exec in container: failed to start exec \"x\": OCI runtime exec failed: executable file `/no` not found: No such file or directory: unknown",
+        ] {
+            let status = Status::new(Code::Unknown, text);
+            let error = runtime_error("ExecSync", About::Container("c"), Duration::from_secs(1), &status);
+            let RuntimeError::CannotStart { message } = error else { panic!("{error:?}") };
+            assert!(message.starts_with("exec"), "{message}");
+        }
     }
 
     #[test]

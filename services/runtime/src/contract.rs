@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerStatus, Image, Labels, PullProgress, PullRequest, PulledImage,
-    Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId, SandboxStatus,
+    Container, ContainerConfig, ContainerId, ContainerStatus, ExecOutput, ExecRequest, Image, Labels, PullProgress,
+    PullRequest, PulledImage, Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId, SandboxStatus,
 };
 
 /// Name and version of the engine, for `doctor` and logs.
@@ -102,6 +102,13 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
 
     /// Makes the engine open the log file again, after the agent renamed it for rotation. The container must run.
     async fn reopen_log(&self, id: &ContainerId) -> Result<()>;
+
+    /// Runs a program in a container that runs, without input, and waits for its end and for its output: a process that it
+    /// leaves behind and that holds its output open counts as the program itself.
+    ///
+    /// [`crate::RuntimeError::ProgramTimeout`] when it had to be killed, [`crate::RuntimeError::CannotStart`] when there is
+    /// no such program, [`crate::RuntimeError::NotRunning`] when the container does not run.
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput>;
 
     /// Wake-ups from now on. They can be lost or doubled, so whoever listens also reads the state from time to time.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

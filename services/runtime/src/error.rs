@@ -19,6 +19,22 @@ pub enum RuntimeError {
         /// The id that was asked for.
         id: String,
     },
+    /// The container that the call acts on is there and does not run.
+    #[error("container \"{id}\" does not run")]
+    NotRunning {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// A program in a container was killed because its time was over.
+    #[error(
+        "the program did not end within {} s, or left a process behind that holds its output; it was killed, give it more \
+         time or redirect what goes on in the background",
+        after.as_secs()
+    )]
+    ProgramTimeout {
+        /// Its time.
+        after: Duration,
+    },
     /// Another sandbox or container holds this name; remove it first or use the next attempt.
     #[error("name is taken in the container engine: {message}")]
     AlreadyExists {
@@ -116,6 +132,8 @@ impl RuntimeError {
             | Self::Unauthorized { .. }
             | Self::ImageRefused { .. }
             | Self::InvalidArgument { .. }
+            | Self::NotRunning { .. }
+            | Self::ProgramTimeout { .. }
             | Self::CannotStart { .. } => false,
         }
     }

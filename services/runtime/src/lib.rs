@@ -18,6 +18,7 @@ mod container;
 mod contract;
 mod error;
 mod event;
+mod exec;
 pub mod fake;
 mod image;
 mod sandbox;
@@ -26,6 +27,7 @@ pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus,
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
 pub use error::{Result, RuntimeError};
 pub use event::RuntimeEvent;
+pub use exec::{ExecOutput, ExecRequest};
 pub use image::{Image, PullProgress, PullRequest, PulledImage, RegistryAuth, refusal_by_labels};
 pub use sandbox::{DnsConfig, Labels, Sandbox, SandboxConfig, SandboxState, SandboxStatus};
 

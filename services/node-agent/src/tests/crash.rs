@@ -13,9 +13,9 @@ use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, Node
 use wherry_model::lifecycle::{Ask, MeterEdge};
 use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Image, Labels, PullProgress,
-    PullRequest, PulledImage, Readiness, Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId,
-    SandboxStatus,
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, ExecOutput, ExecRequest, Image, Labels,
+    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
+    SandboxId, SandboxStatus,
 };
 
 use super::world::World;
@@ -174,6 +174,10 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
         self.inner.reopen_log(id).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
+        self.inner.exec(id, request).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

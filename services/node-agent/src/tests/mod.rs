@@ -4,6 +4,7 @@
 mod control;
 mod crash;
 mod disturbed;
+mod exec;
 mod lease;
 mod life;
 mod line;

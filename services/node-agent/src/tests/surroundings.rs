@@ -79,7 +79,7 @@ async fn what_is_around_is_followed_and_served_after_a_restart_with_nobody_to_as
     assert_eq!(records(&world), latest.names, "at once");
     assert!(world.names.latest().unwrap().serial >= serial);
     until_serves(&world, &latest).await;
-    tokio::time::sleep(Duration::from_hours(30)).await;
+    tokio::time::sleep(Duration::from_mins(30)).await;
     until_serves(&world, &latest).await;
     assert!(agent.status().borrow().surroundings_trouble.is_some());
     assert_eq!(agent.status().borrow().names, 2);

@@ -224,6 +224,8 @@ impl Worker {
             | RuntimeError::Unauthorized { .. }
             | RuntimeError::DiskFull { .. }
             | RuntimeError::Timeout { .. }
+            | RuntimeError::NotRunning { .. }
+            | RuntimeError::ProgramTimeout { .. }
             | RuntimeError::Unavailable { .. } => return Err(error.into()),
         };
         tracing::warn!(instance = %self.instance, %error, "the instance cannot be started");

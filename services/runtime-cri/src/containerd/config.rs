@@ -183,6 +183,8 @@ disabled_plugins = [
 address = {socket}
 uid = 0
 gid = 0
+# Of what a program in a container prints, 16 MiB of either stream are kept and sent in one message.
+max_send_message_size = 67108864
 
 [debug]
 level = "warn"

@@ -4,6 +4,7 @@
 //! itself left. Checks may run at the same time. Failures are values, not panics, so that a command may run them too.
 
 mod containers;
+mod exec;
 mod images;
 mod sandboxes;
 
@@ -15,6 +16,9 @@ use tokio::time::Instant;
 pub use containers::{
     containers_end_with_their_code, containers_live_once, containers_need_sandbox_and_image, logs_reopen,
     missing_commands_cannot_start, stop_kills_after_grace,
+};
+pub use exec::{
+    programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
 pub use images::{bad_images_are_told_apart, pulls_pin_a_digest};
 pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
@@ -78,7 +82,10 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     containers_end_with_their_code(runtime, fixture).await?;
     stop_kills_after_grace(runtime, fixture).await?;
     missing_commands_cannot_start(runtime, fixture).await?;
-    logs_reopen(runtime, fixture).await
+    logs_reopen(runtime, fixture).await?;
+    programs_end_with_their_code_and_output(runtime, fixture).await?;
+    programs_past_their_time_are_killed(runtime, fixture).await?;
+    programs_need_a_container_that_runs(runtime, fixture).await
 }
 
 /// The stage of one check: its configs, and its cleaning.

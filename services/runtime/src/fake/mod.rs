@@ -22,7 +22,10 @@ use wherry_model::Clock;
 
 use self::program::{Program, Step};
 use self::state::State;
-use crate::{ContainerId, ContainerStatus, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId, SandboxState};
+use crate::{
+    ContainerId, ContainerStatus, ExecOutput, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId,
+    SandboxState,
+};
 
 /// An image in the fake registry.
 #[derive(Debug, Clone, Default)]
@@ -230,24 +233,45 @@ impl FakeRuntime {
     async fn run(self, id: ContainerId, program: Program, log_path: std::path::PathBuf) {
         for step in program.steps {
             match step {
-                Step::Echo(text) => self.log(&log_path, &text),
+                Step::Echo(text) => self.log(&log_path, "stdout", &text),
+                Step::Complain(text) => self.log(&log_path, "stderr", &text),
                 Step::Sleep(duration) => tokio::time::sleep(duration).await,
                 Step::Exit(code) => {
                     self.exit_container(&id, code);
                     return;
                 }
-                Step::IgnoreTerminate => {}
+                Step::IgnoreTerminate | Step::Zeros(_) => {}
                 Step::Serve => return,
             }
         }
         self.exit_container(&id, 0);
     }
 
+    /// Runs a program to its end as the engine would inside a container.
+    async fn run_inside(program: Program) -> ExecOutput {
+        let mut output = ExecOutput::default();
+        for step in program.steps {
+            match step {
+                Step::Echo(text) => output.stdout.extend_from_slice(format!("{text}\n").as_bytes()),
+                Step::Complain(text) => output.stderr.extend_from_slice(format!("{text}\n").as_bytes()),
+                Step::Zeros(count) => output.stdout.resize(output.stdout.len() + count, 0),
+                Step::Sleep(duration) => tokio::time::sleep(duration).await,
+                Step::Exit(code) => {
+                    output.exit_code = code;
+                    return output;
+                }
+                Step::IgnoreTerminate => {}
+                Step::Serve => std::future::pending().await,
+            }
+        }
+        output
+    }
+
     /// Appends a line in CRI's log format. A log that cannot be written is lost, as with a real engine.
-    fn log(&self, path: &Path, text: &str) {
+    fn log(&self, path: &Path, stream: &str, text: &str) {
         use std::io::Write as _;
         if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
-            drop(writeln!(file, "{} stdout F {text}", self.clock.now()));
+            drop(writeln!(file, "{} {stream} F {text}", self.clock.now()));
         }
     }
 }

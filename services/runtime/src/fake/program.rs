@@ -1,5 +1,6 @@
 //! The few words of shell that a fake container understands, so that the conformance suite runs the same commands here
-//! and on a real engine: `echo TEXT`, `sleep SECONDS`, `exit CODE` and `trap '' TERM`, separated by `;`.
+//! and on a real engine: `echo TEXT`, `echo TEXT >&2`, `head -c BYTES /dev/zero`, `sleep SECONDS`, `exit CODE` and
+//! `trap '' TERM`, separated by `;`.
 //!
 //! Anything else runs until it is stopped, as a server would.
 
@@ -10,6 +11,10 @@ use std::time::Duration;
 pub(super) enum Step {
     /// Writes a line to stdout.
     Echo(String),
+    /// Writes a line to stderr.
+    Complain(String),
+    /// Writes so many zero bytes to stdout.
+    Zeros(usize),
     /// Waits.
     Sleep(Duration),
     /// Ends with this code.
@@ -50,12 +55,23 @@ impl Program {
 fn step(statement: &str) -> Step {
     let (word, rest) = statement.split_once(' ').unwrap_or((statement, ""));
     match word.rsplit('/').next().unwrap_or_default() {
-        "echo" => Step::Echo(rest.trim_matches(['"', '\'']).to_owned()),
+        "echo" => match rest.strip_suffix(">&2") {
+            Some(text) => Step::Complain(unquoted(text.trim_end())),
+            None => Step::Echo(unquoted(rest)),
+        },
+        "head" => {
+            let count = rest.strip_prefix("-c ").and_then(|rest| rest.strip_suffix(" /dev/zero"));
+            count.and_then(|count| count.parse().ok()).map_or(Step::Serve, Step::Zeros)
+        }
         "sleep" => rest.parse().map_or(Step::Serve, |seconds| Step::Sleep(Duration::from_secs(seconds))),
         "exit" => rest.parse().map_or(Step::Serve, Step::Exit),
         "trap" if rest == "'' TERM" => Step::IgnoreTerminate,
         _ => Step::Serve,
     }
+}
+
+fn unquoted(text: &str) -> String {
+    text.trim_matches(['"', '\'']).to_owned()
 }
 
 #[cfg(test)]

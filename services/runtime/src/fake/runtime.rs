@@ -11,9 +11,9 @@ use super::program::Program;
 use super::state::{Download, State};
 use super::{FakeImage, FakeRuntime, Fault, down, pulled};
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Image, Labels,
-    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox,
-    SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, ExecOutput,
+    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent,
+    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
 };
 
 impl FakeRuntime {
@@ -285,6 +285,40 @@ impl ContainerRuntime for FakeRuntime {
             touch(&status.log_path)
         })
         .await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
+        let program = self
+            .call("ExecSync", |state| {
+                let status = &state.container_mut(id)?.status;
+                if status.state != ContainerState::Running {
+                    return Err(RuntimeError::NotRunning { id: id.to_string() });
+                }
+                if request.command.is_empty() {
+                    return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
+                }
+                let missing = || RuntimeError::CannotStart { message: "no such file or directory".into() };
+                Program::parse(&request.command).ok_or_else(missing)
+            })
+            .await?;
+        let after = Duration::from_secs(request.timeout_seconds());
+        let killed_with_it = async {
+            while self.state().containers.get(id).is_some_and(|it| it.status.state == ContainerState::Running) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            ExecOutput { exit_code: 137, ..ExecOutput::default() }
+        };
+        let ended = async {
+            tokio::select! {
+                biased;
+                output = Self::run_inside(program) => output,
+                output = killed_with_it => output,
+            }
+        };
+        let outcome = tokio::time::timeout(after, ended).await;
+        self.thawed().await;
+        let output = outcome.map_err(|_| RuntimeError::ProgramTimeout { after })?;
+        Ok(output.cut_at(request.max_output_bytes))
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
