@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::command::{cargo, run as run_command};
 use crate::stages::Stages;
-use crate::{check_deps, fuzz_api, gen_cri, setup};
+use crate::{check_deps, check_operations, fuzz_api, gen_cri, setup};
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     stages.run("arrows between crates", || check_deps::check(false))?;
     // The end-to-end tests start the real binary; cargo does not build it for the tests of another package.
     stages.run("build", || run_command(cargo().args(["build", "--workspace", "--bins", "--locked"])))?;
+    stages.run("alert rules, dashboard, units", check_operations::run)?;
     stages.run("tests", || {
         run_command(cargo().args(["nextest", "run", "--workspace", "--locked"]).args(&arguments.nextest))
     })?;

@@ -24,6 +24,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("README.md", "usr/share/doc/wherry/README.md", 0o644),
     ("docs/operations.md", "usr/share/doc/wherry/operations.md", 0o644),
     ("docs/configuration.md", "usr/share/doc/wherry/configuration.md", 0o644),
+    ("docs/reliability.md", "usr/share/doc/wherry/reliability.md", 0o644),
     ("LICENSE", "usr/share/doc/wherry/copyright", 0o644),
 ];
 

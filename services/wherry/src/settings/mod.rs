@@ -2,6 +2,8 @@
 //! default, an unknown key is an error, and flags win over the file.
 
 mod fleet;
+#[cfg(test)]
+mod page;
 mod store;
 
 use std::net::{Ipv4Addr, SocketAddr};

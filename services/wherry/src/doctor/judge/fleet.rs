@@ -10,8 +10,8 @@ use crate::client::text::bytes;
 
 /// A certificate of a day is renewed eight hours before its end.
 const RENEWAL_IS_LATE: Duration = Duration::from_mins(10);
-const JOIN_AGAIN: &str = "on the control plane run `wherry admin node token`, then the command that it prints, here: \
-                          `wherry node --join …`; what runs here goes on";
+const JOIN_AGAIN: &str = "run `wherry node --join …` here once more, with the token that it joined with: it stays this node \
+                          then, and what runs here goes on; with a new token it becomes another node";
 
 pub(super) fn store(seen: &StoreSeen) -> Finding {
     match seen {

@@ -251,7 +251,7 @@ fn a_machine_that_has_joined_needs_its_certificate_and_can_do_without_the_contro
     let lonely = Membership { reached: Err("nobody there".to_owned()), ..joined() };
     for (membership, verdict, mend) in [
         (Ok(ended), Verdict::Failure, "--join"),
-        (Ok(lonely), Verdict::Warning, "go on"),
+        (Ok(lonely), Verdict::Warning, "goes on"),
         (Err(NotJoined::Damaged("no PEM".to_owned())), Verdict::Failure, "--join"),
     ] {
         let found = fleet_finding(membership);
