@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wherry_agent_api::{Call, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Question};
+use wherry_agent_api::{
+    Call, ControlError, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Question,
+};
 
 use super::dial::{LinkBody, Live, dial};
 use super::settings::uniform;
@@ -35,6 +37,8 @@ const MAX_ANSWERS: usize = 32;
 const MAX_REFUSALS: usize = 8;
 /// The shortest time between two questions for calls that brought nothing, and after an error.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same where the node is not taken, or not any more.
+const PAUSE_WHEN_REFUSED: Duration = Duration::from_secs(15);
 /// How often a replica is dialled for one answer.
 const DIALS: u32 = 3;
 /// Bytes of a refusal that are read.
@@ -70,14 +74,17 @@ async fn take_calls(
     let (room, room_to_refuse) = (Arc::new(Semaphore::new(MAX_ANSWERS)), Arc::new(Semaphore::new(MAX_REFUSALS)));
     loop {
         let asked = Instant::now();
-        let calls = link.calls().await.unwrap_or_else(|error| {
+        let found = link.calls().await;
+        if let Err(error) = &found {
             tracing::debug!(%error, "calls cannot be asked for");
-            Vec::new()
-        });
-        if calls.is_empty() {
-            let pause = PAUSE / 2 + uniform(PAUSE / 2, &*link.shared.entropy);
-            tokio::time::sleep_until(asked + pause).await;
         }
+        let pause = match &found {
+            Ok(calls) if !calls.is_empty() => Duration::ZERO,
+            Ok(_) | Err(ControlError::Unavailable(_)) => PAUSE,
+            Err(_) => PAUSE_WHEN_REFUSED,
+        };
+        let calls = found.unwrap_or_default();
+        tokio::time::sleep_until(asked + pause / 2 + uniform(pause / 2, &*link.shared.entropy)).await;
         for call in calls {
             let Some((ticket, reply_to)) = way_back(&call, link) else { continue };
             let asked = asked_for(&call);

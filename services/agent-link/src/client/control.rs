@@ -20,7 +20,9 @@ const NOT_IN_VERSION_1: [&str; 2] = ["epoch", "underlay"];
 #[async_trait]
 impl ControlPlane for LinkClient {
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
-        let welcome: Welcome = self.tell(path::HELLO, &hello).await?;
+        let welcome: Option<Welcome> = self.tell(path::HELLO, &hello).await?;
+        // Version 1 answers nothing.
+        let welcome = welcome.unwrap_or(Welcome { endpoints: Vec::new() });
         self.learn_endpoints(&welcome.endpoints);
         Ok(welcome)
     }
@@ -89,7 +91,7 @@ impl LinkClient {
     }
 }
 
-fn encode(message: &impl Serialize, protocol: u32) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn encode(message: &impl Serialize, protocol: u32) -> serde_json::Result<Vec<u8>> {
     if protocol >= PROTOCOL_OF_FLEETS {
         return serde_json::to_vec(message);
     }

@@ -25,13 +25,16 @@ use wherry_model::{Clock, Entropy, NodeId};
 use crate::refusal;
 use crate::tls::{self, CONTROL_NAME, Credential};
 use crate::wire::{LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER};
-use dial::{Answer, Live};
+use dial::Answer;
+pub(crate) use dial::Live;
 
 pub use answerer::Answerer;
+#[cfg(test)]
+pub(crate) use control::encode;
 pub(crate) use control::read;
 pub use credential::{CredentialError, NodeCredential};
 pub use dial::DialError;
-use dial::LinkBody;
+pub(crate) use dial::LinkBody;
 pub(crate) use dial::dial;
 pub use endpoint::{Endpoint, EndpointError};
 pub use settings::LinkSettings;

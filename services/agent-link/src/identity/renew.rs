@@ -19,8 +19,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const SPREAD_PART: u32 = 24;
 /// The first wait after a renewal that failed, as a part of the life. Waits double.
 const FIRST_WAIT_PART: u32 = 8_000;
-/// The longest wait, likewise: several tries are left in the last third.
+/// The longest wait, likewise: many tries are left in the last third.
 const LONGEST_WAIT_PART: u32 = 144;
+/// The longest wait in any case: a control plane that comes back just before the certificate expires is in time.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// How often it is said that the node is cut off.
 const COMPLAINTS: Duration = Duration::from_mins(10);
 
@@ -65,7 +67,7 @@ impl Identity {
                     );
                 }
                 tokio::time::sleep(wait / 2 + uniform(wait / 2, &**entropy)).await;
-                wait = (wait * 2).min(life / LONGEST_WAIT_PART);
+                wait = (wait * 2).min(life / LONGEST_WAIT_PART).min(LONGEST_WAIT);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `POST answer/<ticket>`: a node answers a question.
 //!
-//! The head of the response comes when the ticket was taken, so a node runs nothing for nobody; its body stays open and
+//! A ticket works with the certificate of the node that it was made for, and the node says itself which instance and generation
+//! its answer is about. The head of the response comes when the ticket was taken, so a node runs nothing for nobody; its body stays open and
 //! empty until the answer is not read any more, which is how the node learns that the client has gone.
 
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 use wherry_agent_api::ControlError;
+use wherry_model::NodeId;
 
 use super::Port;
-use super::admission::{Caller, Refusal};
+use super::admission::{Caller, Refusal, enrolled};
 use super::dial_back::TicketError;
 use super::limits::Share;
 use crate::wire::{GENERATION_HEADER, INSTANCE_HEADER, PROTOCOL_OF_FLEETS};
@@ -43,7 +45,10 @@ pub(super) async fn answer(
     })?;
     let is_read = claim.answer(body);
     let is_read = is_read.ok_or_else(|| ControlError::Forbidden("nobody waits for this answer any more".to_owned()))?;
-    Ok((StatusCode::OK, Body::from_stream(stream::unfold(Open { port, is_read, _share: share }, until_read)))
+    Ok((
+        StatusCode::OK,
+        Body::from_stream(stream::unfold(Open { port, node: caller.node, is_read, _share: share }, until_read)),
+    )
         .into_response())
 }
 
@@ -54,17 +59,29 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// What an answer holds while it is read.
 struct Open {
     port: Arc<Port>,
+    node: NodeId,
     is_read: oneshot::Receiver<std::convert::Infallible>,
     _share: Share,
 }
 
-/// Says nothing, and ends when the answer is not read any more or the replica is about to end.
+/// Says nothing, and ends when the answer is not read any more, the node was removed or the replica is about to end.
 async fn until_read(open: Open) -> Option<(Result<Bytes, std::convert::Infallible>, Open)> {
-    let Open { port, is_read, _share } = open;
+    let Open { port, node, is_read, _share } = open;
     tokio::select! {
         biased;
         _ = is_read => {}
         () = port.shutdown.cancelled() => {}
+        () = removed(&port, node) => tracing::warn!(%node, "security: a node that was removed does not go on answering"),
     }
     None
+}
+
+async fn removed(port: &Port, node: NodeId) {
+    loop {
+        tokio::time::sleep(port.limits.look_at_enrolment).await;
+        // A store that cannot say is no reason to break off what was allowed.
+        if matches!(enrolled(port, node).await, Ok(false)) {
+            return;
+        }
+    }
 }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub requests_of_a_node: usize,
     /// Answers at once of one node, to questions of this replica.
     pub answers_of_a_node: usize,
+    /// How often it is looked whether a node that answers was removed.
+    pub look_at_enrolment: Duration,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the head of a request may take.
@@ -44,6 +46,7 @@ impl Default for Limits {
             connections_of_a_node: 48,
             requests_of_a_node: 64,
             answers_of_a_node: 40,
+            look_at_enrolment: Duration::from_secs(2),
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(15),
             body: Duration::from_secs(20),

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
-use wherry_agent_api::{Ack, Call, ControlError, Heartbeat, NodeHello, Report, Welcome};
+use wherry_agent_api::{Ack, Call, ControlError, Desired, Heartbeat, NodeHello, Report, Welcome};
 
 use super::admission::{Caller, Refusal};
 use super::limits::{MAX_HEARTBEAT_BYTES, MAX_REPORT_BYTES, MAX_SMALL_BYTES};
@@ -41,10 +41,12 @@ async fn hello(
     State(port): State<Arc<Port>>,
     Extension(caller): Extension<Caller>,
     body: Body,
-) -> Result<Json<Welcome>, Refusal> {
+) -> Result<Json<Option<Welcome>>, Refusal> {
     let message: NodeHello = body::read(body, MAX_SMALL_BYTES, port.limits.body).await?;
     caller.must_be(message.node, "hello")?;
-    Ok(Json(port.within(port.limits.message, port.services.control.hello(message)).await?))
+    let welcome = port.within(port.limits.message, port.services.control.hello(message)).await?;
+    // Version 1 answers nothing.
+    Ok(Json((caller.protocol >= PROTOCOL_OF_FLEETS).then_some(welcome)))
 }
 
 async fn report(
@@ -65,11 +67,11 @@ async fn heartbeat(
     State(port): State<Arc<Port>>,
     Extension(caller): Extension<Caller>,
     body: Body,
-) -> Result<Json<serde_json::Value>, Refusal> {
+) -> Result<Json<()>, Refusal> {
     let message: Heartbeat = body::read(body, MAX_HEARTBEAT_BYTES, port.limits.body).await?;
     caller.must_be(message.node, "heartbeat")?;
     port.within(port.limits.message, port.services.control.heartbeat(message)).await?;
-    Ok(Json(serde_json::json!({})))
+    Ok(Json(()))
 }
 
 async fn desired(
@@ -77,8 +79,21 @@ async fn desired(
     Extension(caller): Extension<Caller>,
     Query(query): Query<Have>,
 ) -> Result<Response, Refusal> {
-    let answer = port.long_poll(caller, port.services.control.desired(caller.node, query.have)).await?;
+    let mut answer = port.long_poll(caller, port.services.control.desired(caller.node, query.have)).await?;
+    if let Some(desired) = answer.as_mut().filter(|_| caller.protocol < PROTOCOL_OF_FLEETS) {
+        withhold_what_must_be_fenced(caller, desired);
+    }
     Ok(some_or_no_content(answer))
+}
+
+/// An agent of version 1 knows no fencing: what may be started elsewhere when it falls silent would run twice.
+fn withhold_what_must_be_fenced(caller: Caller, desired: &mut Desired) {
+    let all = desired.instances.len();
+    desired.instances.retain(|instance| instance.fence_after_seconds.is_none());
+    let withheld = all - desired.instances.len();
+    if withheld > 0 {
+        tracing::warn!(node = %caller.node, withheld, "an agent of protocol 1 does not get what it cannot fence: upgrade it");
+    }
 }
 
 async fn surroundings(

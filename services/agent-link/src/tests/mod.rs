@@ -1,0 +1,10 @@
+//! The whole path over real TLS on loopback.
+
+mod answering;
+mod failing_over;
+mod joining;
+mod renewing;
+mod speaking;
+mod tickets;
+mod versions;
+mod world;
