@@ -163,8 +163,9 @@ async fn runs_as_stored(client: &Client, id: &str, stored: &[&IntervalRow], seen
         // A restart within the second in which the run before it ended begins with the next one.
         let is_joined = stored.iter().any(|interval| interval.end == Some(started.as_secs() + 1));
         ensure!(is_metered || is_joined, "the meter does not begin with {run:?}");
+        let witnessed = seen.iter().min_by_key(|seen| seen.first_seen.abs_diff(started));
         let witnessed =
-            seen.iter().find(|seen| seen.made <= started + ENGINE_LAG && started <= seen.first_seen + ENGINE_LAG);
+            witnessed.filter(|seen| seen.made <= started + ENGINE_LAG && started <= seen.first_seen + ENGINE_LAG);
         // A program that ended at once may have been missed.
         let Some(finished) = &run.finished_at else {
             ensure!(witnessed.is_some(), "nobody has seen {run:?}");

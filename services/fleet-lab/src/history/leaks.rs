@@ -47,7 +47,9 @@ fn look(machine: &Machine, engine: &[EngineThing], rows: &Rows, found: &mut Find
     ];
     for (what, there) in counts {
         if there != sandboxes.len() {
-            found.not_yet.push(format!("{name} has {there} {what} for {} sandboxes", sandboxes.len()));
+            let owners: Vec<&str> = engine.iter().filter_map(EngineThing::instance).collect();
+            let expected = format!("{} sandboxes of {owners:?}", sandboxes.len());
+            found.not_yet.push(format!("{name} has {there} {what} for {expected}; cgroups: {:?}", cgroups(machine)));
         }
     }
     let roots = mounts(machine, " - overlay ").unwrap_or(0);
