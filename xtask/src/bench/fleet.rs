@@ -21,8 +21,11 @@ pub(crate) struct Arguments {
     /// Only these measurements
     #[arg(long, value_enum)]
     only: Vec<Measurement>,
+    /// Measure less, to see that it works
+    #[arg(long)]
+    quick: bool,
     /// Keep the result in docs/benchmarks.md
-    #[arg(long, conflicts_with = "only")]
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
     write: bool,
     /// Measure a dev build, which is there sooner and several times slower
     #[arg(long)]
@@ -61,7 +64,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (binary, measurements) = (local::build(profile)?, build_example("fleet-bench", profile)?);
     interrupt.check()?;
     let mut command = Command::new(measurements);
-    command.arg(binary).args(arguments.only.iter().map(|measurement| measurement.word()));
+    command
+        .arg(binary)
+        .args(arguments.quick.then_some("quick"))
+        .args(arguments.only.iter().map(|measurement| measurement.word()));
     let figures = runtime.block_on(output_of(command, &interrupt))?;
     let mut lines: Vec<String> = machine::describe_for_stores().iter().map(|line| format!("- {line}")).collect();
     lines.push(format!("- profile: {profile}"));

@@ -14,7 +14,8 @@ use crate::api::Api;
 use crate::figures::{Samples, median, millis};
 use crate::plane::{Plane, Store};
 
-const ROUNDS: usize = 5;
+/// Quick and in earnest.
+const ROUNDS: [usize; 2] = [1, 5];
 const ROUND: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Callers at once, shared among the replicas.
@@ -74,7 +75,8 @@ impl Subject {
 }
 
 /// Lines for the report.
-pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
+pub(crate) async fn measure(binary: &Path, quick: bool) -> Result<Vec<String>> {
+    let rounds = ROUNDS[usize::from(!quick)];
     let mut subjects = [
         Subject::start(binary, "SQLite, 1 replica", Store::Sqlite, 1).await?,
         Subject::start(binary, "PostgreSQL, 1 replica", Store::Postgres, 1).await?,
@@ -83,7 +85,7 @@ pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
     for subject in &mut subjects {
         subject.round(0, WARM_UP, false).await?;
     }
-    for number in 1..=ROUNDS {
+    for number in 1..=rounds {
         for subject in &mut subjects {
             subject.round(number, ROUND, true).await?;
         }
@@ -110,7 +112,7 @@ pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
     }
     lines.push(String::new());
     lines.push(format!(
-        "- {ROUNDS} rounds of {} s each in turn, {CALLERS} callers at once over HTTP with keep-alive, evenly on the replicas, each create with \
+        "- {rounds} rounds of {} s each in turn, {CALLERS} callers at once over HTTP with keep-alive, evenly on the replicas, each create with \
          an idempotency key of its own; every commit is flushed (SQLite `synchronous=FULL`, PostgreSQL `fsync=on`)",
         ROUND.as_secs()
     ));

@@ -15,7 +15,8 @@ use crate::api::Api;
 use crate::figures::Samples;
 use crate::plane::{Plane, Store};
 
-const DEATHS: usize = 15;
+/// Quick and in earnest.
+const DEATHS: [usize; 2] = [2, 10];
 const MACHINES: usize = 12;
 const CAPACITY: Capacity = Capacity { cpu_millis: 64_000, memory_mib: 262_144, instances: 500 };
 /// The client asks again after so long when nobody has answered.
@@ -33,10 +34,11 @@ struct Seen {
 }
 
 /// Lines for the report.
-pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
-    let two = of_two(binary).await.context("two replicas")?;
-    let sqlite = alone(binary, Store::Sqlite).await.context("SQLite")?;
-    let postgres = alone(binary, Store::Postgres).await.context("PostgreSQL, one replica")?;
+pub(crate) async fn measure(binary: &Path, quick: bool) -> Result<Vec<String>> {
+    let deaths = DEATHS[usize::from(!quick)];
+    let two = of_two(binary, deaths).await.context("two replicas")?;
+    let sqlite = alone(binary, Store::Sqlite, deaths).await.context("SQLite")?;
+    let postgres = alone(binary, Store::Postgres, deaths).await.context("PostgreSQL, one replica")?;
     Ok(vec![
         "### A process of the control plane dies".to_owned(),
         String::new(),
@@ -51,21 +53,21 @@ pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
         ),
         format!("- one process on PostgreSQL, likewise: {}", postgres.served.in_seconds()),
         format!(
-            "- {DEATHS} deaths each, {MACHINES} fake agents, one client that creates without a pause, with both URLs where there are two, \
+            "- {deaths} deaths each, {MACHINES} fake agents, one client that creates without a pause, with both URLs where there are two, \
              and asks again at once; {} creates were acknowledged, all of them are there",
             two.creates + sqlite.creates + postgres.creates
         ),
     ])
 }
 
-async fn of_two(binary: &Path) -> Result<Seen> {
+async fn of_two(binary: &Path, deaths: usize) -> Result<Seen> {
     let mut plane = Plane::start(binary, Store::Postgres, 2).await?;
     let api = Api::connect(&plane.replicas[0]).await?;
     let agents = agents::join(&api, &plane.folder().join("agents"), MACHINES, CAPACITY, Work::Follow).await?;
     let apis: Vec<Api> = plane.replicas.iter().map(|replica| api.at(replica)).collect();
     let client = Client::start(apis);
     let mut seen = Seen::default();
-    for _ in 0..DEATHS {
+    for _ in 0..deaths {
         tokio::time::sleep(SETTLE).await;
         let victim = client.asks();
         let died = Instant::now();
@@ -79,13 +81,13 @@ async fn of_two(binary: &Path) -> Result<Seen> {
     Ok(seen)
 }
 
-async fn alone(binary: &Path, store: Store) -> Result<Seen> {
+async fn alone(binary: &Path, store: Store, deaths: usize) -> Result<Seen> {
     let mut plane = Plane::start(binary, store, 1).await?;
     let api = Api::connect(&plane.replicas[0]).await?;
     let _agents = agents::join(&api, &plane.folder().join("agents"), MACHINES, CAPACITY, Work::Follow).await?;
     let client = Client::start(vec![api.clone()]);
     let mut seen = Seen::default();
-    for _ in 0..DEATHS {
+    for _ in 0..deaths {
         tokio::time::sleep(SETTLE).await;
         let died = Instant::now();
         plane.replicas[0].kill();

@@ -13,7 +13,8 @@ use crate::api::Api;
 use crate::figures::{Samples, millis};
 use crate::plane::{Plane, Store};
 
-const AGENTS: usize = 500;
+/// Quick and in earnest.
+const AGENTS: [usize; 2] = [50, 500];
 const CAPACITY: Capacity = Capacity { cpu_millis: 64_000, memory_mib: 262_144, instances: 500 };
 /// Between two reads of who watches the API meanwhile.
 const READ_EVERY: Duration = Duration::from_millis(50);
@@ -25,10 +26,11 @@ const AWAY: Duration = Duration::from_secs(3);
 const WATCHED: Duration = Duration::from_secs(25);
 
 /// Lines for the report.
-pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
+pub(crate) async fn measure(binary: &Path, quick: bool) -> Result<Vec<String>> {
+    let count = AGENTS[usize::from(!quick)];
     let mut plane = Plane::start(binary, Store::Postgres, 2).await?;
     let api = Api::connect(&plane.replicas[0]).await?;
-    let agents = agents::join(&api, &plane.folder().join("agents"), AGENTS, CAPACITY, Work::Follow).await?;
+    let agents = agents::join(&api, &plane.folder().join("agents"), count, CAPACITY, Work::Follow).await?;
     for number in 0..CREATES {
         api.create(&format!("bench-{number}")).await?;
     }
@@ -49,17 +51,17 @@ pub(crate) async fn measure(binary: &Path) -> Result<Vec<String>> {
     let reader = Reader::start(api.clone());
     let [first, half, last] = agents::until_heard(&agents, back).await.context("the agents do not come back")?;
     let storm = reader.end().await?;
-    none_silent(&api).await?;
+    none_silent(&api, count).await?;
 
     let died = Instant::now();
     plane.replicas[1].kill();
     let reader = Reader::start(api.clone());
     let [_, moved_half, moved_last] = agents::until_heard(&agents, died).await.context("the agents do not move")?;
     let moving = reader.end().await?;
-    none_silent(&api).await?;
+    none_silent(&api, count).await?;
     let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
     Ok(vec![
-        format!("### {AGENTS} agents at once"),
+        format!("### {count} agents at once"),
         String::new(),
         format!(
             "- both replicas killed, away for {} s, started again: ready after {}; agents heard after {} (first), {} (half), {} (all)",
@@ -94,13 +96,13 @@ fn words(samples: &Samples) -> String {
     format!("p50 {half} ms, p99 {most} ms ({})", samples.count())
 }
 
-async fn none_silent(api: &Api) -> Result<()> {
+async fn none_silent(api: &Api, count: usize) -> Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < WATCHED {
         let nodes = api.nodes().await?.items;
         let judged: Vec<_> =
             nodes.iter().filter(|node| node.state == NodeState::Silent).map(|node| &node.name).collect();
-        ensure!(nodes.len() == AGENTS && judged.is_empty(), "judged silent and alive: {judged:?} of {}", nodes.len());
+        ensure!(nodes.len() == count && judged.is_empty(), "judged silent and alive: {judged:?} of {}", nodes.len());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())

@@ -61,15 +61,15 @@ fn check_instance(record: &Record, lines: &[&UsageLine]) -> Result<()> {
     for ((from, to), lines) in &runs {
         ensure!(*from >= end_before, "two intervals overlap");
         end_before = *to;
-        let span = seen.next().with_context(|| format!("billed more often than it ran: {from} to {to}"))?;
+        let span = seen.find(|span| span.began.holds(*from) || !span.may_be_empty());
+        let span = span.with_context(|| format!("billed more often than it ran: {from} to {to}"))?;
         ensure!(span.began.holds(*from), "billed from {from}, seen to begin between {:?}", span.began);
         let ended = span.ended.context("billed to an end, and it is not known to have ended")?;
         ensure!(ended.holds(*to), "billed up to {to}, seen to end between {ended:?}");
         check_quantities(record, to - from, lines)?;
         words.push(format!("{} s", to - from));
     }
-    // One that began and ended within a second has used nothing.
-    let unbilled = seen.any(|span| span.ended.is_none_or(|ended| ended.0 > span.began.1));
+    let unbilled = seen.any(|span| !span.may_be_empty());
     ensure!(!unbilled, "it ran {} times and is billed for {}", record.spans.len(), runs.len());
     println!(
         "   {:<8} {:>4}m {:>4} MiB  {}",

@@ -31,6 +31,13 @@ pub(crate) struct Span {
     pub(crate) ended: Option<Between>,
 }
 
+impl Span {
+    /// What begins and ends in the same second has used nothing and is not billed.
+    pub(crate) fn may_be_empty(&self) -> bool {
+        self.ended.is_some_and(|ended| ended.0 <= self.began.1)
+    }
+}
+
 /// An instance that was acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {

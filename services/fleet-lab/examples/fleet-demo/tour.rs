@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 use wherry_api_client::{Client, LogOptions, UsageOptions};
@@ -21,10 +21,10 @@ use crate::{bill, clock, sight};
 pub(crate) const PROJECT: &str = "default";
 /// Shorter than what the service ships with (15 s, 300 s and 45 s), so that nobody has to wait.
 pub(crate) const CONTROL_SETTINGS: &str =
-    "[fleet]\ndetection_seconds = 8\nfence_after_seconds = 15\nfence_margin_seconds = 8\n";
-pub(crate) const DETECTION_SECONDS: i64 = 8;
+    "[fleet]\ndetection_seconds = 10\nfence_after_seconds = 15\nfence_margin_seconds = 10\n";
+pub(crate) const DETECTION_SECONDS: i64 = 10;
 /// Nothing is placed anew earlier than this after the last proof of life.
-pub(crate) const FENCE_SECONDS: i64 = 15 + 8;
+pub(crate) const FENCE_SECONDS: i64 = 15 + 10;
 /// Small machines: placement fills one before it wakes the next, so that empty ones can be taken away.
 pub(crate) const MACHINE_SETTINGS: &str = "cpu_millis = 1000\nmemory_mib = 1024\n[containerd]\nwarm_sandboxes = 1\n";
 
@@ -210,21 +210,25 @@ async fn talk(fleet: &Fleet, world: &World) -> Result<()> {
     }
 }
 
-/// Fetches the page of one instance from within another, by its bare name. A name that has moved is cached for some seconds.
+/// Fetches the page of one instance from within another, by its bare name: with `nc`, because the `wget` of Debian's static busybox
+/// crashes. A name that has moved is cached for some seconds.
 async fn fetch(client: &Client, from: &str, to: &str) -> Result<()> {
-    let url = format!("http://{to}/");
+    let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {to} 80");
     let begun = Instant::now();
     let page = loop {
-        match sight::run_in(client, from, &["wget", "-q", "-T", "5", "-O", "-", &url]).await {
-            Ok(page) => break page,
+        match sight::run_in(client, from, &["sh", "-c", &script]).await {
+            Ok(page) if page.contains("<h1>") => break page,
+            Ok(page) if begun.elapsed() > HEARD_WITHIN => {
+                bail!("{from} asks {to} by its name and hears something else: {page}")
+            }
             Err(error) if begun.elapsed() > HEARD_WITHIN => {
                 return Err(error.context(format!("{from} does not reach {to} by its name")));
             }
-            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            Ok(_) | Err(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
     };
-    let title = page.lines().find(|line| line.contains("<h1>")).context("this is not the page of the image")?;
-    println!("   # wherry exec {from} -- wget -qO- {url}\n   | {}", title.trim());
+    let title = page.lines().find(|line| line.contains("<h1>")).unwrap_or_default();
+    println!("   # wherry exec {from} -- sh -c \"{script}\"\n   | {}", title.trim());
     Ok(())
 }
 
@@ -303,7 +307,7 @@ async fn victim(client: &Client, ledger: &Ledger) -> Result<String> {
             return Ok(machine);
         }
     }
-    anyhow::bail!("no machine has both an instance to keep and one to replace: placement has changed, change the tour")
+    bail!("no machine has both an instance to keep and one to replace: placement has changed, change the tour")
 }
 
 async fn survivors(client: &Client, world: &World, dead: &Dead) -> Result<()> {
