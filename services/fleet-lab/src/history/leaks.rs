@@ -43,14 +43,22 @@ fn look(machine: &Machine, engine: &[EngineThing], rows: &Rows, found: &mut Find
         // One is the machine's own.
         ("veth links", links.lines().count().saturating_sub(1)),
         ("network namespaces", mounts(machine, "/netns/").unwrap_or(0)),
-        ("cgroups", cgroups(machine).len()),
     ];
     for (what, there) in counts {
         if there != sandboxes.len() {
-            let owners: Vec<&str> = engine.iter().filter_map(EngineThing::instance).collect();
-            let expected = format!("{} sandboxes of {owners:?}", sandboxes.len());
-            found.not_yet.push(format!("{name} has {there} {what} for {expected}; cgroups: {:?}", cgroups(machine)));
+            found.not_yet.push(format!("{name} has {there} {what} for {} sandboxes", sandboxes.len()));
         }
+    }
+    // Each instance has one of its own, and a sandbox that was made in advance one more.
+    let owners: BTreeSet<&str> = engine.iter().filter_map(EngineThing::instance).collect();
+    let (in_advance, of_instances): (Vec<_>, Vec<_>) =
+        cgroups(machine).into_iter().partition(|cgroup| cgroup.starts_with("warm-"));
+    let made_in_advance = sandboxes.iter().filter(|sandbox| sandbox.was_kept_ready()).count();
+    if in_advance.len() != made_in_advance {
+        found.not_yet.push(format!("{name} has {in_advance:?} for {made_in_advance} sandboxes made in advance"));
+    }
+    for cgroup in of_instances.iter().filter(|cgroup| !owners.contains(cgroup.as_str())) {
+        found.not_yet.push(format!("{name} keeps the cgroup of {cgroup}, which has nothing there"));
     }
     let roots = mounts(machine, " - overlay ").unwrap_or(0);
     if roots > sandboxes.len() + containers {
