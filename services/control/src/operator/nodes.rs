@@ -99,27 +99,37 @@ impl Control {
     /// placed on it. What has ended on it keeps its name and story; its output is gone with the machine.
     pub async fn remove_node(&self, principal: &Principal, name_or_id: &str) -> Result<(), Error> {
         Self::require(principal, Scope::Admin)?;
-        let record = self.node_called(name_or_id).await?;
-        let not_empty = |count: u64| {
-            let message = format!("{} still has {count} instances: drain it, or confirm that it is off", record.name);
-            Error::conflict("node_not_empty", message)
+        let record = match self.node_called(name_or_id).await {
+            Err(Error::NotFound(_)) => {
+                // It has used its token and was never heard: there is nothing on it, but it has a name and a range.
+                let enrolments = self.store().enrolments().await?;
+                let unheard =
+                    enrolments.iter().find(|one| one.name == name_or_id || one.node.to_string() == name_or_id);
+                let unheard = unheard.ok_or_else(|| unknown(name_or_id))?;
+                return self.take_out(principal, unheard.node, &unheard.name).await;
+            }
+            found => found?,
         };
         if record.used.instances > 0 {
-            return Err(not_empty(u64::from(record.used.instances)));
+            return Err(not_empty(&record.name, u64::from(record.used.instances)));
         }
         if record.state == NodeState::Ready {
             // Nothing may come while what has ended is taken from it.
             self.store().set_node_state(record.id, NodeState::Cordoned).await?;
         }
         self.forsake_node(record.id).await?;
-        match self.store().remove_node(record.id, self.now()).await? {
+        self.take_out(principal, record.id, &record.name).await
+    }
+
+    async fn take_out(&self, principal: &Principal, node: NodeId, name: &str) -> Result<(), Error> {
+        match self.store().remove_node(node, self.now()).await? {
             RemoveOutcome::Removed => {}
-            RemoveOutcome::NotEmpty { instances } => return Err(not_empty(instances)),
-            RemoveOutcome::Unknown => return Err(unknown(name_or_id)),
+            RemoveOutcome::NotEmpty { instances } => return Err(not_empty(name, instances)),
+            RemoveOutcome::Unknown => return Err(unknown(name)),
         }
-        lock(&self.inner.enrolled).forget(record.id);
-        self.record_ask(principal, Some(record.id), format!("remove {}", record.name));
-        self.learn_node(record.id).await
+        lock(&self.inner.enrolled).forget(node);
+        self.record_ask(principal, Some(node), format!("remove {name}"));
+        self.learn_node(node).await
     }
 
     /// What has ended on the machine has no place any more.
@@ -172,6 +182,11 @@ impl Control {
         self.store().raise_doubt(node).await?;
         Ok(())
     }
+}
+
+fn not_empty(name: &str, count: u64) -> Error {
+    let message = format!("{name} still has {count} instances: drain it, or confirm that it is off");
+    Error::conflict("node_not_empty", message)
 }
 
 fn unknown(name_or_id: &str) -> Error {

@@ -149,6 +149,21 @@ async fn names_are_unique_and_right() {
 }
 
 #[tokio::test]
+async fn a_machine_that_never_came_can_be_removed_and_its_name_is_free() {
+    let stack = Stack::start().await;
+    let control = stack.control();
+    let made = token(&stack, JoinTokenRequest::default()).await;
+    let enrolled = enrol(control, &made, 1, "alpha").await.unwrap();
+    control.remove_node(stack.operator(), "alpha").await.unwrap();
+    assert!(!control.is_enrolled(enrolled.node).await.unwrap());
+    forbidden(control.hello(introduction(&stack, &enrolled, "alpha")).await);
+    let again = control.remove_node(stack.operator(), "alpha").await.unwrap_err();
+    assert_eq!(again.code(), "not_found");
+    let second = token(&stack, JoinTokenRequest::default()).await;
+    assert_eq!(enrol(control, &second, 2, "alpha").await.unwrap().range, enrolled.range);
+}
+
+#[tokio::test]
 async fn a_removed_node_is_nobody() {
     let stack = Stack::start().await;
     let control = stack.control();
