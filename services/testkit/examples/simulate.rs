@@ -4,11 +4,15 @@
 //! them are played twice: they must be the same to the last detail.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use wherry_testkit::simulation::{REPEATS, simulate};
 
 /// One of so many worlds is played twice.
 const TWICE_OF: u64 = 100;
+
+/// How often it is said how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
@@ -36,7 +40,12 @@ fn tell(seed: u64) -> ExitCode {
 
 fn play(first: u64, count: u64) -> ExitCode {
     let mut failed = 0_u64;
+    let mut told = Instant::now();
     for seed in first..first.saturating_add(count) {
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            println!("{} of {count} worlds from {first}, {failed} with a violation", seed - first);
+        }
         let mut outcome = simulate(seed);
         if REPEATS && seed.is_multiple_of(TWICE_OF) && simulate(seed).trace != outcome.trace {
             outcome.violations.push("it is not the same world twice".to_owned());

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{build, play};
+use super::{Found, build, play};
 use crate::command::{capture, run as run_command};
 use crate::repository;
 
@@ -20,38 +20,48 @@ const PATCHES: &str = "services/testkit/mutations";
 /// Worlds that are played between two looks.
 const STRIDE: u64 = 100;
 
-/// Plants each bug and plays up to `most` worlds until one finds it.
+/// Plants each bug and plays up to `most` worlds, from the first one on, until some find it.
 pub(super) fn run(most: u64, jobs: u64) -> Result<()> {
-    let folder = repository::target().join("simulation/mutations");
-    let copy = folder.join("sources");
-    let mut unfound = Vec::new();
+    let copy = repository::target().join("simulation/mutations");
+    let (mut unfound, mut told) = (Vec::new(), Vec::new());
     for patch in patches()? {
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        println!("\n=== {name}");
         copy_sources(&copy)?;
         run_command(Command::new("git").current_dir(&copy).args(["apply", "--whitespace=nowarn"]).arg(&patch))
             .with_context(|| format!("{name} does not fit the sources any more: renew it"))?;
-        let player = build(&copy, &folder.join("target"))?;
-        if let Some((seed, sentence)) = first_found(&player, most, jobs)? {
-            println!("{name}: found by seed {seed}: {sentence}");
-        } else {
-            println!("{name}: NOT found by {most} worlds");
+        let player = build(&copy, &name)?;
+        let finding = find(&player, most, jobs)?;
+        let sentence = match finding.found.first() {
+            Some(first) => {
+                format!("{name}: in {} of {} worlds, first {}", finding.found.len(), finding.played, first.sentence)
+            }
+            None => format!("{name}: NOT FOUND in {} worlds", finding.played),
+        };
+        if finding.found.is_empty() {
             unfound.push(name);
         }
+        told.push(sentence);
     }
+    println!("\n{}", told.join("\n"));
     ensure!(unfound.is_empty(), "the simulation does not find {}", unfound.join(", "));
     Ok(())
 }
 
-fn first_found(player: &Path, most: u64, jobs: u64) -> Result<Option<(u64, String)>> {
-    let mut from = 0;
-    while from < most {
-        let found = play(player, from, STRIDE.min(most - from), jobs)?;
-        if let Some(first) = found.into_iter().next() {
-            return Ok(Some((first.seed, first.sentence)));
-        }
-        from += STRIDE;
+/// What the worlds with one bug have shown.
+struct Finding {
+    played: u64,
+    found: Vec<Found>,
+}
+
+fn find(player: &Path, most: u64, jobs: u64) -> Result<Finding> {
+    let mut finding = Finding { played: 0, found: Vec::new() };
+    while finding.played < most && finding.found.is_empty() {
+        let count = STRIDE.min(most - finding.played);
+        finding.found = play(player, finding.played, count, jobs)?;
+        finding.played += count;
     }
-    Ok(None)
+    Ok(finding)
 }
 
 fn patches() -> Result<Vec<PathBuf>> {

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wherry_model::{Instance, InstanceState, Intent};
+use wherry_model::{Instance, InstanceState, Intent, NodeId};
 
 use super::bill::Bill;
 use super::fleet;
+use super::machine::Machine;
 use super::users::Ask;
 use super::weather::Chances;
 use super::world::World;
@@ -125,7 +126,7 @@ async fn missing(world: &World, goal: Goal) -> Option<String> {
             left.map(|record| format!("I9: {} is {} and not deleted", record.id, record.state))
         }
     };
-    if let Some(found) = found.or_else(|| zones_differ(world)) {
+    if let Some(found) = found.or_else(|| zones_differ(world)).or_else(|| surroundings_differ(world)) {
         return Some(found);
     }
     if let Some(trace) = misplaced(world, &records).await {
@@ -141,6 +142,23 @@ fn zones_differ(world: &World) -> Option<String> {
     let visible = world.oracle.visible_names();
     let different = world.network.replicas.iter().position(|replica| replica.zone().len() != visible)?;
     Some(format!("I7: replica {different} does not answer the {visible} names that there are"))
+}
+
+/// I7 at rest, on the machines: the resolver of each answers just what is so, and there is a way to every other one.
+fn surroundings_differ(world: &World) -> Option<String> {
+    let present: BTreeSet<NodeId> =
+        world.machines.iter().filter(|machine| !machine.removed).map(Machine::node).collect();
+    let visible = world.oracle.visible_addresses();
+    world.machines.iter().filter(|machine| !machine.removed).find_map(|machine| {
+        let mut others = present.clone();
+        others.remove(&machine.node());
+        let (answers, peers) = (machine.answers(), machine.peers());
+        if answers != visible {
+            return Some(format!("I7: machine {} answers {answers:?}, and there are {visible:?}", machine.index));
+        }
+        let astray = peers != others;
+        astray.then(|| format!("I9: machine {} has ways to {peers:?}, and there are {others:?}", machine.index))
+    })
 }
 
 /// What is not yet as the owner wants it.

@@ -271,6 +271,12 @@ fn line_is_cut(world: &World) {
     // From one replica, or from all.
     let only = dice.happens(400).then(|| dice.index(world.network.replicas.len()));
     world.oracle.note(format!("machine {machine} is cut off {ways:?} from {only:?} for {time:?}"));
+    // What it has to say may come long after its life is proved again.
+    let stalls = if dice.happens(300) { dice.millis(1_000..25_000) } else { Duration::ZERO };
+    if !stalls.is_zero() {
+        world.oracle.note(format!("machine {machine}: its reports stall for {stalls:?} more"));
+        world.network.stall_reports(machine, time + stalls);
+    }
     for replica in 0..world.network.replicas.len() {
         if only.is_none_or(|only| only == replica) {
             for way in ways {

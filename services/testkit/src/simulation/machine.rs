@@ -1,5 +1,7 @@
 //! A machine: the real agent on the fake engine. The machine outlives its agents, and its disk outlives its power.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use wherry_agent_api::ControlPlane;
 use wherry_model::{BootId, InstanceId, NodeId, ProjectId, TenantId};
-use wherry_node_agent::{Agent, AgentConfig, AgentParts, BootClock, RecordingFirewall};
+use wherry_node_agent::{
+    Agent, AgentConfig, AgentParts, BootClock, RecordingFirewall, RecordingNames, RecordingRoutes,
+};
 use wherry_runtime::fake::{FakeImage, FakeRuntime};
 use wherry_runtime::{ContainerId, ContainerRuntime, Labels};
 
@@ -34,6 +38,9 @@ pub(super) struct Machine {
     pub(super) clock: Arc<ManualClock>,
     pub(super) engine: FakeRuntime,
     firewall: Arc<RecordingFirewall>,
+    routes: Arc<RecordingRoutes>,
+    /// What the resolver on this machine answers.
+    names: Arc<RecordingNames>,
     entropy: Arc<SeededEntropy>,
     pub(super) link: Arc<Link>,
     oracle: Arc<Oracle>,
@@ -73,6 +80,8 @@ impl Machine {
             clock,
             engine,
             firewall,
+            routes: Arc::default(),
+            names: Arc::default(),
             entropy,
             link,
             oracle,
@@ -104,8 +113,8 @@ impl Machine {
         let parts = AgentParts {
             runtime: Arc::new(self.engine.clone()),
             firewall: Arc::clone(&self.firewall) as _,
-            routes: None,
-            names: None,
+            routes: Some(Arc::clone(&self.routes) as _),
+            names: Some(Arc::clone(&self.names) as _),
             control: Arc::clone(&self.link) as Arc<dyn ControlPlane>,
             clock: Arc::clone(&self.clock) as _,
             boot_clock: Arc::new(SinceBoot(self.booted)),
@@ -190,6 +199,17 @@ impl Machine {
         traces.extend(rules.instances.iter().map(|(id, _)| (*id, "rules of the packet filter".to_owned())));
         traces.extend(self.logs().into_iter().map(|id| (id, "logs".to_owned())));
         traces
+    }
+
+    /// Which addresses the resolver here answers with.
+    pub(super) fn answers(&self) -> BTreeSet<Ipv4Addr> {
+        let latest = self.names.latest();
+        latest.iter().flat_map(|latest| &latest.records).map(|record| record.address).collect()
+    }
+
+    /// To which machines there is a way from here.
+    pub(super) fn peers(&self) -> BTreeSet<NodeId> {
+        self.routes.peers().into_iter().map(|peer| peer.node).collect()
     }
 
     /// Whom the packet filter counts an instance to.

@@ -32,6 +32,8 @@ pub(super) struct Network {
     dice: Dice,
     /// (machine, replica, way) → until when nothing passes.
     cuts: Mutex<BTreeMap<(usize, usize, Way), Instant>>,
+    /// Machine → until when no report passes, whatever else does.
+    stalls: Mutex<BTreeMap<usize, Instant>>,
     /// Messages of a thousand that are lost, and as many that arrive twice.
     lossy: AtomicU32,
     calm: AtomicBool,
@@ -40,7 +42,7 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(replicas: Vec<Arc<Replica>>, dice: Dice, lossy: u32) -> Self {
         let (lossy, calm) = (AtomicU32::new(lossy), AtomicBool::new(false));
-        Self { replicas, dice, cuts: Mutex::default(), lossy, calm }
+        Self { replicas, dice, cuts: Mutex::default(), stalls: Mutex::default(), lossy, calm }
     }
 
     pub(super) fn cut(&self, machine: usize, replica: usize, way: Way, time: Duration) {
@@ -48,9 +50,21 @@ impl Network {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner).insert((machine, replica, way), until);
     }
 
+    /// The stream of the machine's reports stalls.
+    pub(super) fn stall_reports(&self, machine: usize, time: Duration) {
+        let until = Instant::now() + time;
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).insert(machine, until);
+    }
+
+    fn reports_stall(&self, machine: usize) -> bool {
+        let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        stalls.get(&machine).is_some_and(|until| *until > Instant::now())
+    }
+
     /// Nothing goes wrong any more.
     pub(super) fn heal(&self) {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.calm.store(true, Ordering::SeqCst);
     }
 
@@ -197,6 +211,10 @@ impl ControlPlane for Link {
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        if self.network.reports_stall(self.machine) {
+            sleep(self.network.dice.millis(100..5_000)).await;
+            return Err(ControlError::Unavailable("the report was lost".to_owned()));
+        }
         deliver!(self, control, report => control.report(report))
     }
 

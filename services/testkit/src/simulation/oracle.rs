@@ -270,6 +270,11 @@ impl Oracle {
         self.seen().records.values().filter(|record| visible(record).is_some()).count()
     }
 
+    /// The addresses that names must answer with now.
+    pub(super) fn visible_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.seen().records.values().filter_map(visible).collect()
+    }
+
     fn began(&self, machine: usize, container: &ContainerStatus) {
         let Some(instance) = owner(&container.labels) else { return };
         let mut seen = self.seen();
