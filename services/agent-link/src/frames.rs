@@ -148,3 +148,61 @@ fn decode(kind: u8, payload: Bytes) -> Result<Option<Frame>, CutOff> {
         _ => return Ok(None),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+
+    fn all() -> Vec<Frame> {
+        vec![
+            Frame::Begun,
+            Frame::Output("one\n".into()),
+            Frame::Stdout(Bytes::from(vec![0; MAX_FRAME_BYTES])),
+            Frame::Stderr(Bytes::new()),
+            Frame::Failed(NodeError::NotFound("the run 3".to_owned())),
+            Frame::Ended(End { exit_code: Some(-1), truncated: true }),
+            Frame::Ended(End::default()),
+        ]
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_however_it_is_cut() {
+        let encoded: Vec<u8> = all().iter().flat_map(|frame| frame.encode().to_vec()).collect();
+        for size in [3, 4_096, encoded.len()] {
+            let pieces: Vec<_> =
+                encoded.chunks(size).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
+            let mut reader = FrameReader::new(Body::from_stream(stream::iter(pieces)));
+            for frame in all() {
+                assert_eq!(reader.next().await, Ok(frame), "in pieces of {size}");
+            }
+            assert_eq!(reader.next().await, Err(CutOff::Lost));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_loses_nothing() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            let piece = receiver.recv().await?;
+            Some((Ok::<_, std::io::Error>(piece), receiver))
+        });
+        let mut reader = FrameReader::new(Body::from_stream(body));
+        let encoded = Frame::Output("hello\n".into()).encode();
+        for at in 0..encoded.len() {
+            assert_eq!(reader.next().now_or_never(), None, "{at} bytes are no frame");
+            sender.send(encoded.slice(at..=at)).await.unwrap();
+        }
+        assert_eq!(reader.next().await, Ok(Frame::Output("hello\n".into())));
+    }
+
+    #[test]
+    fn pieces_end_with_lines_where_there_are_any() {
+        let sizes = |bytes: Vec<u8>| pieces(bytes).map(|piece| piece.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), Vec::<usize>::new());
+        assert_eq!(sizes(vec![b'x'; MAX_FRAME_BYTES + 1]), [MAX_FRAME_BYTES, 1]);
+        let lines = [vec![b'x'; MAX_FRAME_BYTES - 10], b"\n123456789012345678901234567890".to_vec()].concat();
+        assert_eq!(sizes(lines), [MAX_FRAME_BYTES - 9, 30]);
+    }
+}

@@ -83,6 +83,34 @@ mod tests {
         }
     }
 
+    /// SplitMix64 (Steele, Lea, Flood 2014), seeded.
+    struct Seeded(std::sync::atomic::AtomicU64);
+    impl Entropy for Seeded {
+        fn fill(&self, bytes: &mut [u8]) {
+            for chunk in bytes.chunks_mut(8) {
+                let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, std::sync::atomic::Ordering::Relaxed);
+                let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                chunk.copy_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes()[..chunk.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn agents_that_lost_the_same_replica_do_not_come_back_at_once() {
+        let settings = LinkSettings::default();
+        let entropy = Seeded(1.into());
+        // 500 agents, the first attempt and one of the longest: how many come in each tenth of the time.
+        for (attempt, shortest, span) in [(0, 0, 1_000), (40, 2_500, 2_500)] {
+            let mut tenths = [0_u32; 10];
+            for _ in 0..500 {
+                let wait = u32::try_from(settings.wait(attempt, 2, &entropy).as_millis()).unwrap();
+                tenths[usize::try_from((wait - shortest) * 10 / span).unwrap().min(9)] += 1;
+            }
+            assert!(tenths.iter().all(|agents| (25..=90).contains(agents)), "attempt {attempt}: {tenths:?}");
+        }
+    }
+
     #[test]
     fn waits_double_by_round_and_end_at_the_longest() {
         let settings = LinkSettings::default();

@@ -5,11 +5,13 @@
 //! - a ticket is 256 random bits, is kept as a hash, works once, for [`Call::LIFETIME`], at this replica, with the certificate
 //!   of the node that was asked, for the instance and the generation of the question;
 //! - one that is shown wrongly is not used up: who stole it cannot even be in the way;
-//! - who asked and went away is not waited for: its ticket is of no use from then on;
+//! - a question is answered once. A call is handed out once and can be lost on its way, with the replica or the connection
+//!   that had it: a question that is not answered soon is called again, with another ticket;
+//! - who asked and went away is not waited for: its tickets are of no use from then on;
 //! - of an answer no more is held here than one frame and what the connection's window allows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,19 +20,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use wherry_agent_api::{
     Call, CallBoard, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory, NodeError, NodeServices, Question,
 };
 use wherry_model::{Clock, Entropy, Generation, InstanceId, NodeId, Timestamp};
 
+use super::limits::Shares;
 use crate::frames::{CutOff, Frame, FrameReader};
 
 /// Questions of this replica that wait for nodes at once.
 const MAX_WAITING: usize = 1_024;
 /// Of them for one node: a node answers only so many at once.
 const MAX_WAITING_FOR_A_NODE: usize = 64;
+/// After so long without an answer the node is called again.
+const CALL_AGAIN: Duration = Duration::from_secs(15);
 /// How long the board may take.
 const POST: Duration = Duration::from_secs(10);
 /// How long a node may take to say whether it has the output that is asked for.
@@ -46,19 +51,25 @@ pub struct DialBack {
     reply_to: String,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    waiting: Mutex<HashMap<TicketHash, Waiting>>,
+    tickets: Mutex<HashMap<TicketHash, Ticket>>,
+    /// Questions that wait, in all and by node.
+    room: Semaphore,
+    shares: Shares,
     myself: Weak<Self>,
 }
 
-/// Somebody waits for a node.
-struct Waiting {
+/// What a ticket is good for.
+struct Ticket {
     node: NodeId,
     instance: InstanceId,
     /// Where the question is about one.
     generation: Option<Generation>,
     expires_at: Timestamp,
-    answer: oneshot::Sender<Answer>,
+    answer: Arc<Slot>,
 }
+
+/// Where the answer goes; empty once a node has dialled back.
+struct Slot(Mutex<Option<oneshot::Sender<Answer>>>);
 
 /// A node has dialled back.
 struct Answer {
@@ -104,7 +115,9 @@ impl DialBack {
             reply_to,
             clock,
             entropy,
-            waiting: Mutex::default(),
+            tickets: Mutex::default(),
+            room: Semaphore::new(MAX_WAITING),
+            shares: Shares::new(MAX_WAITING_FOR_A_NODE),
             myself: Weak::clone(myself),
         })
     }
@@ -116,11 +129,11 @@ impl DialBack {
 
     /// How many questions wait for a node that has not dialled back yet.
     pub fn waiting(&self) -> usize {
-        self.table().len()
+        MAX_WAITING - self.room.available_permits()
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<TicketHash, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, HashMap<TicketHash, Ticket>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Uses a ticket, if all is right.
@@ -133,42 +146,55 @@ impl DialBack {
     ) -> Result<Claim, TicketError> {
         let hash: TicketHash = Sha256::digest(ticket.as_bytes()).into();
         let mut table = self.table();
-        let waiting = table.get(&hash).ok_or(TicketError::Unknown)?;
-        if waiting.expires_at <= self.clock.now() || waiting.answer.is_closed() {
+        let known = table.get(&hash).ok_or(TicketError::Unknown)?;
+        if known.expires_at <= self.clock.now() {
             table.remove(&hash);
             return Err(TicketError::Unknown);
         }
-        if waiting.node != node || Some(waiting.instance) != instance || waiting.generation != generation {
+        if known.node != node || Some(known.instance) != instance || known.generation != generation {
             return Err(TicketError::Foreign);
         }
-        table.remove(&hash).map(|waiting| Claim(waiting.answer)).ok_or(TicketError::Unknown)
+        let used = table.remove(&hash).ok_or(TicketError::Unknown)?;
+        used.answer.take().map(Claim).ok_or(TicketError::Unknown)
     }
 
-    /// Posts the question and waits until the node has dialled back. Nothing is left behind when this is dropped.
+    /// Calls the node until it has dialled back. Nothing is left behind when this is dropped.
     async fn ask(&self, node: NodeId, question: Question) -> Result<AnswerReader, NodeError> {
-        let (ticket, hash) = self.ticket();
-        let expires_at = self.clock.now().plus(Call::LIFETIME);
-        let (instance, generation) = (question.instance(), generation_of(&question));
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut table = self.table();
-            let for_the_node = table.values().filter(|waiting| waiting.node == node).count();
-            if table.len() >= MAX_WAITING || for_the_node >= MAX_WAITING_FOR_A_NODE {
-                return Err(NodeError::Unavailable("too many questions wait for nodes".to_owned()));
+        let too_many = || unavailable("too many questions wait for nodes");
+        let _room = self.room.try_acquire().map_err(|_| too_many())?;
+        let _share = self.shares.take(node).ok_or_else(too_many)?;
+        let (answer, mut answered) = oneshot::channel();
+        let slot = Arc::new(Slot(Mutex::new(Some(answer))));
+        let mut tickets = Tickets { dial_back: self, hashes: Vec::new() };
+        let deadline = Instant::now() + Call::LIFETIME;
+        while Instant::now() < deadline {
+            let ticket = tickets.another(node, &question, &slot);
+            let call = Call {
+                ticket,
+                node,
+                reply_to: self.reply_to.clone(),
+                expires_at: self.clock.now().plus(Call::LIFETIME),
+                question: question.clone(),
+            };
+            match timeout(POST, self.board.post_call(call)).await {
+                Ok(Ok(())) => {}
+                // What was called before may be answered yet.
+                trouble if tickets.hashes.len() > 1 => {
+                    tracing::debug!(%node, ?trouble, "a node that has not answered cannot be called again");
+                }
+                Ok(Err(error)) => return Err(NodeError::Unavailable(format!("the node cannot be called: {error}"))),
+                Err(_) => return Err(unavailable("the node cannot be called in time")),
             }
-            table.insert(hash, Waiting { node, instance, generation, expires_at, answer });
+            let again = (Instant::now() + CALL_AGAIN).min(deadline);
+            match timeout_at(again, &mut answered).await {
+                Ok(Ok(Answer { body, read })) => {
+                    return Ok(AnswerReader { frames: FrameReader::new(body), _read: read });
+                }
+                Ok(Err(_)) => break,
+                Err(_) => {}
+            }
         }
-        let _forgets = Forget { dial_back: self, hash };
-        let call = Call { ticket, node, reply_to: self.reply_to.clone(), expires_at, question };
-        match timeout(POST, self.board.post_call(call)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(NodeError::Unavailable(format!("the node cannot be called: {error}"))),
-            Err(_) => return Err(NodeError::Unavailable("the node cannot be called in time".to_owned())),
-        }
-        match timeout(Call::LIFETIME, answered).await {
-            Ok(Ok(Answer { body, read })) => Ok(AnswerReader { frames: FrameReader::new(body), _read: read }),
-            _ => Err(NodeError::Unavailable("the node did not answer the call".to_owned())),
-        }
+        Err(unavailable("the node did not answer the call"))
     }
 
     fn ticket(&self) -> (String, TicketHash) {
@@ -188,15 +214,40 @@ pub(crate) const fn generation_of(question: &Question) -> Option<Generation> {
     }
 }
 
-/// Takes the ticket away from who comes later.
-struct Forget<'a> {
+/// The tickets of one question; taken away from who comes later when it is dropped.
+struct Tickets<'a> {
     dial_back: &'a DialBack,
-    hash: TicketHash,
+    hashes: Vec<TicketHash>,
 }
 
-impl Drop for Forget<'_> {
+impl Tickets<'_> {
+    fn another(&mut self, node: NodeId, question: &Question, answer: &Arc<Slot>) -> String {
+        let (ticket, hash) = self.dial_back.ticket();
+        let known = Ticket {
+            node,
+            instance: question.instance(),
+            generation: generation_of(question),
+            expires_at: self.dial_back.clock.now().plus(Call::LIFETIME),
+            answer: Arc::clone(answer),
+        };
+        self.dial_back.table().insert(hash, known);
+        self.hashes.push(hash);
+        ticket
+    }
+}
+
+impl Drop for Tickets<'_> {
     fn drop(&mut self) {
-        self.dial_back.table().remove(&self.hash);
+        let mut table = self.dial_back.table();
+        for hash in &self.hashes {
+            table.remove(hash);
+        }
+    }
+}
+
+impl Slot {
+    fn take(&self) -> Option<oneshot::Sender<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -156,6 +156,20 @@ async fn a_node_that_listens_on_nothing_answers_whichever_replica_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_lost_is_made_again() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let answering = Answering::start(&world, &machine);
+    world.control.lose_calls.store(1, Ordering::SeqCst);
+    let printed: Vec<_> = logs(&replica, TWO_LINES).await.unwrap().collect().await;
+    assert_eq!(printed.len(), 2);
+    assert_eq!(world.control.lose_calls.load(Ordering::SeqCst), 0);
+    answering.end().await;
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_of_any_size_arrives_in_whole_lines() {
     let world = World::new();
     let replica = world.replica().await;
