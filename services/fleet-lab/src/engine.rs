@@ -52,11 +52,25 @@ pub(crate) fn things(run_folder: &Path) -> Result<Vec<EngineThing>> {
         // One that goes away between the two questions is not there.
         let Ok(text) = ctr(run_folder, &["containers", "info", id]) else { continue };
         let document: Value = serde_json::from_str(&text).context("containerd tells no JSON")?;
-        let labels = serde_json::from_value(document["Labels"].clone()).unwrap_or_default();
+        let labels = labels(&document);
         let sandbox = document["Spec"]["annotations"]["io.kubernetes.cri.sandbox-id"].as_str().map(str::to_owned);
         found.push(EngineThing { id: id.to_owned(), labels, pid: pids.get(id).copied(), sandbox });
     }
     Ok(found)
+}
+
+/// Those that containerd shows, and those that CRI has in its own metadata: containerd forgets the former when the call that made
+/// the thing was cut off.
+fn labels(document: &Value) -> BTreeMap<String, String> {
+    let of = |value: &Value| serde_json::from_value::<BTreeMap<String, String>>(value.clone()).unwrap_or_default();
+    let mut labels = of(&document["Labels"]);
+    for kind in ["sandbox", "container"] {
+        let extension = &document["Extensions"][format!("io.cri-containerd.{kind}.metadata")]["value"];
+        let decoded = extension.as_str().and_then(|text| data_encoding::BASE64.decode(text.as_bytes()).ok());
+        let metadata: Value = decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        labels.extend(of(&metadata["Metadata"]["Config"]["labels"]));
+    }
+    labels
 }
 
 fn ctr(run_folder: &Path, arguments: &[&str]) -> Result<String> {
