@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wherry_api_types::{TokenError, TokenResponse};
+use wherry_api_types::{Problem, TokenError, TokenErrorCode, TokenResponse};
 
 use crate::error::ClientError;
 use crate::transport::Client;
@@ -52,6 +52,18 @@ impl Client {
         let body = answer.bytes().await.map_err(|source| self.away(source))?;
         if status != 200 {
             return Err(match serde_json::from_slice::<TokenError>(&body) {
+                // The key may be good: nobody could look.
+                Ok(refusal) if refusal.error == TokenErrorCode::TemporarilyUnavailable => {
+                    ClientError::Problem(Box::new(Problem {
+                        kind: "about:blank".to_owned(),
+                        title: "Service Unavailable".to_owned(),
+                        status,
+                        code: "unavailable".to_owned(),
+                        detail: refusal.error_description,
+                        field: None,
+                        request_id: None,
+                    }))
+                }
                 Ok(refusal) => ClientError::Token(refusal.error_description),
                 Err(_) => self.understand_failure(status, &body),
             });

@@ -155,6 +155,8 @@ impl Client {
                     failure
                 }
                 Err(failure @ ClientError::Away { .. }) => failure,
+                // No token for now.
+                Err(failure) if failure.status() == Some(503) => failure,
                 Err(failure) => return Err(failure),
             };
             if last {

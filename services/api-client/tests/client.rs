@@ -20,6 +20,8 @@ enum Deed {
 #[derive(Clone, Default)]
 struct Script {
     deeds: Arc<Mutex<VecDeque<Deed>>>,
+    /// What it does with the next requests for a token; then it gives one to each.
+    token_deeds: Arc<Mutex<VecDeque<Deed>>>,
     /// Requests that came, heads and bodies.
     heard: Arc<Mutex<Vec<String>>>,
 }
@@ -32,6 +34,12 @@ impl Script {
 
     fn say(self, status: u16, kind: &'static str, body: impl Into<String>) -> Self {
         self.then(Deed::Say(status, kind, body.into()))
+    }
+
+    fn refuse_token(self, status: u16, error: &str) -> Self {
+        let body = format!(r#"{{"error":"{error}","error_description":"what to do"}}"#);
+        self.token_deeds.lock().expect("nobody panics with it").push_back(Deed::Say(status, JSON, body));
+        self
     }
 
     /// Requests for `path`, in order.
@@ -62,7 +70,8 @@ impl Script {
             let body = format!(
                 r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":900,"scope":"instances:read"}}"#
             );
-            Deed::Say(200, "application/json", body)
+            let next = self.token_deeds.lock().expect("nobody panics with it").pop_front();
+            next.unwrap_or(Deed::Say(200, JSON, body))
         } else {
             let next = self.deeds.lock().expect("nobody panics with it").pop_front();
             next.unwrap_or(Deed::Hang)
@@ -127,6 +136,27 @@ async fn a_create_without_an_answer_is_sent_again_with_its_key() {
         assert!(request.contains("idempotency-key: order-1") && request.contains("r.example/web:1"), "{request}");
     }
     assert_eq!(script.heard("/oauth2/token").len(), 1, "one token serves all of them");
+}
+
+/// Nobody could look whether the key is good: that is no word about the key.
+#[tokio::test]
+async fn no_token_for_now_is_asked_for_again_and_a_refused_key_is_not() {
+    let script = Script::default().refuse_token(503, "temporarily_unavailable").say(200, JSON, instance());
+    let client = script.serve().await;
+    assert_eq!(client.instance("default", "web").await.unwrap().name, "web");
+    assert_eq!(script.heard("/oauth2/token").len(), 2);
+
+    let mut script = Script::default();
+    for _ in 0..10 {
+        script = script.refuse_token(503, "temporarily_unavailable");
+    }
+    let error = script.serve().await.instance("default", "web").await.unwrap_err();
+    assert_eq!((error.status(), error.code()), (Some(503), Some("unavailable")), "{error}");
+
+    let script = Script::default().refuse_token(401, "invalid_client");
+    let error = script.serve().await.instance("default", "web").await.unwrap_err();
+    assert!(matches!(error, ClientError::Token(_)), "{error}");
+    assert_eq!(script.heard("/oauth2/token").len(), 1);
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ struct Inner {
     watch: Mutex<Watch>,
     rows: SharedRead<BTreeMap<NodeId, NodeRecord>>,
     called: SharedRead<BTreeSet<NodeId>>,
+    /// Held while a machine that joins is given the next free range.
+    enrolling: tokio::sync::Mutex<()>,
     zone: Zone,
     /// Up to where the projections have followed the changes.
     followed: Mutex<ChangeCursor>,
@@ -147,6 +149,7 @@ impl Control {
             watch: Mutex::default(),
             rows: SharedRead::default(),
             called: SharedRead::default(),
+            enrolling: tokio::sync::Mutex::default(),
             followed: Mutex::new(followed),
             lease: Lease::default(),
             braked: AtomicBool::default(),

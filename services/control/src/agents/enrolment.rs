@@ -44,6 +44,11 @@ impl Enrolment for Control {
             let message = "a node's name has 1 to 63 lower-case letters, digits, hyphens and dots: give another --name";
             return Err(ControlError::Refused(message.to_owned()));
         }
+        // Machines that join at once would all be offered the same range.
+        let _turn = match token.range {
+            None => Some(self.inner.enrolling.lock().await),
+            Some(_) => None,
+        };
         for _ in 0..MAX_RANGES {
             let range = match token.range {
                 Some(range) => range,

@@ -3,6 +3,7 @@
 pub(crate) mod dns;
 mod engine;
 mod observer;
+mod store;
 mod traces;
 mod wherry;
 mod world;

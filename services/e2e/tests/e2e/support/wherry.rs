@@ -16,8 +16,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wherry_api_client::{Client, Credentials};
+use wherry_pg_cluster::Database;
 
 use super::engine::{self, EngineContainer};
+use super::store;
 use super::traces::Marks;
 
 /// A start on a busy machine; how long it may take when it matters is a test's own business.
@@ -67,6 +69,8 @@ pub(crate) struct Wherry {
     pub(crate) dns: SocketAddr,
     process: Option<Child>,
     finished: bool,
+    /// Gone after the process.
+    database: Option<Database>,
 }
 
 impl Wherry {
@@ -95,8 +99,13 @@ impl Wherry {
             dns: free_tcp_and_udp(),
             process: None,
             finished: false,
+            database: store::database(),
         };
         wherry.write_settings(more);
+        if wherry.database.is_some() {
+            let migrated = wherry.command(&["migrate"]).stdin(Stdio::null()).output().unwrap();
+            assert!(migrated.status.success(), "{migrated:?}");
+        }
         wherry
     }
 
@@ -104,7 +113,9 @@ impl Wherry {
         let Self { api, operator, dns, .. } = self;
         let listen = format!("[listen]\napi = \"{api}\"\noperator = \"{operator}\"\ndns = \"{dns}\"\n");
         let network = format!("[network]\nrange = \"{}\"\n", self.range());
-        fs::write(self.data.join("wherry.toml"), format!("{listen}{network}{more}")).unwrap();
+        let store = self.database.as_ref().map(|database| format!("[store]\nurl = \"{}\"\n", database.url()));
+        let store = store.unwrap_or_default();
+        fs::write(self.data.join("wherry.toml"), format!("{listen}{network}{store}{more}")).unwrap();
     }
 
     pub(crate) fn data(&self) -> &Path {
