@@ -144,6 +144,8 @@ impl Agent {
             stopping: kill.child_token(),
             pulling: std::sync::Mutex::default(),
             lease: Arc::new(lease),
+            fence: fence::Progress::default(),
+            fenced_out: tokio::sync::Notify::new(),
             fenced: std::sync::Mutex::default(),
             config,
             runtime,

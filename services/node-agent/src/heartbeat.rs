@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_agent_api::{Heartbeat, PullProgress, RunningContainer};
+use wherry_agent_api::{ControlError, Heartbeat, PullProgress, RunningContainer};
 use wherry_model::{InstanceId, Timestamp};
 
 use crate::blocking::blocking;
 use crate::desired::Known;
+use crate::fence;
 use crate::journal::{Untold, UntoldRun};
 use crate::node::Node;
 use crate::observer::Snapshot;
@@ -23,6 +24,7 @@ pub(crate) async fn keep(node: Arc<Node>) {
     let mut stored: Option<Instant> = None;
     loop {
         ticks.tick().await;
+        fence::passed(&node).await;
         let Ok(snapshot) = node.observer.fresh().await else { continue };
         if stored.is_none_or(|at| at.elapsed() >= STORE_EVERY) {
             stored = Some(Instant::now());
@@ -34,18 +36,36 @@ pub(crate) async fn keep(node: Arc<Node>) {
         // The next one is due soon and is as good; a slow control plane must not hold up the proofs on disk.
         match tokio::time::timeout(node.config.heartbeat_every, node.control.heartbeat(heartbeat)).await {
             Ok(Ok(())) => {
-                if node.desired.epoch() == epoch && node.lease.renew(epoch, sent_at) {
+                if node.desired.epoch() == epoch {
                     let lease = node.lease.clone();
-                    if let Err(error) = blocking(move || lease.store()).await {
+                    if let Err(error) = blocking(move || lease.renew(epoch, sent_at)).await {
                         tracing::warn!(%error, "the lease cannot be kept on disk");
                     }
                 }
                 node.board.set(|status| &mut status.last_heartbeat, Some(snapshot.at));
             }
+            Ok(Err(ControlError::Fenced { epoch })) => fenced(&node, epoch).await,
             Ok(Err(error)) => tracing::debug!(%error, "a heartbeat was not taken"),
             Err(_) => tracing::debug!("a heartbeat was not taken in time"),
         }
     }
+}
+
+/// The control plane lives in another epoch: what was this node's may be elsewhere. Its desired state says what is left.
+async fn fenced(node: &Arc<Node>, epoch: u64) {
+    let known = node.desired.epoch();
+    // Who has no desired state yet is about to get its first.
+    if epoch == known || node.desired.revision().is_none() {
+        return;
+    }
+    tracing::warn!(epoch, known, "the control plane has fenced this node; it asks anew what to run");
+    if epoch > known {
+        let lease = node.lease.clone();
+        if let Err(error) = blocking(move || lease.revoke()).await {
+            tracing::warn!(%error, "that the lease is over cannot be kept on disk");
+        }
+    }
+    node.fenced_out.notify_one();
 }
 
 async fn store_proofs(node: &Arc<Node>) {

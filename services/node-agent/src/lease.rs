@@ -4,8 +4,12 @@
 //! from anybody. The age is counted on the boot clock, which goes on through SIGSTOP and hibernation and cannot be set, from
 //! the moment at which the answered proof was *sent*: the control plane counts from when it arrived, which is later.
 //!
-//! The file survives a restart of the agent, which therefore extends nothing. A lease of an earlier boot is over. When the
-//! file cannot be written a successor finds an older lease and ends instances sooner, never later.
+//! The file survives a restart of the agent, which therefore extends nothing. A lease of an earlier boot is over. It is
+//! written before anybody relies on it, so whoever reads it beside the agent (`guard.rs`) never knows less. When it cannot
+//! be written a successor finds an older lease and ends instances sooner, never later.
+//!
+//! A node that was fenced has no lease until a proof of life of the new epoch is answered, however young the old one is: an
+//! operator may have said that the machine is lost.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,7 +48,13 @@ struct Stored {
     epoch: u64,
     /// On the boot clock.
     renewed_at_ms: u64,
+    /// The control plane has fenced the node since.
+    #[serde(default)]
+    revoked: bool,
 }
+
+/// Names the lease that is held: another renewal is another lease.
+pub(crate) type Mark = Option<(u64, u64, bool)>;
 
 /// The lease, in memory and on disk.
 pub(crate) struct Lease {
@@ -67,35 +77,122 @@ impl Lease {
         self.clock.since_boot()
     }
 
-    /// A proof of life of this epoch, sent then, was answered. Whether anything changed.
-    pub(crate) fn renew(&self, epoch: u64, sent_at: Duration) -> bool {
+    /// A proof of life of this epoch, which is the present one, was sent then and answered. Blocks on the disk; what that
+    /// refuses is held all the same.
+    pub(crate) fn renew(&self, epoch: u64, sent_at: Duration) -> io::Result<()> {
         let renewed_at_ms = u64::try_from(sent_at.as_millis()).unwrap_or(0);
-        let mut held = self.held();
-        if held.is_some_and(|held| (held.epoch, held.renewed_at_ms) >= (epoch, renewed_at_ms)) {
-            return false;
+        let is_known =
+            |held: Stored| (held.epoch, held.revoked) == (epoch, false) && held.renewed_at_ms >= renewed_at_ms;
+        if self.held().is_some_and(is_known) {
+            return Ok(());
         }
-        *held = Some(Stored { boot: self.boot, epoch, renewed_at_ms });
-        true
+        self.hold(Stored { boot: self.boot, epoch, renewed_at_ms, revoked: false })
     }
 
-    /// Keeps it on disk. Blocks.
-    pub(crate) fn store(&self) -> io::Result<()> {
+    /// The control plane has fenced the node: nothing is covered any more. Blocks on the disk.
+    pub(crate) fn revoke(&self) -> io::Result<()> {
         let held = *self.held();
-        match held {
-            Some(held) => durable_file::replace(&self.path, &serde_json::to_vec(&held)?),
+        match held.filter(|held| !held.revoked) {
+            // At once, whatever the disk does.
+            Some(held) => {
+                let revoked = Stored { revoked: true, ..held };
+                *self.held() = Some(revoked);
+                self.hold(revoked)
+            }
             None => Ok(()),
         }
     }
 
+    fn hold(&self, lease: Stored) -> io::Result<()> {
+        let stored = serde_json::to_vec(&lease).map_err(io::Error::from);
+        let written = stored.and_then(|bytes| durable_file::replace(&self.path, &bytes));
+        *self.held() = Some(lease);
+        written
+    }
+
+    /// Which lease is held.
+    pub(crate) fn mark(&self) -> Mark {
+        self.held().map(|held| (held.epoch, held.renewed_at_ms, held.revoked))
+    }
+
+    /// How old it is; none when there is none.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let held = *self.held();
+        let held = held.filter(|held| !held.revoked);
+        held.map(|held| self.now().saturating_sub(Duration::from_millis(held.renewed_at_ms)))
+    }
+
     /// Whether the instance must not run now: the control plane may run it elsewhere.
     pub(crate) fn forbids(&self, desired: &DesiredInstance) -> bool {
+        self.forbids_for(desired, Duration::ZERO)
+    }
+
+    /// Whether that has been so for this long.
+    pub(crate) fn forbids_for(&self, desired: &DesiredInstance, longer: Duration) -> bool {
         let Some(seconds) = desired.fence_after_seconds.filter(|_| desired.action == Action::Run) else { return false };
-        let held = *self.held();
-        let age = held.map(|held| self.now().saturating_sub(Duration::from_millis(held.renewed_at_ms)));
-        age.is_none_or(|age| age >= Duration::from_secs(u64::from(seconds)))
+        self.age().is_none_or(|age| age >= Duration::from_secs(u64::from(seconds)).saturating_add(longer))
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Stored>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct At(u64);
+
+    impl BootClock for At {
+        fn since_boot(&self) -> Duration {
+            Duration::from_secs(self.0)
+        }
+    }
+
+    fn lease(folder: &Path, now: u64) -> Lease {
+        Lease::open(folder, "ab".repeat(16).parse().unwrap(), Arc::new(At(now))).unwrap()
+    }
+
+    const fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn it_counts_from_the_sending_and_survives_and_an_older_answer_does_not_shorten_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(lease(folder.path(), 5).age(), None);
+        lease(folder.path(), 100).renew(3, seconds(90)).unwrap();
+        lease(folder.path(), 100).renew(3, seconds(80)).unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), Some(seconds(10)));
+        let other_boot = Lease::open(folder.path(), "cd".repeat(16).parse().unwrap(), Arc::new(At(100))).unwrap();
+        assert_eq!(other_boot.age(), None);
+    }
+
+    #[test]
+    fn a_fenced_node_holds_nothing_until_the_next_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lease(folder.path(), 100);
+        held.revoke().unwrap();
+        held.renew(3, seconds(99)).unwrap();
+        held.revoke().unwrap();
+        assert_eq!((held.age(), lease(folder.path(), 100).age()), (None, None));
+        held.renew(4, seconds(98)).unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), Some(seconds(2)));
+        // A control plane that was put back to an older state counts from there.
+        held.renew(2, seconds(97)).unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), Some(seconds(3)));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_held_and_the_former_format_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("lease.new")).unwrap();
+        let held = lease(folder.path(), 100);
+        held.renew(3, seconds(99)).unwrap_err();
+        assert_eq!(held.age(), Some(seconds(1)));
+        let former = format!(r#"{{"boot":"{}","epoch":1,"renewed_at_ms":95000}}"#, held.boot);
+        std::fs::write(folder.path().join("lease.json"), former).unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), Some(seconds(5)));
     }
 }

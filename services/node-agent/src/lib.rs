@@ -36,7 +36,9 @@ mod durable_file;
 mod exec;
 mod exit;
 mod fence;
+mod fenced_notes;
 mod firewall;
+mod guard;
 mod heartbeat;
 mod journal;
 mod labels;
@@ -63,6 +65,7 @@ pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };
+pub use guard::{Guard, GuardError};
 pub use lease::{BootClock, KernelBootClock};
 pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};
 pub use status::{AgentStatus, Phase};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{ControlPlane, LogQuery, NodeHello};
 use wherry_model::{Action, Clock, Entropy, InstanceId};
@@ -11,6 +11,7 @@ use wherry_runtime::{ContainerId, ContainerRuntime};
 
 use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
+use crate::fence;
 use crate::firewall::Gate;
 use crate::journal::{Journal, RunMemory};
 use crate::lease::Lease;
@@ -33,6 +34,10 @@ pub(crate) struct Node {
     pub(crate) proofs: Arc<Proofs>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) lease: Arc<Lease>,
+    /// How far ending what the lease does not cover is.
+    pub(crate) fence: fence::Progress,
+    /// The control plane has said that it lives in another epoch.
+    pub(crate) fenced_out: Notify,
     /// Containers that were ended because the lease was over, until their end is told.
     pub(crate) fenced: Mutex<BTreeSet<ContainerId>>,
     pub(crate) board: Arc<Board>,

@@ -17,6 +17,7 @@ use wherry_agent_api::{ControlError, Report};
 use wherry_model::{InstanceId, JournalId, Observation};
 
 use crate::backoff::Backoff;
+use crate::fence;
 use crate::node::Node;
 
 /// Without an answer in this time the same is sent again.
@@ -36,6 +37,7 @@ pub(crate) async fn keep(node: Arc<Node>, stopping: CancellationToken) {
             () = reporter.something_to_do() => {}
             () = stopping.cancelled() => return,
         }
+        fence::passed(&reporter.node).await;
         let outcome = reporter.step().await;
         board.set(|status| &mut status.journal_facts, reporter.node.journal.pending());
         let wait = reporter.judge(outcome);

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use wherry_agent_api::ControlError;
 
 use crate::backoff::Backoff;
 use crate::blocking::blocking;
 use crate::desired::Received;
+use crate::fence;
 use crate::node::Node;
 
 /// Without an answer in this time the control plane counts as away.
@@ -18,15 +20,21 @@ const LONG_POLL_WITHIN: Duration = Duration::from_mins(1);
 
 /// Runs for ever. Whatever goes wrong is waited out; what is desired meanwhile is what was known last.
 pub(crate) async fn keep(node: Arc<Node>) {
-    let mut failures = 0;
+    let (mut failures, mut fenced_in_a_row) = (0, false);
     loop {
         let trouble = match introduce_and_listen(&node, &mut failures).await {
+            // The first time there is nothing to wait for.
+            ControlError::Fenced { .. } if failures == 0 && !fenced_in_a_row => {
+                fenced_in_a_row = true;
+                continue;
+            }
             ControlError::UnknownNode => "the control plane does not know this node; it is introduced again".to_owned(),
             error => error.to_string(),
         };
         if failures == 0 {
             tracing::warn!(trouble, "the line to the control plane broke");
         }
+        fenced_in_a_row = false;
         failures = failures.saturating_add(1);
         node.board.set(|status| &mut status.control_plane_trouble, Some(trouble));
         tokio::time::sleep(Backoff::CONTROL_PLANE.delay(failures)).await;
@@ -34,13 +42,29 @@ pub(crate) async fn keep(node: Arc<Node>) {
 }
 
 async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {
+    // A word of it from before is answered by this.
+    let _was_said = node.fenced_out.notified().now_or_never();
     if let Err(error) = within(ANSWER_WITHIN, node.control.hello(node.hello())).await {
         return error;
     }
     // The first answer of a life is asked for in any case: it confirms what the file says.
     let mut have = None;
     loop {
-        match within(LONG_POLL_WITHIN, node.control.desired(node.config.machine.node, have)).await {
+        // Whoever asks for all of it finds out by the answer.
+        let fenced_out = async {
+            match have {
+                Some(_) => node.fenced_out.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            () = fenced_out => return ControlError::Fenced { epoch: node.desired.epoch() },
+            answer = within(LONG_POLL_WITHIN, node.control.desired(node.config.machine.node, have)) => answer,
+        };
+        // What is not listed any more is not the fence's any more.
+        fence::passed(node).await;
+        match answer {
             Err(error) => return error,
             Ok(None) => {}
             Ok(Some(desired)) => {

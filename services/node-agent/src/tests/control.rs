@@ -30,6 +30,9 @@ struct State {
     edges: Vec<(InstanceId, MeterEdge)>,
     heartbeats: Vec<Heartbeat>,
     around: Option<Surroundings>,
+    /// The lease epoch.
+    epoch: u64,
+    hellos: usize,
     away: bool,
 }
 
@@ -44,7 +47,12 @@ pub(super) struct FakeControl {
 
 impl FakeControl {
     pub(super) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { state: Mutex::default(), revision: watch::channel(1).0, around: watch::channel(0).0, now: Box::new(now) }
+        Self {
+            state: Mutex::new(State { epoch: 1, ..State::default() }),
+            revision: watch::channel(1).0,
+            around: watch::channel(0).0,
+            now: Box::new(now),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,6 +82,29 @@ impl FakeControl {
     pub(super) fn forget(&self, id: InstanceId) {
         self.state().instances.remove(&id);
         self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// Takes an instance from the node, as a fence does. Nobody who waits for the desired state is woken: a heartbeat finds
+    /// out.
+    pub(super) fn fence(&self, id: InstanceId) {
+        let mut state = self.state();
+        state.instances.remove(&id);
+        state.epoch += 1;
+        drop(state);
+        self.revision.send_if_modified(|revision| {
+            *revision += 1;
+            false
+        });
+    }
+
+    /// The epoch of a store that was restored from an older copy.
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.state().epoch = epoch;
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(super) fn hellos(&self) -> usize {
+        self.state().hellos
     }
 
     /// What is around the node from now on.
@@ -161,6 +192,7 @@ impl ControlPlane for FakeControl {
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
         let mut state = self.answers()?;
         state.journal = Some(hello.journal);
+        state.hellos += 1;
         if let Some(floor) = hello.desired_revision.filter(|floor| *floor > self.revision() && !state.ignores_floor) {
             self.revision.send_replace(floor + 1);
         }
@@ -178,7 +210,7 @@ impl ControlPlane for FakeControl {
         let state = self.answers()?;
         let listed = state.instances.values().filter(|instance| instance.state != InstanceState::Deleted);
         let instances = listed.map(desired_of).collect();
-        Ok(revision.map(|revision| Desired { revision, epoch: 1, instances }))
+        Ok(revision.map(|revision| Desired { revision, epoch: state.epoch, instances }))
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
@@ -217,7 +249,11 @@ impl ControlPlane for FakeControl {
     }
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
-        self.answers()?.heartbeats.push(heartbeat);
+        let mut state = self.answers()?;
+        if heartbeat.epoch != state.epoch {
+            return Err(ControlError::Fenced { epoch: state.epoch });
+        }
+        state.heartbeats.push(heartbeat);
         Ok(())
     }
 

@@ -1,15 +1,22 @@
 //! What may be replaced is ended when nobody renews the lease, and everything else runs on.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use wherry_model::{EndReason, InstanceState as S, OnNodeLoss, RestartPolicy};
+use async_trait::async_trait;
+use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
+use wherry_model::{EndReason, InstanceId, InstanceState as S, NodeId, OnNodeLoss, RestartPolicy};
+use wherry_runtime::ContainerStatus;
+use wherry_runtime::fake::{Fault, RunWitness};
 
 use super::world::World;
+use crate::agent::AgentParts;
+use crate::{Agent, Guard};
 
 /// Longer than the fence of a minute and what ending takes.
 const PAST_THE_FENCE: Duration = Duration::from_secs(65);
 
-fn replaceable(world: &World) -> wherry_model::InstanceId {
+fn replaceable(world: &World) -> InstanceId {
     let id = world.create("serve", RestartPolicy::Never);
     let mut instance = world.instance(id);
     instance.spec.on_node_loss = OnNodeLoss::Replace;
@@ -60,4 +67,197 @@ async fn a_restart_extends_no_lease_and_a_reboot_ends_it() {
     let _agent = world.agent().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.running().await.len(), 0, "what was renewed before the boot counts for nothing");
+}
+
+/// What the control plane was told and what processes did, in order.
+#[derive(Debug, Default)]
+struct Order(Mutex<Vec<String>>);
+
+impl Order {
+    fn note(&self, what: impl Into<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+    }
+
+    fn begin(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// What happened before `what`, which did.
+    fn before(&self, what: &str) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = all.iter().position(|happened| happened == what);
+        all[..place.unwrap_or_else(|| panic!("no {what} in {all:?}"))].to_vec()
+    }
+}
+
+impl RunWitness for Order {
+    fn started(&self, container: &ContainerStatus) {
+        self.note(format!("start of {}", container.labels["wherry/instance"]));
+    }
+
+    fn ended(&self, container: &ContainerStatus) {
+        self.note(format!("end of {}", container.labels["wherry/instance"]));
+    }
+}
+
+struct Overheard {
+    inner: Arc<dyn ControlPlane>,
+    order: Arc<Order>,
+}
+
+#[async_trait]
+impl ControlPlane for Overheard {
+    async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
+        self.inner.hello(hello).await
+    }
+
+    async fn desired(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
+        self.inner.desired(node, have).await
+    }
+
+    async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        self.order.note("report");
+        self.inner.report(report).await
+    }
+
+    async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
+        self.order.note("heartbeat");
+        self.inner.heartbeat(heartbeat).await
+    }
+
+    async fn surroundings(&self, node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
+        self.inner.surroundings(node, have).await
+    }
+}
+
+async fn overheard(world: &World, order: &Arc<Order>) -> Agent {
+    let parts = world.parts();
+    let control = Arc::new(Overheard { inner: parts.control.clone(), order: order.clone() });
+    Agent::start_on_disk(world.config(), AgentParts { control, ..parts }, |disk| disk).await.unwrap()
+}
+
+/// Replaceable, and one beside it that may stay and always has something to tell.
+async fn two(world: &World) -> (InstanceId, InstanceId) {
+    let (id, beside) = (replaceable(world), world.create("sleep 7; exit 1", RestartPolicy::Always));
+    world.until_state(id, S::Running).await;
+    world.until_run(beside, 2).await;
+    (id, beside)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_was_frozen_past_its_lease_fences_before_all_else() {
+    for frozen_seconds in [61, 62, 63, 64, 65, 66, 67, 300] {
+        let (world, order) = (World::new(), Arc::new(Order::default()));
+        world.runtime.show(order.clone());
+        let _agent = overheard(&world, &order).await;
+        let (id, beside) = two(&world).await;
+        order.begin();
+        // As after SIGCONT: everything that was due is due at once.
+        tokio::time::advance(Duration::from_secs(frozen_seconds)).await;
+        world.until_run(id, 2).await;
+        let (this, other) = (format!("end of {id}"), format!("end of {beside}"));
+        // The other's process ends by itself, whatever the agent does.
+        let early: Vec<String> = order.before(&this).into_iter().filter(|what| *what != other).collect();
+        assert!(early.is_empty(), "frozen for {frozen_seconds} s: {early:?}");
+        assert_eq!(world.instance(id).containers[0].runs[0].end.clone().unwrap().reason, EndReason::NodeLost);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_begins_past_the_lease_fences_before_all_else() {
+    let (world, order) = (World::new(), Arc::new(Order::default()));
+    world.runtime.show(order.clone());
+    let agent = overheard(&world, &order).await;
+    let (id, _) = two(&world).await;
+    agent.buried().await;
+    tokio::time::sleep(PAST_THE_FENCE).await;
+    assert!(!world.running().await.is_empty(), "nobody is there to end it");
+    order.begin();
+    let _agent = overheard(&world, &order).await;
+    world.until_run(id, 2).await;
+    assert_eq!(order.before(&format!("end of {id}")), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_refuses_to_end_something_holds_the_others_up_for_a_while_only() {
+    let world = World::new();
+    let _agent = world.agent().await;
+    let (id, beside) = two(&world).await;
+    world.control.set_away(true);
+    world.runtime.inject("StopContainer", Fault::HangBefore, u32::MAX);
+    tokio::time::sleep(PAST_THE_FENCE).await;
+    let runs = world.instance(beside).containers[0].runs.len();
+    world.control.set_away(false);
+    world.until_run(beside, u32::try_from(runs).unwrap() + 2).await;
+    world.runtime.heal();
+    // By then the lease is renewed, and it need not end any more.
+    world.until_state(id, S::Running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_node_ends_what_is_its_no_more_and_goes_on_in_the_new_epoch() {
+    let world = World::new();
+    let agent = world.agent().await;
+    let (kept, id) = (world.create("serve", RestartPolicy::Always), replaceable(&world));
+    world.until_state(kept, S::Running).await;
+    world.until_state(id, S::Running).await;
+    let (hellos, fenced_at) = (world.control.hellos(), world.elapsed());
+    world.control.fence(id);
+    world.until("it is asked anew what to run", |world| world.control.hellos() > hellos).await;
+    let latency = world.elapsed().saturating_sub(fenced_at);
+    assert!(latency < Duration::from_secs(5), "no long poll was waited for: {latency:?}");
+    world
+        .until("the new epoch is lived in", |world| {
+            world.control.heartbeats().last().is_some_and(|beat| beat.epoch == 2 && beat.running.len() == 1)
+        })
+        .await;
+    assert_eq!(world.running().await.len(), 1);
+    assert_eq!(world.instance(kept).containers[0].runs.len(), 1, "what may stay was not touched");
+    assert_eq!(world.control.hellos(), hellos + 1);
+    agent.buried().await;
+    let next = replaceable(&world);
+    let _agent = world.agent().await;
+    world.until_state(next, S::Running).await;
+
+    // The control plane's store was put back to before the fence.
+    world.control.set_epoch(1);
+    world
+        .until("that epoch is lived in", |world| world.control.heartbeats().last().is_some_and(|b| b.epoch == 1))
+        .await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(world.running().await.len(), 2, "its lease is renewed in that epoch too");
+    assert_eq!(world.instance(next).containers[0].runs.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_ends_it_when_no_agent_does() {
+    let mut world = World::new();
+    let guard = |world: &World| {
+        let (folder, node) = (world.folder.path().to_owned(), world.config().machine.node);
+        Guard::new(folder, node, world.boot, Arc::new(world.clock.clone()), Arc::new(world.runtime.clone()))
+    };
+    assert_eq!(guard(&world).look().await.unwrap(), 0, "there is no agent yet");
+    let agent = world.agent().await;
+    let (kept, id) = (world.create("serve", RestartPolicy::Always), replaceable(&world));
+    world.until_state(kept, S::Running).await;
+    world.until_state(id, S::Running).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(guard(&world).look().await.unwrap(), 0, "the agent renews the lease");
+    agent.buried().await;
+    tokio::time::sleep(PAST_THE_FENCE).await;
+    assert_eq!(guard(&world).look().await.unwrap(), 0, "an agent would have come first");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.runtime.set_engine_down(true);
+    guard(&world).look().await.unwrap_err();
+    world.runtime.set_engine_down(false);
+    assert_eq!(guard(&world).look().await.unwrap(), 1);
+    assert_eq!(guard(&world).look().await.unwrap(), 0, "once is enough");
+    assert_eq!(world.running().await.len(), 1, "what may stay was not touched");
+
+    // The next agent tells it, and runs it again as soon as it has a lease.
+    let agent = world.agent().await;
+    world.until_run(id, 2).await;
+    agent.buried().await;
+    world.boot = "b1".repeat(16).parse().unwrap();
+    assert_eq!(guard(&world).look().await.unwrap(), 1, "a lease of another boot is none");
 }

@@ -80,6 +80,7 @@ impl Worker {
         let made = begun.elapsed();
         for (due, id) in due.iter().zip(ids) {
             // Much time may have passed since the step was chosen: a pull, a sleep of the machine.
+            crate::fence::passed(&self.node).await;
             if self.node.lease.forbids(desired) {
                 return Ok(Next::LookAgain);
             }

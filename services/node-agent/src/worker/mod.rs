@@ -20,7 +20,10 @@ use wherry_model::{Action, ContainerName, EndReason, Fact, Generation, InstanceI
 use wherry_runtime::{ContainerId, ContainerState, ContainerStatus, RuntimeError};
 
 use crate::backoff::Backoff;
+use crate::blocking::blocking;
 use crate::exit::{self, Circumstances, run_key};
+use crate::fence;
+use crate::fenced_notes;
 use crate::firewall::FirewallError;
 use crate::journal::Memory;
 use crate::node::Node;
@@ -136,6 +139,7 @@ impl Worker {
     }
 
     async fn take_step(&mut self) -> Result<Next, Trouble> {
+        fence::passed(&self.node).await;
         self.node.journal.check().map_err(Trouble::Journal)?;
         let node = self.node.clone();
         let snapshot = tokio::select! {
@@ -270,11 +274,16 @@ impl Worker {
             proof: self.node.proofs.of(self.instance, &key),
             stopped_by_us: self.stopped_by_us.remove(&container.id),
             memory_mib: spec.map_or(0, |spec| spec.spec.memory.get()),
-            fenced: self.node.fenced().remove(&container.id),
+            fenced: self.node.fenced().remove(&container.id) || self.is_noted_as_fenced(&container.id).await,
         };
         let (fenced, exit) = (known.fenced, exit::exit_of(&status, known));
         self.say_ended(desired, memory, key, started_at, (exit, fenced));
         Ok(Next::GoOn)
+    }
+
+    async fn is_noted_as_fenced(&self, id: &ContainerId) -> bool {
+        let (folder, id) = (self.node.config.data_folder.clone(), id.clone());
+        blocking(move || fenced_notes::is_left(&folder, &id)).await
     }
 
     fn tell_lost(

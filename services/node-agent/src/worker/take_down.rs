@@ -7,6 +7,7 @@ use wherry_runtime::{ContainerId, SandboxId};
 
 use super::{Next, Trouble, Worker};
 use crate::blocking::blocking;
+use crate::fenced_notes;
 use crate::logs;
 
 impl Worker {
@@ -30,6 +31,8 @@ impl Worker {
             return Ok(Next::Rest(None));
         }
         self.node.runtime.remove_container(id).await?;
+        let (folder, id) = (self.node.config.data_folder.clone(), id.clone());
+        blocking(move || fenced_notes::remove(&folder, &id)).await;
         Ok(Next::LookAgain)
     }
 

@@ -1,0 +1,128 @@
+//! Ends what the node's lease does not cover when there is no agent to do it: one that was killed and not started again,
+//! that is stopped (SIGSTOP), or that hangs.
+//!
+//! A process of its own beside the agent's, as small as it can be: every two seconds it reads `lease.json`, and when that
+//! is too old also `desired.json`, and stops containers through the container engine. It writes nothing but a note of each
+//! (`fenced_notes.rs`), talks to nobody else and decides nothing that the agent would not: it acts [`MARGIN`] after the agent should have, which is well within the
+//! time that the control plane waits before it runs such an instance elsewhere.
+//!
+//! What it does not cover: a machine on which the guard is killed too (systemd starts both again), an engine that does not
+//! answer (nothing can be stopped; the agent then proves no life, and only an operator can say that the machine is off), and a
+//! machine that sleeps: there nothing runs.
+//!
+//! Rejected: a unit with `Restart=always` alone (an agent that is stopped or hangs is not restarted, and not every machine
+//! has systemd), a hardware watchdog (it ends instances that must be kept), a timer inside each container.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use thiserror::Error;
+use wherry_agent_api::DesiredInstance;
+use wherry_model::{BootId, InstanceId, NodeId};
+use wherry_runtime::{ContainerId, ContainerRuntime, ContainerState, RuntimeError};
+
+use crate::blocking::blocking;
+use crate::desired::DesiredStore;
+use crate::lease::{BootClock, Lease};
+use crate::{fence, fenced_notes, labels};
+
+/// How often the lease is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How much later than the agent it acts.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Why a look was in vain.
+#[derive(Debug, Error)]
+pub enum GuardError {
+    /// The agent's files cannot be read.
+    #[error("the agent's data folder cannot be read")]
+    Files(#[from] io::Error),
+    /// The container engine does not do what it is asked.
+    #[error("the container engine does not end what may run elsewhere")]
+    Engine(#[from] RuntimeError),
+}
+
+/// See the module.
+pub struct Guard {
+    folder: PathBuf,
+    node: NodeId,
+    boot: BootId,
+    clock: Arc<dyn BootClock>,
+    runtime: Arc<dyn ContainerRuntime>,
+}
+
+impl Guard {
+    /// Guards the node whose agent works in `folder`; `boot` is the present one.
+    pub fn new(
+        folder: PathBuf,
+        node: NodeId,
+        boot: BootId,
+        clock: Arc<dyn BootClock>,
+        runtime: Arc<dyn ContainerRuntime>,
+    ) -> Self {
+        Self { folder, node, boot, clock, runtime }
+    }
+
+    /// Looks for ever.
+    pub async fn keep(&self) {
+        let mut trouble: Option<String> = None;
+        loop {
+            let found =
+                self.look().await.err().map(|error| format!("{error}: {:?}", std::error::Error::source(&error)));
+            if let Some(found) = found.as_ref().filter(|found| trouble.as_ref() != Some(*found)) {
+                tracing::error!(trouble = found, "the guard looked in vain; it looks again");
+            }
+            trouble = found;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Looks once and ends what must end. Returns how many containers were ended.
+    pub async fn look(&self) -> Result<usize, GuardError> {
+        let forbidden = self.forbidden().await?;
+        if forbidden.is_empty() {
+            return Ok(0);
+        }
+        let listed = self.runtime.list_containers(&labels::selector(self.node)).await?;
+        let there = listed.iter().map(|container| container.id.clone()).collect();
+        let is_forbidden = |id: &InstanceId| forbidden.iter().any(|desired| desired.id == *id);
+        let running = listed.into_iter().filter(|container| {
+            container.state == ContainerState::Running
+                && labels::owner(&container.labels).is_some_and(|(instance, _)| is_forbidden(&instance))
+        });
+        let running: BTreeSet<ContainerId> = running.map(|container| container.id).collect();
+        let (folder, ids) = (self.folder.clone(), running.clone());
+        blocking(move || {
+            fenced_notes::keep_only(&folder, &there);
+            fenced_notes::leave(&folder, &ids)
+        })
+        .await?;
+        let stops = running.into_iter().map(|id| async move {
+            tracing::error!(container = %id, "the lease is over and no agent has ended this; it may run elsewhere soon");
+            let grace = Duration::from_secs(u64::from(fence::GRACE_SECONDS));
+            self.runtime.stop_container(&id, grace).await
+        });
+        let stopped = join_all(stops).await;
+        let count = stopped.iter().filter(|stopped| stopped.is_ok()).count();
+        stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(count)
+    }
+
+    /// What may run elsewhere and should have been ended by the agent.
+    async fn forbidden(&self) -> io::Result<Vec<Arc<DesiredInstance>>> {
+        let (folder, boot, clock) = (self.folder.clone(), self.boot, self.clock.clone());
+        blocking(move || {
+            let lease = Lease::open(&folder, boot, clock)?;
+            if lease.age().is_some_and(|age| age < MARGIN) {
+                return Ok(Vec::new());
+            }
+            let known = DesiredStore::open(&folder)?.watch().borrow().clone();
+            Ok(known.instances.into_values().filter(|desired| lease.forbids_for(desired, MARGIN)).collect())
+        })
+        .await
+    }
+}
