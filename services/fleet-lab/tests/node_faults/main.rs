@@ -4,6 +4,7 @@
 
 mod agent;
 mod away;
+mod check;
 mod drain;
 mod engine;
 mod lab;
