@@ -1,13 +1,15 @@
 //! Who may say what.
 
+use std::sync::Arc;
+
 use http::{Method, StatusCode};
 use wherry_agent_api::{Ack, ControlError, ControlPlane as _, Report};
 use wherry_model::JournalId;
 
-use super::world::{World, heartbeat, message, node};
+use super::world::{World, heartbeat, message, node, until};
 use crate::client::dial;
 use crate::wire::path;
-use crate::{LinkSettings, Lives, tls};
+use crate::{AgentPortSettings, DialError, LinkSettings, Lives, tls};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_speaks_for_itself_and_for_no_other() {
@@ -64,5 +66,106 @@ async fn a_certificate_that_expires_opens_nothing_on_a_connection_that_is_open()
     world.clock.at(Lives::default().node.as_secs() + 1);
     assert!(matches!(link.heartbeat(heartbeat(node(1), 1)).await, Err(ControlError::Forbidden(_))));
     assert_eq!(world.control.heartbeats.lock().unwrap().len(), 1);
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_is_refused_and_the_next_one_is_taken() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let live = world.dial_as(&replica, &machine.identity.credential()).await;
+    let good = serde_json::to_string(&heartbeat(node(1), 1)).unwrap();
+    let too_long = format!("{}{good}", " ".repeat(65 * 1024));
+    for (path, garbage) in [
+        (path::HEARTBEAT, ""),
+        (path::HEARTBEAT, "{"),
+        (path::HEARTBEAT, "[]"),
+        (path::HEARTBEAT, &good[..good.len() - 1]),
+        (path::HEARTBEAT, "\u{0}\u{1}\u{2}"),
+        (path::HELLO, &good),
+        (path::HELLO, &too_long),
+        (path::RENEW, "{\"csr\":\"-----BEGIN CERTIFICATE REQUEST-----\"}"),
+    ] {
+        let answer = live.exchange(message(Method::POST, path, 2, garbage)).await.unwrap();
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {:?}", &garbage[..garbage.len().min(40)]);
+        assert!(matches!(serde_json::from_slice(&answer.body).unwrap(), ControlError::Refused(_)));
+        let taken = live.exchange(message(Method::POST, path::HEARTBEAT, 2, &good)).await.unwrap();
+        assert_eq!(taken.status, StatusCode::OK);
+    }
+    for (method, path) in [(Method::GET, path::HELLO), (Method::POST, path::DESIRED), (Method::GET, "/agent/v3/hello")]
+    {
+        assert_eq!(live.exchange(message(method, path, 2, "")).await.unwrap().status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let wrong = live.exchange(message(Method::GET, "/agent/v2/desired?have=x", 2, "")).await.unwrap();
+    assert!(wrong.status.is_client_error(), "{}", wrong.status);
+    drop(live);
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_holds_its_share_and_no_more_and_others_theirs() {
+    let world = World::new();
+    let mut settings = AgentPortSettings::default();
+    (settings.limits.requests_of_a_node, settings.limits.connections_of_a_node) = (3, 2);
+    let replica = world.replica_with(settings).await;
+    let (greedy, modest) = (world.machine(&replica, 1).await, world.machine(&replica, 2).await);
+    let live = Arc::new(world.dial_as(&replica, &greedy.identity.credential()).await);
+    let poll = || message(Method::GET, "/agent/v2/desired?have=7", 2, "");
+    let polls: Vec<_> = (0..3)
+        .map(|_| {
+            let (live, poll) = (Arc::clone(&live), poll());
+            tokio::spawn(async move { live.exchange(poll).await.unwrap().status })
+        })
+        .collect();
+    until("all are under way", || world.control.desired.receiver_count() == 3).await;
+    // More streams than that are not opened on one connection; on another they are refused.
+    let second = world.dial_as(&replica, &greedy.identity.credential()).await;
+    let refused = second.exchange(poll()).await.unwrap();
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    let third = world.dial_as(&replica, &greedy.identity.credential()).await;
+    assert!(third.exchange(poll()).await.is_err(), "a third connection is closed");
+    let other = world.dial_as(&replica, &modest.identity.credential()).await;
+    let good = serde_json::to_string(&heartbeat(node(2), 1)).unwrap();
+    assert_eq!(other.exchange(message(Method::POST, path::HEARTBEAT, 2, &good)).await.unwrap().status, StatusCode::OK);
+    world.control.desired.send_modify(|desired| desired.revision = 8);
+    for poll in polls {
+        assert_eq!(poll.await.unwrap(), StatusCode::OK);
+    }
+    drop((live, second, third, other));
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_a_node_cannot_serve() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let shown = machine.identity.credential();
+    let (key, chain) = (shown.certified_key(), shown.certified_key().cert.clone());
+    // A server that shows it, although it does not say `control.wherry` either.
+    let resolver = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key.key.clone()));
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![tls::ALPN_HTTP2.to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let credential = Arc::new(tls::Credential::new(shown.certified_key()));
+    let as_node = tls::client_config(shown.anchor(), credential, world.clock.clone()).unwrap();
+    let joining = tls::joining_config(world.authority.fingerprint(), world.clock.clone()).unwrap();
+    for config in [as_node, joining] {
+        let dialled = dial(&url.parse().unwrap(), config, &LinkSettings::default()).await;
+        assert!(matches!(dialled, Err(DialError::Trust { .. })));
+    }
+    accepting.abort();
     replica.end().await;
 }

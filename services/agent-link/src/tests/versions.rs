@@ -1,5 +1,6 @@
 //! This version and the one before it understand each other, in both directions. What stands in `recorded_version_1` was
-//! written by the code of that version.
+//! written by the code of that version. `recorded_version_2` is what this one writes, for when there is a third: a change there
+//! is a change of the protocol.
 
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wherry_agent_api::{Ack, ControlError, ControlPlane as _, Desired, Heartbeat, NodeHello, Report};
+use wherry_agent_api::{
+    Ack, Call, ControlError, ControlPlane as _, Desired, Heartbeat, NodeError, NodeHello, Report, Surroundings, Welcome,
+};
 use wherry_model::{Architecture, BootId, Capacity, JournalId, NodeId};
 
 use super::world::{SOON, World, heartbeat, message, node};
@@ -46,8 +49,12 @@ fn value(text: &str) -> Value {
 
 /// What was recorded is read, and written in version 1 it is the same again.
 fn read_and_written<M: DeserializeOwned + Serialize>(recorded: &str) -> M {
+    read_and_written_in(1, recorded)
+}
+
+fn read_and_written_in<M: DeserializeOwned + Serialize>(version: u32, recorded: &str) -> M {
     let read: M = serde_json::from_str(recorded).unwrap();
-    let written: Value = serde_json::from_slice(&encode(&read, 1).unwrap()).unwrap();
+    let written: Value = serde_json::from_slice(&encode(&read, version).unwrap()).unwrap();
     assert_eq!(written, value(recorded));
     read
 }
@@ -73,6 +80,29 @@ fn what_version_1_wrote_is_read_and_an_agent_writes_the_same_for_it() {
     assert_eq!(refused, ControlError::Refused("the message".to_owned()));
     let unknown = refusal::from_answer(StatusCode::OK, include_bytes!("recorded_version_1/unknown-node.json"));
     assert_eq!(unknown, ControlError::UnknownNode);
+}
+
+#[test]
+fn version_2_is_what_it_was() {
+    let hello: NodeHello = read_and_written_in(2, include_str!("recorded_version_2/hello.json"));
+    assert!(hello.underlay.is_some());
+    read_and_written_in::<Welcome>(2, include_str!("recorded_version_2/welcome.json"));
+    let desired: Desired = read_and_written_in(2, include_str!("recorded_version_2/desired.json"));
+    assert_eq!((desired.epoch, desired.instances[0].fence_after_seconds), (3, Some(300)));
+    let heartbeat: Heartbeat = read_and_written_in(2, include_str!("recorded_version_2/heartbeat.json"));
+    assert_eq!(heartbeat.epoch, 3);
+    read_and_written_in::<Report>(2, include_str!("recorded_version_2/report.json"));
+    read_and_written_in::<Surroundings>(2, include_str!("recorded_version_2/surroundings.json"));
+    for recorded in
+        [include_str!("recorded_version_2/call-logs.json"), include_str!("recorded_version_2/call-exec.json")]
+    {
+        read_and_written_in::<Call>(2, recorded);
+    }
+    for recorded in [include_str!("recorded_version_2/fenced.json"), include_str!("recorded_version_2/forbidden.json")]
+    {
+        read_and_written_in::<ControlError>(2, recorded);
+    }
+    read_and_written_in::<NodeError>(2, include_str!("recorded_version_2/node-not-found.json"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
