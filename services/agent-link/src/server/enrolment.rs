@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use wherry_agent_api::{Applicant, ControlError};
 
+use super::accept::Peer;
 use super::admission::{Caller, Refusal, enrolled};
 use super::limits::MAX_SMALL_BYTES;
 use super::{Port, body};
@@ -20,7 +21,11 @@ const MAX_NAME_BYTES: usize = 253;
 
 /// `POST enrol`: the only route that works without a certificate. The token and the key are judged by the control plane, the
 /// certificate names whatever node it answers.
-pub(super) async fn enrol(State(port): State<Arc<Port>>, body: Body) -> Result<Json<EnrolAnswer>, Refusal> {
+pub(super) async fn enrol(
+    State(port): State<Arc<Port>>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Result<Json<EnrolAnswer>, Refusal> {
     let asked: EnrolRequest = body::read(body, MAX_SMALL_BYTES, port.limits.body).await?;
     if asked.token.len() > MAX_TOKEN_BYTES || asked.name.is_empty() || asked.name.len() > MAX_NAME_BYTES {
         return Err(ControlError::Refused("the token or the name is too long, or the name is empty".to_owned()).into());
@@ -31,9 +36,9 @@ pub(super) async fn enrol(State(port): State<Arc<Port>>, body: Body) -> Result<J
     let enrolled = tokio::time::timeout(port.limits.message, enrolling)
         .await
         .map_err(|_| ControlError::Unavailable("the enrolment took too long: run the same command again".to_owned()))?
-        .inspect_err(|error| tracing::warn!(%error, "security: a machine was not enrolled"))?;
+        .inspect_err(|error| tracing::warn!(address = %peer.address, %error, "security: a machine was not enrolled"))?;
     let certificate = port.authority.issue_node(&request, enrolled.node).map_err(refused)?;
-    tracing::info!(node = %enrolled.node, "a machine was enrolled");
+    tracing::info!(node = %enrolled.node, address = %peer.address, "a machine was enrolled");
     Ok(Json(EnrolAnswer { enrolled, issued: Issued { certificate, ca: port.authority.anchor_pem() } }))
 }
 

@@ -57,7 +57,7 @@ async fn a_wrong_token_or_another_authority_makes_no_node() {
 }
 
 /// Polls a future so many times, then drops it.
-async fn killed_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn killed_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(move |context| {

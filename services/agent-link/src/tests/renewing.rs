@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use wherry_model::Clock as _;
 use super::answering::{Answering, FOLLOWED};
 use super::tickets::log_query;
 use super::world::{Line, Machine, SOON, World, heartbeat, node, token, until};
-use crate::{Identity, LinkClient, Lives};
+use crate::{Authority, Identity, LinkClient, Lives};
 
 /// Eight tenths of the life of a certificate, in seconds.
 fn late() -> u64 {
@@ -144,5 +145,73 @@ async fn a_control_plane_that_was_away_renews_what_has_not_expired() {
     tokio::time::timeout(SOON, expiry.wait_for(|moment| *moment > first)).await.unwrap().unwrap();
     link.heartbeat(heartbeat(node(1), 1)).await.unwrap();
     renewing.end().await;
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_not_shown_before_it_is_on_the_disk() {
+    // Waits between attempts are a part of the life.
+    let hour = Duration::from_hours(1);
+    let world = World::with(|keys, clock, entropy| {
+        let lives = Lives { node: hour, ..Lives::default() };
+        Authority::open_or_create(keys, lives, clock, entropy).unwrap()
+    });
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let link = world.link(&machine);
+    link.heartbeat(heartbeat(node(1), 1)).await.unwrap();
+    let first = machine.identity.expires_at();
+    let mut expiry = machine.identity.watch_expiry();
+    let aside = tempfile::tempdir().unwrap();
+    let (folder, away) = (machine.folder.path(), aside.path().join("identity"));
+    std::fs::rename(folder, &away).unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    *world.control.when_asked.lock().unwrap() = Some(Box::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    let renewing = Renewing::start(&world, &machine, &link);
+    world.clock.at(hour.as_secs() * 8 / 10);
+    // Two questions for each certificate: the second was asked for because the first could not be written.
+    until("it was asked for again", || asked.load(Ordering::SeqCst) >= 4).await;
+    assert_eq!(machine.identity.expires_at(), first);
+    link.heartbeat(heartbeat(node(1), 1)).await.unwrap();
+    std::fs::rename(&away, folder).unwrap();
+    tokio::time::timeout(SOON, expiry.wait_for(|moment| *moment > first)).await.unwrap().unwrap();
+    assert_eq!(Identity::open(folder).unwrap().unwrap().expires_at(), machine.identity.expires_at());
+    renewing.end().await;
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_while_it_renews_has_one_certificate_or_the_other() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let first = machine.identity.expires_at();
+    world.clock.at(Lives::default().node.as_secs() * 9 / 10);
+    let mut kills = 0;
+    for polls in 1..100 {
+        let identity = Arc::new(Identity::open(machine.folder.path()).unwrap().unwrap());
+        if identity.expires_at() > first {
+            break;
+        }
+        let started = Machine { identity: identity.clone(), folder: tempfile::tempdir().unwrap() };
+        let link = world.link(&started);
+        let mut expiry = identity.watch_expiry();
+        let renewing =
+            identity.keep_renewed(link, world.clock.clone(), world.entropy.clone(), CancellationToken::new());
+        let renewed = expiry.wait_for(|moment| *moment > first);
+        tokio::select! {
+            biased;
+            _ = super::joining::killed_after(polls, renewing) => kills += 1,
+            _ = renewed => {}
+        }
+    }
+    assert!(kills > 0);
+    let identity = Identity::open(machine.folder.path()).unwrap().unwrap();
+    assert!(identity.expires_at() > first, "at some time it was not killed early enough");
+    let restarted = Machine { identity: Arc::new(identity), folder: tempfile::tempdir().unwrap() };
+    world.link(&restarted).heartbeat(heartbeat(node(1), 1)).await.unwrap();
     replica.end().await;
 }
