@@ -2,10 +2,15 @@
 //!
 //! Built apart from everything else: optimised, because a world is nothing but CPU; and with `--cfg tokio_unstable`, because
 //! only then tokio lets its own randomness be seeded, and a seed is the same world every time. Production is not built so.
+//!
+//! Always built from one copy of the sources (`sources.rs`), with or without a deliberate bug in it: cargo does not tell artifacts of
+//! two copies apart, and would link the bugs of one into the player of the other.
 
 mod mutations;
+mod sources;
 
 use std::collections::hash_map::RandomState;
+use std::fs;
 use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -46,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.mutations {
         return mutations::run(arguments.seeds, arguments.jobs);
     }
-    let player = build(&repository::root(), "own")?;
+    let player = build(None)?;
     if let Some(seed) = arguments.seed {
         return run_command(Command::new(player).arg(seed.to_string()));
     }
@@ -68,24 +73,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds the player of the sources in `root`. All players share the dependencies that are built for them; each lies under a
-/// name of its own afterwards.
-fn build(root: &Path, name: &str) -> Result<PathBuf> {
-    let target = repository::target().join("simulation");
+/// Builds the player of the sources as they are now, or with a patch.
+fn build(patch: Option<&Path>) -> Result<PathBuf> {
+    let folder = repository::target().join("simulation");
+    let copy = folder.join("sources");
+    sources::renew(&copy, patch)?;
     run_command(
         cargo()
-            .current_dir(root)
+            .current_dir(&copy)
             .args(["build", "--quiet", "--locked", "--profile", "simulation"])
             .args(["--package", "wherry-testkit", "--example", "simulate", "--target-dir"])
-            .arg(&target)
+            .arg(&folder)
             .env("RUSTFLAGS", "--cfg tokio_unstable"),
     )?;
-    let player = target.join("players").join(name);
-    std::fs::create_dir_all(target.join("players")).context("cannot make the folder of the players")?;
-    // Over a player that runs nothing can be written, but another file can take its name.
+    // Another build takes the place of this one.
+    let name = patch.and_then(Path::file_stem).unwrap_or_else(|| "player".as_ref());
+    let player = folder.join("players").join(name);
+    fs::create_dir_all(folder.join("players")).context("cannot make the folder of the players")?;
+    // What runs cannot be written to, but another file can take its name.
     let fresh = player.with_extension("new");
-    std::fs::copy(target.join("simulation/examples/simulate"), &fresh).context("cannot keep the player")?;
-    std::fs::rename(&fresh, &player).context("cannot keep the player")?;
+    fs::copy(folder.join("simulation/examples/simulate"), &fresh).context("cannot keep the player")?;
+    fs::rename(&fresh, &player).context("cannot keep the player")?;
     Ok(player)
 }
 

@@ -7,12 +7,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Found, build, play};
-use crate::command::{capture, run as run_command};
 use crate::repository;
 
 const PATCHES: &str = "services/testkit/mutations";
@@ -22,15 +20,11 @@ const STRIDE: u64 = 100;
 
 /// Plants each bug and plays up to `most` worlds, from the first one on, until some find it.
 pub(super) fn run(most: u64, jobs: u64) -> Result<()> {
-    let copy = repository::target().join("simulation/mutations");
     let (mut unfound, mut told) = (Vec::new(), Vec::new());
     for patch in patches()? {
         let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         println!("\n=== {name}");
-        copy_sources(&copy)?;
-        run_command(Command::new("git").current_dir(&copy).args(["apply", "--whitespace=nowarn"]).arg(&patch))
-            .with_context(|| format!("{name} does not fit the sources any more: renew it"))?;
-        let player = build(&copy, &name)?;
+        let player = build(Some(&patch))?;
         let finding = find(&player, most, jobs)?;
         let sentence = match finding.found.first() {
             Some(first) => {
@@ -79,35 +73,4 @@ fn patches() -> Result<Vec<PathBuf>> {
         bail!("there are no patches in {PATCHES}");
     }
     Ok(patches)
-}
-
-/// Makes the copy what the working folder is now. Files that are the same keep their time, so that little is built again.
-fn copy_sources(copy: &Path) -> Result<()> {
-    let root = repository::root();
-    let listed = capture(Command::new("git").current_dir(&root).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
-    for file in listed.lines() {
-        let (from, to) = (root.join(file), copy.join(file));
-        // Listed and deleted: it is not in the copy either.
-        let Ok(wanted) = fs::read(&from) else {
-            drop(fs::remove_file(&to));
-            continue;
-        };
-        if fs::read(&to).is_ok_and(|there| there == wanted) {
-            continue;
-        }
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        fs::write(&to, wanted).with_context(|| format!("cannot write {}", to.display()))?;
-    }
-    // `git apply` works on the repository around it, unless the copy is one of its own.
-    if !copy.join(".git").exists() {
-        run_command(Command::new("git").current_dir(copy).args(["init", "--quiet"]))?;
-    }
-    Ok(())
 }
