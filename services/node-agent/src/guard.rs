@@ -6,6 +6,9 @@
 //! (`fenced_notes.rs`), talks to nobody else and decides nothing that the agent would not: it acts [`MARGIN`] after the agent should have, which is well within the
 //! time that the control plane waits before it runs such an instance elsewhere.
 //!
+//! The process that has the agent starts it, when anything here may run elsewhere, and tells it by the end of a pipe that the
+//! agent is gone. Then it stays until nothing is left to end, or the next agent's guard takes over.
+//!
 //! What it does not cover: a machine on which the guard is killed too (systemd starts both again), an engine that does not
 //! answer (nothing can be stopped; the agent then proves no life, and only an operator can say that the machine is off), and a
 //! machine that sleeps: there nothing runs.
@@ -21,19 +24,29 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{BootId, InstanceId, NodeId};
+use wherry_model::{Action, BootId, InstanceId, NodeId};
 use wherry_runtime::{ContainerId, ContainerRuntime, ContainerState, RuntimeError};
 
 use crate::blocking::blocking;
 use crate::desired::DesiredStore;
 use crate::lease::{BootClock, Lease};
-use crate::{fence, fenced_notes, labels};
+use crate::{durable_file, fence, fenced_notes, labels};
 
 /// How often the lease is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How much later than the agent it acts.
-const MARGIN: Duration = Duration::from_secs(10);
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// What a look showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// How many containers were ended.
+    pub ended: usize,
+    /// Nothing that may run elsewhere runs here, or will without an agent.
+    pub is_over: bool,
+}
 
 /// Why a look was in vain.
 #[derive(Debug, Error)]
@@ -44,6 +57,11 @@ pub enum GuardError {
     /// The container engine does not do what it is asked.
     #[error("the container engine does not end what may run elsewhere")]
     Engine(#[from] RuntimeError),
+}
+
+/// Whether the control plane may run it elsewhere when this node is lost.
+pub(crate) fn is_replaceable(desired: &DesiredInstance) -> bool {
+    desired.fence_after_seconds.is_some() && desired.action == Action::Run
 }
 
 /// See the module.
@@ -67,25 +85,41 @@ impl Guard {
         Self { folder, node, boot, clock, runtime }
     }
 
-    /// Looks for ever.
-    pub async fn keep(&self) {
+    /// Looks until another guard takes over, or until the agent is gone and nothing is left to do for a guard: nothing runs
+    /// that it would have to end, or there is no engine any more (`has_engine`) in which anything could.
+    pub async fn keep(
+        &self,
+        agent_is_gone: CancellationToken,
+        has_engine: impl Fn() -> bool,
+    ) -> Result<(), GuardError> {
+        let me = std::process::id().to_string().into_bytes();
+        let (path, content) = (self.folder.join("guard.pid"), me.clone());
+        blocking(move || durable_file::replace(&path, &content)).await?;
         let mut trouble: Option<String> = None;
         loop {
-            let found =
-                self.look().await.err().map(|error| format!("{error}: {:?}", std::error::Error::source(&error)));
+            let is_gone = agent_is_gone.is_cancelled();
+            let look = self.look().await;
+            if is_gone && (look.as_ref().is_ok_and(|sight| sight.is_over) || !has_engine()) {
+                return Ok(());
+            }
+            let found = look.err().map(|error| format!("{error}: {:?}", std::error::Error::source(&error)));
             if let Some(found) = found.as_ref().filter(|found| trouble.as_ref() != Some(*found)) {
                 tracing::error!(trouble = found, "the guard looked in vain; it looks again");
             }
             trouble = found;
             tokio::time::sleep(LOOK_EVERY).await;
+            let path = self.folder.join("guard.pid");
+            if blocking(move || durable_file::read(&path)).await? != Some(me.clone()) {
+                return Ok(());
+            }
         }
     }
 
-    /// Looks once and ends what must end. Returns how many containers were ended.
-    pub async fn look(&self) -> Result<usize, GuardError> {
-        let forbidden = self.forbidden().await?;
+    /// Looks once and ends what must end.
+    pub async fn look(&self) -> Result<Sight, GuardError> {
+        let (forbidden, covers_some) = self.forbidden().await?;
         if forbidden.is_empty() {
-            return Ok(0);
+            return Ok(Sight { ended: 0, is_over: !covers_some });
         }
         let listed = self.runtime.list_containers(&labels::selector(self.node)).await?;
         let there = listed.iter().map(|container| container.id.clone()).collect();
@@ -107,21 +141,26 @@ impl Guard {
             self.runtime.stop_container(&id, grace).await
         });
         let stopped = join_all(stops).await;
-        let count = stopped.iter().filter(|stopped| stopped.is_ok()).count();
+        let ended = stopped.len();
         stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok(count)
+        Ok(Sight { ended, is_over: !covers_some })
     }
 
-    /// What may run elsewhere and should have been ended by the agent.
-    async fn forbidden(&self) -> io::Result<Vec<Arc<DesiredInstance>>> {
+    /// What may run elsewhere and should have been ended by the agent, and whether there is anything that the lease covers.
+    async fn forbidden(&self) -> io::Result<(Vec<Arc<DesiredInstance>>, bool)> {
         let (folder, boot, clock) = (self.folder.clone(), self.boot, self.clock.clone());
         blocking(move || {
             let lease = Lease::open(&folder, boot, clock)?;
             if lease.age().is_some_and(|age| age < MARGIN) {
-                return Ok(Vec::new());
+                return Ok((Vec::new(), true));
             }
             let known = DesiredStore::open(&folder)?.watch().borrow().clone();
-            Ok(known.instances.into_values().filter(|desired| lease.forbids_for(desired, MARGIN)).collect())
+            let (forbidden, covered): (Vec<_>, Vec<_>) = known
+                .instances
+                .into_values()
+                .filter(|desired| is_replaceable(desired))
+                .partition(|desired| lease.forbids_for(desired, MARGIN));
+            Ok((forbidden, !covered.is_empty()))
         })
         .await
     }

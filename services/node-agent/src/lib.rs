@@ -65,7 +65,7 @@ pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };
-pub use guard::{Guard, GuardError};
+pub use guard::{Guard, GuardError, Sight};
 pub use lease::{BootClock, KernelBootClock};
 pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};
 pub use status::{AgentStatus, Phase};

@@ -13,6 +13,7 @@ use wherry_model::{Action, InstanceId};
 use crate::blocking::blocking;
 use crate::desired::Known;
 use crate::firewall::Admitted;
+use crate::guard;
 use crate::node::Node;
 use crate::observer::Snapshot;
 use crate::worker::Worker;
@@ -42,6 +43,7 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
         }
     };
     let mut known = desired.borrow_and_update().clone();
+    count_replaceable(&roster.node, &known);
     roster.node.gate.begin(already_admitted(&roster.node, &known, &shown));
     for instance in traces(&roster.node, &known, &shown).await {
         roster.wake(instance);
@@ -58,6 +60,7 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
                     roster.wake_all();
                 }
                 known = next;
+                count_replaceable(&roster.node, &known);
             }
             () = rounds.changed() => {
                 let Some(next) = roster.node.observer.latest() else { continue };
@@ -75,6 +78,11 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
             }
         }
     }
+}
+
+fn count_replaceable(node: &Node, known: &Known) {
+    let count = known.instances.values().filter(|desired| guard::is_replaceable(desired)).count();
+    node.board.set(|status| &mut status.replaceable, count);
 }
 
 async fn changed(desired: &mut watch::Receiver<Known>) {

@@ -61,6 +61,8 @@ pub struct AgentStatus {
     pub instances: BTreeMap<InstanceId, Phase>,
     /// What keeps an instance from its desired state, for each that something does.
     pub instance_troubles: BTreeMap<InstanceId, String>,
+    /// Instances that should run here and that the control plane may run elsewhere when this node is lost.
+    pub replaceable: usize,
     /// Revision of the desired state that the agent works towards; none before the first.
     pub desired_revision: Option<u64>,
     /// Facts that the control plane has not taken.

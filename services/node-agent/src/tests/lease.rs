@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
 use wherry_model::{EndReason, InstanceId, InstanceState as S, NodeId, OnNodeLoss, RestartPolicy};
 use wherry_runtime::ContainerStatus;
@@ -11,7 +12,7 @@ use wherry_runtime::fake::{Fault, RunWitness};
 
 use super::world::World;
 use crate::agent::AgentParts;
-use crate::{Agent, Guard};
+use crate::{Agent, Guard, Sight};
 
 /// Longer than the fence of a minute and what ending takes.
 const PAST_THE_FENCE: Duration = Duration::from_secs(65);
@@ -236,22 +237,25 @@ async fn a_guard_ends_it_when_no_agent_does() {
         let (folder, node) = (world.folder.path().to_owned(), world.config().machine.node);
         Guard::new(folder, node, world.boot, Arc::new(world.clock.clone()), Arc::new(world.runtime.clone()))
     };
-    assert_eq!(guard(&world).look().await.unwrap(), 0, "there is no agent yet");
+    let (nothing_yet, covered) = (Sight { ended: 0, is_over: true }, Sight { ended: 0, is_over: false });
+    assert_eq!(guard(&world).look().await.unwrap(), nothing_yet, "there is no agent yet");
     let agent = world.agent().await;
+    assert_eq!(agent.status().borrow().replaceable, 0);
     let (kept, id) = (world.create("serve", RestartPolicy::Always), replaceable(&world));
     world.until_state(kept, S::Running).await;
     world.until_state(id, S::Running).await;
+    assert_eq!(agent.status().borrow().replaceable, 1);
     tokio::time::sleep(Duration::from_mins(10)).await;
-    assert_eq!(guard(&world).look().await.unwrap(), 0, "the agent renews the lease");
+    assert_eq!(guard(&world).look().await.unwrap(), covered, "the agent renews the lease");
     agent.buried().await;
-    tokio::time::sleep(PAST_THE_FENCE).await;
-    assert_eq!(guard(&world).look().await.unwrap(), 0, "an agent would have come first");
+    tokio::time::sleep(Duration::from_secs(58)).await;
+    assert_eq!(guard(&world).look().await.unwrap(), covered, "an agent would have come first");
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.runtime.set_engine_down(true);
     guard(&world).look().await.unwrap_err();
     world.runtime.set_engine_down(false);
-    assert_eq!(guard(&world).look().await.unwrap(), 1);
-    assert_eq!(guard(&world).look().await.unwrap(), 0, "once is enough");
+    assert_eq!(guard(&world).look().await.unwrap(), Sight { ended: 1, is_over: true });
+    assert_eq!(guard(&world).look().await.unwrap(), Sight { ended: 0, is_over: true }, "once is enough");
     assert_eq!(world.running().await.len(), 1, "what may stay was not touched");
 
     // The next agent tells it, and runs it again as soon as it has a lease.
@@ -259,5 +263,40 @@ async fn a_guard_ends_it_when_no_agent_does() {
     world.until_run(id, 2).await;
     agent.buried().await;
     world.boot = "b1".repeat(16).parse().unwrap();
-    assert_eq!(guard(&world).look().await.unwrap(), 1, "a lease of another boot is none");
+    assert_eq!(guard(&world).look().await.unwrap().ended, 1, "a lease of another boot is none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_stays_as_long_as_it_is_needed_and_goes_when_another_takes_over() {
+    let world = World::new();
+    let agent = world.agent().await;
+    let id = replaceable(&world);
+    world.until_state(id, S::Running).await;
+    let is_gone = CancellationToken::new();
+    let guard = || {
+        let (folder, node) = (world.folder.path().to_owned(), world.config().machine.node);
+        Guard::new(folder, node, world.boot, Arc::new(world.clock.clone()), Arc::new(world.runtime.clone()))
+    };
+    let (watch, gone) = (guard(), is_gone.clone());
+    let mut watching = tokio::spawn(async move { watch.keep(gone, || true).await });
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(!watching.is_finished(), "the agent is there");
+    agent.buried().await;
+    is_gone.cancel();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!watching.is_finished() && world.running().await.len() == 1, "the lease holds");
+    (&mut watching).await.unwrap().unwrap();
+    assert_eq!(world.running().await.len(), 0);
+
+    let without_engine = guard();
+    world.runtime.set_engine_down(true);
+    without_engine.keep(is_gone.clone(), || false).await.unwrap();
+    world.runtime.set_engine_down(false);
+
+    let (watch, never) = (guard(), CancellationToken::new());
+    let watching = tokio::spawn(async move { watch.keep(never, || true).await });
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!watching.is_finished());
+    std::fs::write(world.folder.path().join("guard.pid"), "1").unwrap();
+    watching.await.unwrap().unwrap();
 }

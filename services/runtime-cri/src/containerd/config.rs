@@ -60,6 +60,8 @@ pub(super) struct Layout {
     pub(super) cni_leases: PathBuf,
     pub(super) cni_cache: PathBuf,
     pub(super) shim_sockets: PathBuf,
+    /// Temporary files of containerd, shims and OCI runtime: crun leaves some of its behind.
+    pub(super) temporary: PathBuf,
     pub(super) registry_hosts: PathBuf,
     pub(super) containerd: PathBuf,
     pub(super) ctr: PathBuf,
@@ -111,6 +113,7 @@ impl Layout {
             cni_leases: data.join("leases"),
             cni_cache: run.join("cni-cache"),
             shim_sockets: run.join("shims"),
+            temporary: run.join("tmp"),
             registry_hosts: data.join("registries"),
             containerd: found("containerd", "containerd")?,
             ctr: found("ctr", "containerd")?,
@@ -131,6 +134,7 @@ impl Layout {
             &self.cni_leases,
             &self.cni_cache,
             &self.shim_sockets,
+            &self.temporary,
             &self.registry_hosts,
         ];
         for folder in folders {

@@ -56,6 +56,7 @@ pub(super) fn spawn(layout: &Layout, survivor: Option<u32>, sandbox_image: &str)
         .stdout(Stdio::null())
         .stderr(log);
     keep_only_useful_environment(&mut command);
+    command.env("TMPDIR", &layout.temporary);
     // A socket that nobody listens on would make the first calls fail in another way.
     drop(std::fs::remove_file(&layout.socket));
     command.spawn().map_err(|source| ContainerdError::Spawn { program: "setsid unshare containerd".into(), source })
@@ -73,7 +74,6 @@ fn keep_only_useful_environment(command: &mut Command) {
         "no_proxy",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
-        "TMPDIR",
         "LANG",
     ];
     command.env_clear();
