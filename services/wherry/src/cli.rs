@@ -19,7 +19,8 @@ pub(crate) use instances::{
     CostArgs, EventsArgs, ExecArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, WaitArgs,
 };
 pub(crate) use roles::{
-    BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, RestoreArgs, Role, UpArgs,
+    BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,
+    UpArgs,
 };
 pub(crate) use tenancy::{KeyCommand, KeyCreateArgs, TenantCommand};
 
@@ -76,6 +77,9 @@ Examples:
 
 It needs root and nothing connects to it. Stopping it leaves the instances running; so does losing the control plane.")]
     Node(NodeArgs),
+    /// Watch over the lease of this machine when its agent is away; `wherry node` and `wherry up` start it themselves
+    #[command(hide = true)]
+    NodeGuard(NodeGuardArgs),
     /// Bring the schema of a PostgreSQL database up to date
     #[command(after_help = "\
 Examples:

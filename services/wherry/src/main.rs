@@ -44,6 +44,10 @@ fn main() -> ExitCode {
             telemetry::start(args.log_format);
             with_runtime(async { node_role::run(DataFolder::new(&cli.data)?, &args).await })
         }
+        Command::NodeGuard(args) => {
+            telemetry::start(None);
+            with_runtime(async { node_role::run_guard(DataFolder::new(&cli.data)?, &args).await })
+        }
         Command::Migrate(args) => {
             telemetry::start(None);
             with_runtime(async { migrate::run(&DataFolder::new(&cli.data)?, &args).await })

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use wherry_model::NodeId;
+
 use super::value;
 use crate::settings::Settings;
 use crate::telemetry::LogFormat;
@@ -104,6 +106,17 @@ pub(crate) struct NodeArgs {
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, value_enum, value_name = "FORM")]
     pub(crate) log_format: Option<LogFormat>,
+}
+
+/// `wherry node-guard`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeGuardArgs {
+    /// The id of this machine
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: NodeId,
+    /// The range of its instances
+    #[arg(long, value_name = "ADDRESS/BITS", value_parser = value::range)]
+    pub(crate) range: String,
 }
 
 /// `wherry migrate`.

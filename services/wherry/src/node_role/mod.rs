@@ -9,6 +9,7 @@
 
 mod engine;
 mod greeting;
+mod guard;
 mod machine;
 mod membership;
 mod part;
@@ -29,6 +30,7 @@ use wherry_agent_api::{ControlPlane, NodeServices};
 use wherry_agent_link::{Answerer, Identity, LinkClient, LinkSettings};
 use wherry_dns_server::ZoneHandle;
 
+pub(crate) use guard::run as run_guard;
 pub(crate) use machine::name as machine_name;
 pub(crate) use part::{NodePart, Place, Surface, engine_of, firewall_of, leave_clean, resolver, start_engine};
 pub(crate) use ways::remove as remove_ways;

@@ -20,7 +20,7 @@ use wherry_runtime::{ContainerRuntime, Labels, Readiness, SandboxState};
 use wherry_runtime_cri::CriRuntime;
 use wherry_runtime_cri::containerd::{Containerd, ContainerdOptions, OciRuntime};
 
-use super::{engine, machine, ways};
+use super::{engine, guard, machine, ways};
 use crate::base::Base;
 use crate::data::DataFolder;
 use crate::metrics::{NodeSource, SecondsLeft};
@@ -167,6 +167,7 @@ impl NodePart {
         let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));
+        tasks.spawn(guard::keep(data.clone(), place.node, place.range, agent.status(), stop.clone()));
         let (base, range, agent) = (base.clone(), place.range, Arc::new(agent));
         Ok(Self { base, range, agent, containerd, firewall, tasks, resolver })
     }
