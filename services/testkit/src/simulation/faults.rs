@@ -261,6 +261,10 @@ fn engine_fails(world: &mut World) {
 
 fn line_is_cut(world: &World) {
     let dice = &world.dice;
+    if dice.happens(250) {
+        reports_come_late(world);
+        return;
+    }
     let time = dice.millis(500..40_000);
     let machine = dice.index(world.machines.len());
     let ways: &[Way] = match dice.below(3) {
@@ -271,12 +275,6 @@ fn line_is_cut(world: &World) {
     // From one replica, or from all.
     let only = dice.happens(400).then(|| dice.index(world.network.replicas.len()));
     world.oracle.note(format!("machine {machine} is cut off {ways:?} from {only:?} for {time:?}"));
-    // What it has to say may come long after its life is proved again.
-    let stalls = if dice.happens(300) { dice.millis(1_000..25_000) } else { Duration::ZERO };
-    if !stalls.is_zero() {
-        world.oracle.note(format!("machine {machine}: its reports stall for {stalls:?} more"));
-        world.network.stall_reports(machine, time + stalls);
-    }
     for replica in 0..world.network.replicas.len() {
         if only.is_none_or(|only| only == replica) {
             for way in ways {
@@ -284,6 +282,19 @@ fn line_is_cut(world: &World) {
             }
         }
     }
+}
+
+/// A machine is away for so long that it may be fenced, and what it has to say comes long after its life is proved again: about
+/// instances that may have gone and come back meanwhile.
+fn reports_come_late(world: &World) {
+    let dice = &world.dice;
+    let machine = dice.index(world.machines.len());
+    let (away, later) = (dice.millis(26_000..36_000), dice.millis(3_000..25_000));
+    world.oracle.note(format!("machine {machine} is cut off for {away:?}, its reports for {later:?} more"));
+    for replica in 0..world.network.replicas.len() {
+        world.network.cut(machine, replica, Way::Up, away);
+    }
+    world.network.stall_reports(machine, away + later);
 }
 
 fn store_is_out(world: &mut World) {
