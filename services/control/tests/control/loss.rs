@@ -216,6 +216,7 @@ async fn machines_that_were_lost_long_ago_do_not_hold_the_brake_also_after_a_res
         pass(&stack, 400, &heard).await;
         assert_eq!(stack.control().brake(), None);
     }
+    stack.crash();
     stack.restart().await;
     let acme = stack.acme();
     let heard: Vec<&ScriptedAgent> = agents.iter().skip(2).collect();

@@ -37,8 +37,8 @@ const FROZEN: Duration = Duration::from_secs(8);
 const SETTINGS: &str = "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 60\n";
 /// Callers of each replica while nothing is answered.
 const CALLERS: usize = 30;
-/// Connections of one replica: the pool and the one that listens.
-const MOST_SESSIONS: usize = 11;
+/// Connections of one replica: the pool of the default size and the one that listens.
+const MOST_SESSIONS: usize = 17;
 
 /// F08. Calls end in time and say that trying again is right; nothing piles up; containers do not notice; no machine is
 /// judged by a time in which nobody could have heard it.
@@ -67,8 +67,14 @@ async fn f08_a_database_that_freezes_is_waited_for_in_time_and_used_again() {
             (outcome, begun.elapsed())
         });
     }
-    // Whatever the callers do: it stays frozen for its time.
+    // For its time at least, and until every replica has told somebody to come again: no call waits for the end of it.
+    let before_it = refusals(&lab);
     tokio::time::sleep(FROZEN.saturating_sub(frozen.elapsed())).await;
+    until("callers are told while it is frozen", async || {
+        let now = refusals(&lab);
+        now.iter().zip(&before_it).all(|(now, before)| now > before).then_some(())
+    })
+    .await;
     assert_eq!(processes(&lab), before, "containers do not need the database");
     lab.fleet.postgres.as_ref().unwrap().thaw();
     let thawed = Instant::now();
@@ -104,6 +110,12 @@ async fn f08_a_database_that_freezes_is_waited_for_in_time_and_used_again() {
     }
     lab.ready().await;
     lab.finish().await;
+}
+
+/// How many answers of each replica were 503.
+fn refusals(lab: &Lab) -> Vec<usize> {
+    let refused = |log: String| log.lines().filter(|line| line.contains("\"status\":503")).count();
+    lab.fleet.replicas.iter().map(|replica| refused(replica.program.log())).collect()
 }
 
 /// Main processes of the first machine's containers, by instance.
