@@ -71,11 +71,19 @@ async fn run() -> Result<()> {
     let outcome = tokio::select! {
         biased;
         () = raised(&interrupt) => Err(anyhow::anyhow!("interrupted")),
-        outcome = show(&mut steps, &mut fleet, &arguments, &interrupt) => outcome,
+        outcome = tour::give(&mut steps, &mut fleet) => outcome,
     };
     let Err(error) = outcome else {
+        println!("\nIt all held, after {:.0} s.", steps.elapsed().as_secs_f64());
+        if arguments.stay {
+            tour::print_use(&fleet, &arguments.binary);
+            raised(&interrupt).await;
+        }
         steps.step("clean up: processes, mounts, networks, folders", fleet.end()).await?;
-        println!("\nNothing is left on this machine. `cargo xtask fleet-demo --stay` waits for you before that.");
+        println!("\nNothing is left on this machine.");
+        if !arguments.stay {
+            println!("`cargo xtask fleet-demo --stay` waits for you before that.");
+        }
         return Ok(());
     };
     let interrupted = *interrupt.borrow();
@@ -88,22 +96,6 @@ async fn run() -> Result<()> {
         Ok(()) => Err(error.context(format!("the logs of all processes are in {}", arguments.logs.display()))),
         Err(left) => Err(error.context(format!("and the clean-up failed too ({left:#}), after this"))),
     }
-}
-
-async fn show(
-    steps: &mut Steps,
-    fleet: &mut Fleet,
-    arguments: &Arguments,
-    interrupt: &watch::Receiver<bool>,
-) -> Result<()> {
-    tour::give(steps, fleet).await?;
-    println!("\nIt all held, after {:.0} s.", steps.elapsed().as_secs_f64());
-    if arguments.stay {
-        tour::print_use(fleet, &arguments.binary);
-        // Ends by the other branch of the select that calls this.
-        raised(interrupt).await;
-    }
-    Ok(())
 }
 
 /// From now on these signals no longer kill this process.

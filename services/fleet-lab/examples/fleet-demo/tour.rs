@@ -97,10 +97,11 @@ pub(crate) async fn give(steps: &mut Steps, fleet: &mut Fleet) -> Result<()> {
 pub(crate) fn print_use(fleet: &Fleet, binary: &Path) {
     println!("\nIt stays until Ctrl-C. Try:");
     for replica in &fleet.replicas {
-        println!("  {} --data {} --server {} ps", binary.display(), replica.data().display(), replica.url(""));
+        let wherry = format!("{} --data {}", binary.display(), replica.data().display());
+        println!("  {wherry} ps --server {}", replica.url(""));
+        println!("  {wherry} admin nodes --server {}", replica.url(""));
     }
     if let Some(replica) = fleet.replicas.last() {
-        println!("  {} --data {} admin nodes --server {}", binary.display(), replica.data().display(), replica.url(""));
         println!("  documentation: {}", replica.url("/docs"));
     }
 }
