@@ -21,6 +21,7 @@ pub(crate) const OLDEST_PROTOCOL: u32 = PROTOCOL - 1;
 pub(crate) const PROTOCOL_OF_FLEETS: u32 = 2;
 
 pub(crate) mod path {
+    pub(crate) const PING: &str = "/agent/v2/ping";
     pub(crate) const ENROL: &str = "/agent/v2/enrol";
     pub(crate) const RENEW: &str = "/agent/v2/renew";
     pub(crate) const HELLO: &str = "/agent/v2/hello";

@@ -7,10 +7,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{Live, dial};
-use super::{Endpoint, Shared};
+use super::dial::{DialError, Live, dial};
+use super::{Endpoint, Message, Shared};
 
 pub(super) async fn keep_connected(shared: Arc<Shared>, end: CancellationToken) {
     tokio::select! {
@@ -33,7 +34,7 @@ async fn connect_for_ever(shared: &Shared) {
             }
             () = shared.renewed.notified() => {
                 // The old connection serves until there is one with the new certificate.
-                if let Ok(renewed) = dial(&live.endpoint, Arc::clone(&shared.tls), &shared.settings).await {
+                if let Ok(renewed) = dial_and_prove(shared, &live.endpoint).await {
                     let old = std::mem::replace(&mut live, Arc::new(renewed));
                     shared.live.send_replace(Some(Arc::clone(&live)));
                     old.leave();
@@ -59,12 +60,31 @@ async fn connect(shared: &Shared, lost: Option<&Endpoint>) -> Arc<Live> {
         let endpoint = endpoints.get(*number % endpoints.len().max(1));
         *number = number.wrapping_add(1);
         let Some(endpoint) = endpoint else { continue };
-        match dial(endpoint, Arc::clone(&shared.tls), &shared.settings).await {
+        match dial_and_prove(shared, endpoint).await {
             Ok(live) => return Arc::new(live),
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "the control plane cannot be reached there");
                 *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             }
+        }
+    }
+}
+
+/// A connection on which the replica has answered: so it takes our certificate, and one that has expired shows here and not
+/// in the first message.
+async fn dial_and_prove(shared: &Shared, endpoint: &Endpoint) -> Result<Live, DialError> {
+    let live = dial(endpoint, Arc::clone(&shared.tls), &shared.settings).await?;
+    let ping = Message::ping().request(shared.settings.protocol);
+    match timeout(shared.settings.handshake, live.exchange(ping)).await {
+        Ok(Ok(_)) => Ok(live),
+        Ok(Err(error)) => {
+            let reason = live.ending().await;
+            live.cut_off();
+            Err(reason.map_or(error, |reason| DialError::Lost { endpoint: endpoint.to_string(), reason }))
+        }
+        Err(_) => {
+            live.cut_off();
+            Err(DialError::Late { endpoint: endpoint.to_string() })
         }
     }
 }

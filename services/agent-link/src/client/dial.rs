@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,9 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const WINDOW_BYTES: u32 = 1024 * 1024;
 /// So many messages in a row without an answer, and the replica is taken for hung although its connection lives.
 const MAX_UNANSWERED: u32 = 4;
+
+/// A request on a connection can fail a moment before the connection has ended.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// Why there is no connection, or no answer on it.
 #[derive(Debug, Error)]
@@ -86,6 +89,8 @@ pub(crate) struct Live {
     /// The version that the replica speaks with us; 0 until it has answered.
     spoken: AtomicU32,
     last_good: Mutex<Instant>,
+    /// Why it ended, when there was a reason: told before `lost`.
+    ending: Arc<OnceLock<String>>,
 }
 
 /// Connects, proves who we are, and asks who answers.
@@ -122,13 +127,17 @@ pub(crate) async fn dial(
         .map_err(|error| DialError::Lost { endpoint: name(), reason: in_full(&error) })?;
     let (lost, cut) = (CancellationToken::new(), CancellationToken::new());
     let (ended, cut_off, address) = (lost.clone(), cut.clone(), name());
+    let ending = Arc::new(OnceLock::new());
+    let why = Arc::clone(&ending);
     tokio::spawn(async move {
         let _says_so = ended.drop_guard();
         tokio::select! {
             biased;
             () = cut_off.cancelled() => {}
             result = connection => if let Err(error) = result {
-                tracing::debug!(endpoint = %address, error = %in_full(&error), "a connection to the control plane ended");
+                let error = in_full(&error);
+                tracing::debug!(endpoint = %address, %error, "a connection to the control plane ended");
+                let _ = why.set(error);
             },
         }
     });
@@ -140,6 +149,7 @@ pub(crate) async fn dial(
         unanswered: AtomicU32::new(0),
         spoken: AtomicU32::new(0),
         last_good: Mutex::new(Instant::now()),
+        ending,
     })
 }
 
@@ -197,6 +207,12 @@ impl Live {
 
     pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
+    }
+
+    /// Why it ended, in the words of the connection and not of a request on it, if it has within a moment.
+    pub(crate) async fn ending(&self) -> Option<String> {
+        let _ = timeout(ENDING, self.lost()).await;
+        self.ending.get().cloned()
     }
 
     /// It answered something useful.

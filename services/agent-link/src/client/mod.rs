@@ -24,7 +24,7 @@ use wherry_model::{Clock, Entropy, NodeId};
 
 use crate::refusal;
 use crate::tls::{self, CONTROL_NAME, Credential};
-use crate::wire::{LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER};
+use crate::wire::{LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER, path};
 use dial::Answer;
 pub(crate) use dial::Live;
 
@@ -146,7 +146,7 @@ impl LinkClient {
         self.shared.node
     }
 
-    /// The replica that it is connected to now.
+    /// The replica that it is connected to now: it has proved itself and taken our certificate.
     pub fn endpoint(&self) -> Option<Endpoint> {
         self.shared.live.borrow().as_ref().map(|live| live.endpoint.clone())
     }
@@ -267,6 +267,10 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    fn ping() -> Self {
+        Self { method: Method::GET, path: path::PING.to_owned(), body: bytes::Bytes::new(), is_prompt: true }
+    }
+
     fn post(path: &str, body: Vec<u8>) -> Self {
         Self { method: Method::POST, path: path.to_owned(), body: body.into(), is_prompt: true }
     }

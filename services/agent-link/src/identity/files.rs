@@ -20,6 +20,9 @@ use crate::durable;
 const IDENTITY_FILE: &str = "identity.json";
 const JOIN_KEY_FILE: &str = "join.key";
 const ENDPOINTS_FILE: &str = "endpoints.json";
+/// How the names of their unfinished versions begin.
+const IDENTITY_STEM: &str = "identity.";
+const ENDPOINTS_STEM: &str = "endpoints.";
 /// End of the name of a file that is being written.
 const UNFINISHED: &str = "new";
 
@@ -62,18 +65,29 @@ impl Folder {
     pub(super) fn prepare(&self) -> Result<(), IdentityError> {
         let prepared = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-            for entry in fs::read_dir(&self.0)? {
-                let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-                    fs::remove_file(path)?;
-                }
-            }
+            self.clear("")?;
             if let Some(parent) = self.0.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::File::open(parent)?.sync_all()?;
             }
             Ok(())
         };
         prepared().map_err(failed(&self.0))
+    }
+
+    /// Clears away what was left half written of the identity. Only for the task that renews it.
+    pub(super) fn clear_unfinished(&self) -> Result<(), IdentityError> {
+        self.clear(IDENTITY_STEM).map_err(failed(&self.0))
+    }
+
+    fn clear(&self, stem: &str) -> io::Result<()> {
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem));
+            if named && path.extension().is_some_and(|extension| extension == UNFINISHED) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn read(&self) -> Result<Option<Record>, IdentityError> {
@@ -117,6 +131,7 @@ impl Folder {
     }
 
     pub(super) fn keep_endpoints(&self, endpoints: &[String], entropy: &dyn Entropy) -> io::Result<()> {
+        self.clear(ENDPOINTS_STEM)?;
         durable::replace(&self.0.join(ENDPOINTS_FILE), &serde_json::to_vec(endpoints)?, 0o600, entropy)
     }
 }

@@ -129,7 +129,7 @@ impl Identity {
         endpoints
     }
 
-    /// Begins to connect as this node, in the one process that does; what the control plane names of its replicas is kept in the folder. Must be called
+    /// Begins to connect as this node; what the control plane names of its replicas is kept in the folder. Must be called
     /// inside a tokio runtime.
     pub fn link(
         self: &Arc<Self>,
@@ -137,9 +137,6 @@ impl Identity {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<LinkClient>, LinkError> {
-        if let Err(error) = self.folder.prepare() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the node's identity may not be renewable");
-        }
         let keeper = Arc::new(Keeper { folder: self.folder.clone(), entropy: Arc::clone(&entropy) });
         LinkClient::new(&self.credential(), &self.endpoints(), settings, keeper, clock, entropy).map(Arc::new)
     }

@@ -45,6 +45,9 @@ impl Identity {
     }
 
     async fn renew_for_ever(&self, link: &LinkClient, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) {
+        if let Err(error) = self.folder.clear_unfinished() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the node's identity may not be renewable");
+        }
         loop {
             let credential = self.credential();
             let life = credential.life();

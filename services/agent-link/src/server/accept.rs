@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +26,10 @@ use crate::certificate;
 
 /// Pause after a failed accept: most often there are no file descriptors left, and trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much is read, and for how long, of a connection whose handshake has failed.
+const FAILED_BYTES: u64 = 64 * 1024;
+const FAILED_STAY: Duration = Duration::from_secs(2);
 
 /// Whom the certificate of a connection names. One that names nobody is as good as none.
 #[derive(Debug, Clone, Copy)]
@@ -95,13 +100,16 @@ pub(super) async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: Tls
 impl Listening {
     async fn connection(&self, stream: TcpStream, address: SocketAddr, watcher: Watcher) {
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(self.port.limits.handshake, self.acceptor.accept(stream));
+        let handshake = tokio::time::timeout(self.port.limits.handshake, self.acceptor.accept(stream).into_fallible());
         let stream = tokio::select! {
             biased;
             () = self.port.shutdown.cancelled() => return,
             accepted = handshake => match accepted {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%address, %error, "a TLS handshake failed"),
+                Ok(Err((error, stream))) => {
+                    tracing::debug!(%address, %error, "a TLS handshake failed");
+                    return let_it_read(stream).await;
+                }
                 Err(_) => return tracing::debug!(%address, "a TLS handshake took too long"),
             },
         };
@@ -140,6 +148,16 @@ impl Listening {
             () = overstayed => tracing::debug!(%address, "a connection without a certificate stayed too long"),
         }
     }
+}
+
+/// Lets the other side read why its handshake failed: a connection that is closed with something unread takes back what was
+/// sent last.
+async fn let_it_read(mut stream: TcpStream) {
+    let reading = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(FAILED_BYTES), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(FAILED_STAY, reading).await;
 }
 
 fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>, address: SocketAddr) -> Peer {

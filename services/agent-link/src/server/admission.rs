@@ -108,6 +108,9 @@ async fn check(port: &Port, request: &mut Request, protocol: u32) -> Result<Opti
     if peer.not_after < port.clock.now() {
         return Err(forbidden("the certificate of this connection has expired: connect again with the renewed one"));
     }
+    if request.uri().path() == path::PING {
+        return Ok(None);
+    }
     if !enrolled(port, node).await? {
         tracing::warn!(%node, address = %peer.address, "security: a node that is not enrolled (any more) was refused");
         return Err(forbidden("this node is not enrolled any more"));

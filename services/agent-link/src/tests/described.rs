@@ -12,6 +12,7 @@ const PAGE: &str = include_str!("../../../../docs/agent-protocol.md");
 #[test]
 fn the_page_names_every_route_and_header() {
     let routes = [
+        format!("GET {}`", path::PING),
         format!("POST {}`", path::ENROL),
         format!("POST {}`", path::RENEW),
         format!("POST {}`", path::HELLO),

@@ -215,3 +215,17 @@ async fn an_agent_that_is_killed_while_it_renews_has_one_certificate_or_the_othe
     world.link(&restarted).heartbeat(heartbeat(node(1), 1)).await.unwrap();
     replica.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_has_expired_does_not_pass_for_a_connection() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    world.clock.at(Lives::default().node.as_secs() + 1);
+    replica.port.renew_certificate().unwrap();
+    let link = world.link(&machine);
+    let says_so = || link.trouble().is_some_and(|trouble| trouble.to_lowercase().contains("expired"));
+    until("it is said why", says_so).await;
+    assert_eq!(link.endpoint(), None);
+    replica.end().await;
+}
