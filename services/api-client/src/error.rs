@@ -34,6 +34,17 @@ pub enum ClientError {
     /// The server's address cannot be used.
     #[error("{0:?} is not the address of a service, write for example http://127.0.0.1:7070")]
     Address(String),
+    /// This machine trusts nobody, so no `https` address can be used.
+    #[error(
+        "{server} cannot be asked over TLS: install the certificates to trust, for example with apt-get install ca-certificates"
+    )]
+    Tls {
+        /// Which service.
+        server: String,
+        /// What is missing.
+        #[source]
+        source: reqwest::Error,
+    },
 }
 
 impl ClientError {
@@ -51,7 +62,7 @@ impl ClientError {
             Self::Problem(problem) => Some(problem.status),
             Self::Unexpected { status, .. } => Some(*status),
             Self::Token(_) => Some(401),
-            Self::Away { .. } | Self::Address(_) => None,
+            Self::Away { .. } | Self::Address(_) | Self::Tls { .. } => None,
         }
     }
 

@@ -95,15 +95,20 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(wrong());
         }
+        let is_plain = url.scheme() == "http";
         let builder = || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            // Where no certificates are installed a client cannot be made, and this one needs none: it follows no redirect.
+            let builder = if is_plain { builder.tls_certs_only([]) } else { builder };
+            builder
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_keepalive(KEEP_ALIVE)
                 .redirect(reqwest::redirect::Policy::none())
                 .user_agent(concat!("wherry-api-client/", env!("CARGO_PKG_VERSION")))
         };
-        let http = builder().read_timeout(READ_TIMEOUT).build().map_err(|_| wrong())?;
-        let patient_http = builder().build().map_err(|_| wrong())?;
+        let no_tls = |source| ClientError::Tls { server: server.to_owned(), source };
+        let http = builder().read_timeout(READ_TIMEOUT).build().map_err(no_tls)?;
+        let patient_http = builder().build().map_err(no_tls)?;
         let server = server.trim_end_matches('/').to_owned();
         Ok(Self { inner: Arc::new(Inner { http, patient_http, server, credentials, token: Mutex::default() }) })
     }

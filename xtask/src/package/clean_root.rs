@@ -18,7 +18,15 @@ wherry --version
 getent passwd wherry >/dev/null
 test -f /lib/systemd/system/wherry-control.service
 mkdir -p /var/lib/wherry-control
-printf '[listen]\napi = "127.0.0.1:17070"\noperator = "127.0.0.1:17071"\ndns = "127.0.0.1:17053"\n' > /etc/wherry/trial.toml
+cat > /etc/wherry/trial.toml <<'EOF'
+[listen]
+api = "127.0.0.1:17070"
+operator = "127.0.0.1:17071"
+dns = "127.0.0.1:17053"
+[agents]
+listen = "127.0.0.1:17443"
+EOF
+wherry --data /var/lib/wherry-control doctor --role control --config /etc/wherry/trial.toml
 wherry --data /var/lib/wherry-control control --config /etc/wherry/trial.toml &
 server=$!
 for attempt in $(seq 1 100); do
@@ -29,8 +37,12 @@ for attempt in $(seq 1 100); do
     sleep 0.2
 done
 test "${ready:-no}" = yes
+wherry --data /var/lib/wherry-control admin node token | grep -q '^wherry node --join https://127.0.0.1:17443 --token wjt_'
 kill -TERM "$server"
 wait "$server"
+# There is no container engine here: it must say so, and with which packages that is mended.
+if wherry --data /var/lib/wherry-node doctor --role node --config /etc/wherry/node.toml > /doctor.txt; then exit 1; fi
+grep -q 'apt-get install --yes .*containerd' /doctor.txt
 dpkg --remove wherry
 test ! -e /usr/bin/wherry
 test -d /var/lib/wherry-control

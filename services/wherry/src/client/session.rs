@@ -178,7 +178,7 @@ impl From<ClientError> for Failure {
                 clean(&error.to_string())
             )),
             ClientError::Unexpected { status: 502..=504, .. } => Self::new(Exit::ServerAway, clean(&error.to_string())),
-            ClientError::Unexpected { .. } => Self::failed(clean(&error.to_string())),
+            ClientError::Unexpected { .. } | ClientError::Tls { .. } => Self::failed(clean(&error.to_string())),
             ClientError::Address(_) => Self::new(Exit::Usage, clean(&error.to_string())),
         }
     }

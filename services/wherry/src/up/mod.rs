@@ -7,7 +7,7 @@
 
 mod greeting;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -131,6 +131,14 @@ impl Up {
     }
 }
 
+/// Where other machines' agents call is where their instances find this one too, if it is one address.
+fn address_for_agents(settings: &Settings) -> Option<Ipv4Addr> {
+    match settings.agents.listen?.ip() {
+        IpAddr::V4(address) if !address.is_unspecified() && !address.is_loopback() => Some(address),
+        _ => None,
+    }
+}
+
 /// This machine as a node: it needs no certificate, and other nodes only where there can be any.
 fn place(base: &Base, range: (Ipv4Addr, u8), has_others: bool) -> anyhow::Result<Place> {
     let Base { data, settings, clock, entropy } = base;
@@ -138,7 +146,7 @@ fn place(base: &Base, range: (Ipv4Addr, u8), has_others: bool) -> anyhow::Result
     let underlay = match (settings.network.underlay, has_others) {
         (Some(address), _) => Some(address),
         (None, false) => None,
-        (None, true) => Some(main_address().context(
+        (None, true) => Some(address_for_agents(settings).or_else(main_address).context(
             "network.underlay: this machine has no default route, so say under which address the other nodes reach it",
         )?),
     };
