@@ -51,6 +51,8 @@ pub struct Machine {
     /// The registry, at the address that it has on the machine of the lab.
     _registry: Gate,
     was_started: bool,
+    /// Boots that were pretended.
+    boots: u32,
 }
 
 impl Machine {
@@ -70,7 +72,7 @@ impl Machine {
         write_settings(&data, &text)?;
         let program = Program::new(&host.namespace, binary, folder.join(format!("{name}.log")));
         let registry = Gate::out_of(&host.namespace, registry.port(), registry)?;
-        Ok(Self { host, program, data, binary: binary.to_owned(), _registry: registry, was_started: false })
+        Ok(Self { host, program, data, binary: binary.to_owned(), _registry: registry, was_started: false, boots: 0 })
     }
 
     /// Starts the agent for the first time.
@@ -118,9 +120,9 @@ impl Machine {
         }
     }
 
-    /// After [`Machine::lose_power`]: what no machine keeps over a boot goes too, sockets, packet filters and cgroups. The boot
-    /// id stays, because it is the kernel's: to the agent it looks like a crash of everything in one boot.
-    pub fn forget_boot(&self) -> Result<()> {
+    /// After [`Machine::lose_power`]: the next start is one of another boot. What no machine keeps over a boot goes, sockets,
+    /// packet filters and cgroups, and the agent finds another boot id than the kernel's.
+    pub fn forget_boot(&mut self) -> Result<()> {
         let run = self.run_folder();
         if run.exists() {
             fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
@@ -131,6 +133,12 @@ impl Machine {
         for hierarchy in crate::engine::cgroup_mounts() {
             remove_cgroup(&hierarchy.join(format!("wherry-{}", self.short_id())));
         }
+        self.boots += 1;
+        // Beside the data folder, whose content is its own.
+        let boot = self.data.with_extension(format!("boot-{}", self.boots));
+        let id = format!("b0070000-0000-4000-8000-{:012x}\n", self.boots);
+        fs::write(&boot, id).with_context(|| format!("cannot write {}", boot.display()))?;
+        self.program.set_boot(boot);
         Ok(())
     }
 

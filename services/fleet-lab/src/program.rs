@@ -23,14 +23,19 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     log: PathBuf,
+    /// The file that it finds in place of the kernel's boot id.
+    boot: Option<PathBuf>,
     child: Option<Child>,
 }
+
+/// Shell: binds its first argument over the boot id, in a mount namespace of its own, and becomes the rest.
+const WITH_BOOT_ID: &str = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
 
 impl Program {
     /// Names it; starts nothing. What it prints is appended to `log`.
     pub fn new(namespace: &Namespace, binary: &Path, log: PathBuf) -> Self {
         let (namespace, binary) = (namespace.clone(), binary.to_owned());
-        Self { namespace, binary, arguments: Vec::new(), environment: Vec::new(), log, child: None }
+        Self { namespace, binary, arguments: Vec::new(), environment: Vec::new(), log, boot: None, child: None }
     }
 
     /// Sets an environment variable from the next start on.
@@ -42,6 +47,11 @@ impl Program {
     /// Another binary from the next start on: an upgrade.
     pub fn set_binary(&mut self, binary: &Path) {
         binary.clone_into(&mut self.binary);
+    }
+
+    /// From the next start on it finds this file in place of the kernel's boot id: another boot.
+    pub fn set_boot(&mut self, boot: PathBuf) {
+        self.boot = Some(boot);
     }
 
     /// Starts it with these arguments.
@@ -58,7 +68,17 @@ impl Program {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("cannot open {}", self.log.display()))?;
-        let mut command = self.namespace.command(&self.binary);
+        let mut command = match &self.boot {
+            None => self.namespace.command(&self.binary),
+            Some(boot) => {
+                let mut command = self.namespace.command("unshare");
+                command
+                    .args(["--mount", "--propagation", "slave", "sh", "-c", WITH_BOOT_ID])
+                    .arg(boot)
+                    .arg(&self.binary);
+                command
+            }
+        };
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

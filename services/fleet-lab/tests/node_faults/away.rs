@@ -53,6 +53,8 @@ async fn f31_machines_go_on_alone_over_restarts_and_a_power_failure_and_the_bill
         lab.reach(id, InstanceState::Running).await;
     }
     lab.reach(&once.id, InstanceState::Failed).await;
+    let boot = lab.fleet.psql("SELECT boot FROM nodes").unwrap();
+    assert!(boot.starts_with("b0070000"), "it was no other boot: {boot}");
     lab.finish().await;
 }
 

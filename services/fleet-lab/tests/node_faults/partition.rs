@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wherry_api_types::{InstanceState, NodeState};
-use wherry_fleet_lab::{Direction, PROJECT, dns};
+use wherry_fleet_lab::{Direction, Machine, PROJECT, dns};
 
 use crate::lab::{Lab, SHORT, STEADY, eventually};
 
@@ -83,6 +83,46 @@ async fn a_cut_machine_is_replaced(direction: Direction) {
     lab.node("node-0", "ready", |node| node.state == NodeState::Ready).await;
     let runs = lab.history.runs(&replaced.id);
     assert_eq!(runs.len(), 2, "the old copy was begun again: {runs:?}");
+    lab.history.doubt_ends("node-0");
+    lab.finish().await;
+}
+
+/// F26 without a cut: there is no agent to end what may run elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn f26_copies_of_an_agent_that_is_dead_have_ended_before_the_new_ones_begin() {
+    an_agent_that_does_nothing_is_replaced(Machine::kill, Machine::begin).await;
+}
+
+/// The same with an agent that is there and does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn f26_copies_of_an_agent_that_is_frozen_have_ended_before_the_new_ones_begin() {
+    an_agent_that_does_nothing_is_replaced(
+        |machine| machine.program.freeze().unwrap(),
+        |machine| machine.program.thaw(),
+    )
+    .await;
+}
+
+async fn an_agent_that_does_nothing_is_replaced(
+    stop: impl FnOnce(&mut Machine),
+    begin: impl FnOnce(&mut Machine) -> anyhow::Result<()>,
+) {
+    // The guard waits ten seconds longer than the agent would.
+    let mut lab = Lab::start(2, &SHORT.replace("margin_seconds = 5", "margin_seconds = 20")).await;
+    lab.client.cordon_node("node-1").await.unwrap();
+    let replaced = lab.run(lab.replaced("replaced")).await;
+    let kept = lab.run(lab.script("kept", STEADY)).await;
+    lab.client.uncordon_node("node-1").await.unwrap();
+    lab.history.doubt_of("node-0", &replaced.id);
+    stop(lab.machine("node-0"));
+    let second = lab.run_number(&replaced.id, 2).await;
+    let first = lab.run_number(&replaced.id, 1).await;
+    let ended = first.missed.unwrap_or_else(|| panic!("two copies: {first:?} {second:?}"));
+    assert!(second.machine == "node-1" && ended < second.made, "{first:?} {second:?}");
+    begin(lab.machine("node-0")).unwrap();
+    lab.reach(&kept.id, InstanceState::Running).await;
+    assert_eq!(lab.history.runs(&kept.id).len(), 1);
+    assert_eq!(lab.history.runs(&replaced.id).len(), 2);
     lab.history.doubt_ends("node-0");
     lab.finish().await;
 }
