@@ -41,6 +41,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The same for each name in the answer: whoever fetches much fetches it less often.
 const PAUSE_FOR_EACH_NAME: Duration = Duration::from_micros(20);
 
+/// Serials that may have been served since the file was written, generously: they are never served again.
+const SERIALS_SINCE_STORED: u32 = 10_000;
+/// Failures in a row before they are worth a line: at its first start a node is known only after its hello.
+const FAILURES_WORTH_TELLING: u32 = 3;
+
 /// Most names in an answer.
 const MOST_NAMES: usize = 500_000;
 /// Most other nodes in an answer.
@@ -85,6 +90,7 @@ impl Keeper {
             None => (Belief::default(), None, None),
             Some(Kept { as_told, surroundings }) => {
                 let Surroundings { tag, apex, serial, names, peers, neighbours } = surroundings;
+                let serial = serial.saturating_add(SERIALS_SINCE_STORED);
                 (Belief::resume(names), Some(Around { tag, apex, serial, peers, neighbours }), as_told.then_some(tag))
             }
         };
@@ -147,6 +153,8 @@ impl Keeper {
 
     /// Returns how long to wait before the next question.
     fn take(&mut self, answer: Answer) -> Duration {
+        // The node's session introduces it, at its start at the same time as this is asked; what goes wrong there is told there.
+        let is_unknown = matches!(answer, Err(ControlError::UnknownNode));
         let trouble = match answer {
             Ok(None) => None,
             Ok(Some(surroundings)) => excess(&surroundings).or_else(|| {
@@ -155,7 +163,7 @@ impl Keeper {
             }),
             Err(error) => Some(error.to_string()),
         };
-        if let (Some(trouble), 0) = (&trouble, self.failures) {
+        if let (Some(trouble), 0, false) = (&trouble, self.failures, is_unknown) {
             tracing::warn!(trouble, "what is around this node is not known anew; what was known goes on");
         }
         self.failures = if trouble.is_some() { self.failures.saturating_add(1) } else { 0 };
