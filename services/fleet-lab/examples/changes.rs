@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use tokio::sync::mpsc;
 use wherry_agent_api::{ControlPlane, Heartbeat, NodeHello};
 use wherry_agent_link::{EndpointKeeper, Identity, JoinOrder, LinkClient, LinkSettings};
-use wherry_api_types::{ContainerSpec, InstanceCreate, JoinTokenCreate};
+use wherry_api_client::{Client, ClientError};
+use wherry_api_types::{ContainerSpec, Instance, InstanceCreate, JoinTokenCreate};
 use wherry_fleet_lab::{Fleet, FleetOptions, Namespace, PROJECT};
 use wherry_model::{Architecture, BootId, Capacity, Clock, Entropy, JournalId, Timestamp};
 
@@ -77,23 +78,17 @@ async fn measure(fleet: &mut Fleet, changes: usize) -> Result<Vec<Duration>> {
     let host = fleet.network.attach("agent", ADDRESS)?;
     let (told, mut heard) = mpsc::unbounded_channel();
     let (namespace, folder) = (host.namespace.clone(), fleet.folder().join("fake"));
-    // Not joined: it ends with the process, and the namespace with its last user.
-    std::thread::spawn(move || agent_in(&namespace, folder, order, other, told));
+    let agent = std::thread::spawn(move || agent_in(&namespace, folder, order, other, told));
     heard.recv().await.context("the agent has ended")?;
+    // The replica that is asked sees within a second that there is room.
+    let begun = Instant::now();
+    while let Err(error) = create(&client, "warm-up").await {
+        ensure!(begun.elapsed() < SEEN_WITHIN, "no create works: {error}");
+        tokio::time::sleep(PAUSE).await;
+    }
     let mut times = Vec::new();
     for number in 0..changes {
-        let container = ContainerSpec {
-            image: "registry.test/none".to_owned(),
-            cpu: Some("10m".to_owned()),
-            memory: Some("4Mi".to_owned()),
-            ..ContainerSpec::default()
-        };
-        let body = InstanceCreate {
-            name: Some(format!("change-{number}")),
-            containers: vec![container],
-            ..InstanceCreate::default()
-        };
-        let made = client.create_instance(PROJECT, &body, Some(&format!("change-{number}"))).await?;
+        let made = create(&client, &format!("change-{number}")).await?;
         let acknowledged = Instant::now();
         loop {
             let (ids, at): (Vec<String>, Instant) =
@@ -106,7 +101,22 @@ async fn measure(fleet: &mut Fleet, changes: usize) -> Result<Vec<Duration>> {
         }
         tokio::time::sleep(PAUSE).await;
     }
+    // Nobody listens any more: it ends, and lets go of its network.
+    drop(heard);
+    tokio::task::spawn_blocking(move || agent.join()).await?.map_err(|_| anyhow::anyhow!("the agent panicked"))?;
     Ok(times)
+}
+
+async fn create(client: &Client, name: &str) -> Result<Instance, ClientError> {
+    let container = ContainerSpec {
+        image: "registry.test/none".to_owned(),
+        cpu: Some("10m".to_owned()),
+        memory: Some("4Mi".to_owned()),
+        ..ContainerSpec::default()
+    };
+    let containers = vec![container];
+    let body = InstanceCreate { name: Some(name.to_owned()), containers, ..InstanceCreate::default() };
+    client.create_instance(PROJECT, &body, Some(name)).await
 }
 
 fn agent_in(
@@ -175,5 +185,6 @@ async fn agent(
         biased;
         () = waits => Ok(()),
         () = proves => Ok(()),
+        () = told.closed() => Ok(()),
     }
 }
