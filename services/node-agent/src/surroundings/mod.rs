@@ -43,8 +43,6 @@ const PAUSE_FOR_EACH_NAME: Duration = Duration::from_micros(20);
 
 /// Serials that may have been served since the file was written, generously: they are never served again.
 const SERIALS_SINCE_STORED: u32 = 10_000;
-/// Failures in a row before they are worth a line: at its first start a node is known only after its hello.
-const FAILURES_WORTH_TELLING: u32 = 3;
 
 /// Most names in an answer.
 const MOST_NAMES: usize = 500_000;
