@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use wherry_api_types::{EndReason, InstanceCreate, InstanceState, RestartPolicy};
 use wherry_demo_images::SlowPath;
-use wherry_fleet_lab::{Gate, Run};
+use wherry_fleet_lab::Gate;
 
-use crate::lab::{Lab, SHORT, STEADY, eventually};
+use crate::lab::{Lab, SHORT, STEADY, UNTIL_TOLD, eventually, signal};
 
 /// SIGKILL and a new agent at once. What was begun and not yet proved may be undone, and is not billed then.
 async fn crash_agent(lab: &mut Lab) {
@@ -72,14 +72,15 @@ async fn f14_an_agent_killed_during_pull_create_start_stop_and_delete_goes_on_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn f15_what_ends_while_the_agent_is_away_is_told_and_billed_as_it_was() {
     let mut lab = Lab::start(1, SHORT).await;
-    let ends = lab.run(lab.script("ends", "sleep 8; exit 7")).await;
+    let ends = lab.run(lab.script("ends", UNTIL_TOLD)).await;
     let killed = lab.run(lab.script("killed", STEADY)).await;
     let policy = InstanceCreate { restart_policy: Some(RestartPolicy::Always), ..lab.script("again", STEADY) };
     let again = lab.run(policy).await;
     let steady = lab.run(lab.script("steady", STEADY)).await;
     lab.machine("node-0").kill();
+    signal(&lab.run_number(&ends.id, 1).await, Signal::USR1);
     for id in [&killed.id, &again.id] {
-        kill(&lab.run_number(id, 1).await);
+        signal(&lab.run_number(id, 1).await, Signal::KILL);
     }
     let mut ended = Vec::new();
     for id in [&ends.id, &killed.id, &again.id] {
@@ -103,10 +104,6 @@ async fn f15_what_ends_while_the_agent_is_away_is_told_and_billed_as_it_was() {
     lab.reach(&steady.id, InstanceState::Running).await;
     assert_eq!(lab.history.runs(&steady.id).len(), 1);
     lab.finish().await;
-}
-
-fn kill(run: &Run) {
-    kill_process(Pid::from_raw(run.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
 }
 
 /// F16.

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use wherry_api_types::{InstanceCreate, InstanceState, RestartPolicy};
 
-use crate::lab::{Lab, SHORT, STEADY, eventually};
+use crate::lab::{Lab, SHORT, STEADY, eventually, signal};
 
 /// F31, shortened.
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn f31_machines_go_on_alone_over_restarts_and_a_power_failure_and_the_bill
         replica.kill();
     }
     // The restart policy is kept.
-    kill_process(Pid::from_raw(lab.run_number(&shot.id, 1).await.pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    signal(&lab.run_number(&shot.id, 1).await, Signal::KILL);
     lab.run_number(&shot.id, 2).await;
     // Names answer, also after a restart of the agent, which touches nothing.
     let before = lab.run_number(&steady.id, 1).await;

@@ -1,8 +1,9 @@
 //! Machines are emptied while something is wrong: F39.
 
+use rustix::process::Signal;
 use wherry_api_types::{DrainThen, InstanceState, NodeDrainRequest, NodeState};
 
-use crate::lab::{Lab, SHORT, STEADY};
+use crate::lab::{Lab, SHORT, STEADY, signal};
 
 /// Ends only when it is killed.
 const DEAF: &str = "trap '' TERM; while :; do sleep 1; done";
@@ -69,11 +70,7 @@ async fn f39_a_drain_of_a_machine_that_dies_waits_until_it_is_confirmed_off() {
     lab.reach(&deaf.id, InstanceState::Running).await;
     lab.client.remove_node("node-0").await.unwrap();
     // Its grace is long, so it is told to end by its end.
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(second.pid.cast_signed()).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
+    signal(&second, Signal::KILL);
     lab.reach(&deaf.id, InstanceState::Failed).await;
     lab.finish().await;
 }

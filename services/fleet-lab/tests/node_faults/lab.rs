@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use wherry_api_client::Client;
 use wherry_api_types::{ContainerSpec, Instance, InstanceCreate, InstanceState, Node, OnNodeLoss, RestartPolicy};
 use wherry_demo_images::recipes;
@@ -18,6 +19,9 @@ pub(crate) const SHORT: &str =
 
 /// Runs until it is asked to end, and ends at once then.
 pub(crate) const STEADY: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
+
+/// Ends with code 7 when it is told to by SIGUSR1.
+pub(crate) const UNTIL_TOLD: &str = "trap 'exit 7' USR1; while :; do sleep 1 & wait $!; done";
 
 pub(crate) struct Lab {
     pub(crate) fleet: Fleet,
@@ -112,6 +116,11 @@ impl Lab {
         let Self { fleet, history, .. } = self;
         history.finish(fleet).await.unwrap();
     }
+}
+
+/// Signals the program of a run, past everybody.
+pub(crate) fn signal(run: &Run, signal: Signal) {
+    kill_process(Pid::from_raw(run.pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
 /// Asks again and again until there is an answer.

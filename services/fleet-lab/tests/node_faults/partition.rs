@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use wherry_api_types::{InstanceState, NodeState};
 use wherry_fleet_lab::{Direction, Machine, PROJECT, dns};
 
-use crate::lab::{Lab, SHORT, STEADY, eventually};
+use crate::lab::{Lab, SHORT, STEADY, UNTIL_TOLD, eventually, signal};
 
 /// F24: longer than the detection time, which is shortened.
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_a_machine_that_is_cut_off_is_unknown_and_comes_back_as_it_was() {
     let lab = Lab::start(1, SHORT).await;
     let steady = lab.run(lab.script("steady", STEADY)).await;
-    let ends = lab.run(lab.script("ends", "sleep 14; exit 3")).await;
+    let ends = lab.run(lab.script("ends", UNTIL_TOLD)).await;
     let host = lab.fleet.machines[0].host.clone();
-    for _ in 0..2 {
+    for round in 0..2 {
         lab.fleet.network.cut(&host, Direction::Both).unwrap();
         lab.reach(&steady.id, InstanceState::Unknown).await;
         eventually("its name is withdrawn", async || {
@@ -24,13 +25,16 @@ async fn f24_a_machine_that_is_cut_off_is_unknown_and_comes_back_as_it_was() {
         })
         .await;
         lab.node("node-0", "silent", |node| node.state == NodeState::Silent).await;
-        // It is not run elsewhere and not begun anew, and the one that ends there ends alone.
-        eventually("the short one ends", async || lab.history.runs(&ends.id)[0].missed).await;
+        // What ends there ends unheard.
+        if round == 0 {
+            signal(&lab.run_number(&ends.id, 1).await, Signal::USR1);
+            eventually("it ends", async || lab.history.runs(&ends.id)[0].missed).await;
+        }
         lab.fleet.network.mend(&host).unwrap();
         lab.reach(&steady.id, InstanceState::Running).await;
     }
     let ended = lab.reach(&ends.id, InstanceState::Failed).await;
-    assert_eq!(ended.containers[0].runs[0].exit_code, Some(3), "{ended:#?}");
+    assert_eq!(ended.containers[0].runs[0].exit_code, Some(7), "{ended:#?}");
     let runs = lab.history.runs(&steady.id);
     assert!(runs.len() == 1 && runs[0].missed.is_none(), "{runs:?}");
     lab.finish().await;
