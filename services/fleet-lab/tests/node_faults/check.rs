@@ -19,13 +19,13 @@ async fn the_history_check_fails_when_it_should() {
     lab.fleet.psql("UPDATE nodes SET used_cpu_millis = used_cpu_millis + 1").unwrap();
     complains(&mut lab, "the row of node-0").await;
     lab.fleet.psql("UPDATE nodes SET used_cpu_millis = used_cpu_millis - 1").unwrap();
+    // An instance that nobody was told of.
+    let unasked = lab.client.create_instance(PROJECT, &lab.script("unasked", STEADY), None).await.unwrap();
+    complains(&mut lab, "nobody was told of").await;
     // A row that holds more than the machine has.
     lab.fleet.psql("UPDATE nodes SET capacity_cpu_millis = 49").unwrap();
     complains(&mut lab, "handed out").await;
     lab.fleet.psql("UPDATE nodes SET capacity_cpu_millis = 2000").unwrap();
-    // An instance that nobody was told of.
-    let unasked = lab.client.create_instance(PROJECT, &lab.script("unasked", STEADY), None).await.unwrap();
-    complains(&mut lab, "nobody was told of").await;
     // One that is gone, and nobody asked for that.
     lab.client.delete_instance(PROJECT, &steady.id).await.unwrap();
     lab.client.delete_instance(PROJECT, &unasked.id).await.unwrap();
