@@ -18,7 +18,11 @@ use crate::{Agent, Guard, Sight};
 const PAST_THE_FENCE: Duration = Duration::from_secs(65);
 
 fn replaceable(world: &World) -> InstanceId {
-    let id = world.create("serve", RestartPolicy::Never);
+    replaceable_that(world, "serve")
+}
+
+fn replaceable_that(world: &World, program: &str) -> InstanceId {
+    let id = world.create(program, RestartPolicy::Never);
     let mut instance = world.instance(id);
     instance.spec.on_node_loss = OnNodeLoss::Replace;
     world.control.put(instance);
@@ -137,9 +141,10 @@ async fn overheard(world: &World, order: &Arc<Order>) -> Agent {
     Agent::start_on_disk(world.config(), AgentParts { control, ..parts }, |disk| disk).await.unwrap()
 }
 
-/// Replaceable, and one beside it that may stay and always has something to tell.
+/// Replaceable and slow to end, and one beside it that may stay and always has something to tell.
 async fn two(world: &World) -> (InstanceId, InstanceId) {
-    let (id, beside) = (replaceable(world), world.create("sleep 7; exit 1", RestartPolicy::Always));
+    let id = replaceable_that(world, "trap '' TERM; serve");
+    let beside = world.create("sleep 1; exit 1", RestartPolicy::Always);
     world.until_state(id, S::Running).await;
     world.until_run(beside, 2).await;
     (id, beside)
