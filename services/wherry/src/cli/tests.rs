@@ -22,7 +22,7 @@ fn the_definitions_hold_together() {
 #[test]
 fn every_command_has_an_example() {
     fn walk(command: &clap::Command, path: &str) {
-        for sub in command.get_subcommands() {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             let path = format!("{path} {}", sub.get_name());
             if sub.has_subcommands() {
                 walk(sub, &path);
@@ -88,4 +88,22 @@ fn wrong_values_name_the_argument_and_the_way_out() {
         let message = refused(words);
         assert!(message.contains(named), "{words}: {message}");
     }
+}
+
+#[test]
+fn joining_takes_address_token_and_fingerprint_together() {
+    let node = |words: &str| Cli::try_parse_from(words.split(' ')).map(|cli| cli.command);
+    let whole =
+        "wherry node --join https://c.example:7443 --token wjt_a_b --ca-fingerprint sha256:00 --underlay 192.0.2.1";
+    let Ok(Command::Node(args)) = node(whole) else { panic!("{whole}") };
+    assert_eq!(args.join.underlay, Some([192, 0, 2, 1].into()));
+    let Ok(Command::Node(later)) = node("wherry node") else { panic!("a later start needs nothing") };
+    assert!(later.join.join.is_none());
+    for lacking in
+        ["wherry node --join https://c.example:7443", "wherry node --ca-fingerprint sha256:00 --token wjt_a_b"]
+    {
+        assert!(refused(lacking).contains("--"), "{lacking}");
+    }
+    let help = Cli::command().find_subcommand_mut("node").unwrap().render_long_help().to_string();
+    assert!(help.contains("WHERRY_JOIN_TOKEN") && !help.contains("wjt_a_b"), "{help}");
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use part::{Opened, Serving};
 
-use crate::base::{Base, Signals};
+use crate::base::{Base, Signals, require_absent};
 use crate::cli::ControlArgs;
 use crate::data::DataFolder;
 use crate::metrics;
@@ -30,6 +30,10 @@ pub(crate) async fn run(data: DataFolder, args: &ControlArgs) -> anyhow::Result<
     let begun = Instant::now();
     let mut signals = Signals::install()?;
     let base = Base::new(data.clone(), settings(&data, args)?);
+    require_absent(
+        &data.identity(),
+        "this data folder is that of a machine that has joined a Wherry, give another folder with --data",
+    )?;
     data.create_for_control()?;
     let lock = data.lock("wherry control")?;
     let stop = CancellationToken::new();

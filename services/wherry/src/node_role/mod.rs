@@ -64,10 +64,10 @@ pub(crate) async fn run(data: DataFolder, args: &NodeArgs) -> anyhow::Result<()>
     let begun = Instant::now();
     let mut signals = Signals::install()?;
     let base = Base::new(data.clone(), settings(&data, args)?);
-    for path in [data.node_id_file(), data.database()] {
+    for path in [data.node_id_file(), data.keys()] {
         require_absent(
             &path,
-            "this data folder is that of a Wherry of its own, start it with `wherry up`, or give another folder with --data",
+            "this data folder is that of `wherry up` or `wherry control`, give another folder with --data",
         )?;
     }
     let known = membership::open(&base)?;

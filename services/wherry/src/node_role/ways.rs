@@ -17,20 +17,10 @@ fn note(data: &DataFolder) -> PathBuf {
     data.run().join("has_routes")
 }
 
-fn table(data: &DataFolder, settings: &Settings, range: (Ipv4Addr, u8), underlay: Ipv4Addr) -> KernelRoutes {
-    let network = &settings.network;
-    let mode = match network.mode {
-        NetworkMode::None => RouteMode::Unmanaged,
-        NetworkMode::HostRoutes => RouteMode::HostRoutes,
-        NetworkMode::Vxlan => RouteMode::Vxlan(Vxlan {
-            // As long as the kernel lets a name be.
-            device: format!("wherry-{}", data.short_id()),
-            id: network.vxlan_id,
-            port: network.vxlan_port,
-            local: underlay,
-        }),
-    };
-    KernelRoutes::new(mode, range)
+fn vxlan(data: &DataFolder, settings: &Settings, local: Ipv4Addr) -> Vxlan {
+    // As long as the kernel lets a name be.
+    let device = format!("wherry-{}", data.short_id());
+    Vxlan { device, id: settings.network.vxlan_id, port: settings.network.vxlan_port, local }
 }
 
 /// The table that the agent is to keep, of a machine that the others reach at `underlay`.
@@ -40,11 +30,14 @@ pub(super) fn make(
     range: (Ipv4Addr, u8),
     underlay: Ipv4Addr,
 ) -> anyhow::Result<KernelRoutes> {
-    if settings.network.mode != NetworkMode::None {
-        let note = note(data);
-        std::fs::write(&note, b"").with_context(|| format!("cannot write {}", note.display()))?;
-    }
-    Ok(table(data, settings, range, underlay))
+    let mode = match settings.network.mode {
+        NetworkMode::None => return Ok(KernelRoutes::new(RouteMode::Unmanaged, range)),
+        NetworkMode::HostRoutes => RouteMode::HostRoutes,
+        NetworkMode::Vxlan => RouteMode::Vxlan(vxlan(data, settings, underlay)),
+    };
+    let note = note(data);
+    std::fs::write(&note, b"").with_context(|| format!("cannot write {}", note.display()))?;
+    Ok(KernelRoutes::new(mode, range))
 }
 
 /// Removes what is ours, if there is any.
@@ -53,8 +46,9 @@ pub(crate) async fn remove(data: &DataFolder, settings: &Settings, range: (Ipv4A
     if !note.exists() {
         return Ok(());
     }
-    // Removing does not ask where this machine was.
-    table(data, settings, range, Ipv4Addr::UNSPECIFIED).remove().await.context("the routes to other nodes stay")?;
+    // The settings may have named another mode when they were made: of this one, more is removed than of the others.
+    let every_kind = RouteMode::Vxlan(vxlan(data, settings, Ipv4Addr::UNSPECIFIED));
+    KernelRoutes::new(every_kind, range).remove().await.context("the routes to other nodes stay")?;
     match std::fs::remove_file(&note) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot delete {}", note.display()))
