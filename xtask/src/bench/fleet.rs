@@ -95,6 +95,6 @@ async fn output_of(command: Command, interrupt: &Interrupt) -> Result<String> {
         }
     }
     let status = child.wait().await.context("the measurements cannot be waited for")?;
-    ensure!(status.success(), "the measurements did not come to their end: see above");
+    ensure!(status.success(), "the measurements did not come to their end: see above; until then they were\n{text}");
     Ok(text)
 }

@@ -66,7 +66,6 @@ async fn run() -> Result<()> {
     if wanted.is_empty() {
         wanted = ["creates", "unknown", "failover", "storm"].map(str::to_owned).to_vec();
     }
-    let mut report = Vec::new();
     for section in &wanted {
         eprintln!("== {section}");
         let load = figures::load();
@@ -78,10 +77,8 @@ async fn run() -> Result<()> {
             other => bail!("there is no measurement {other}"),
         };
         let lines = lines.with_context(|| format!("the measurement {section}"))?;
-        report.extend(lines);
-        report.push(format!("- load before {load}, after {}", figures::load()));
-        report.push(String::new());
+        // Each for itself: what was measured is not lost to what comes after it.
+        println!("{}\n- load before {load}, after {}\n", lines.join("\n"), figures::load());
     }
-    println!("{}", report.join("\n").trim_end());
     Ok(())
 }

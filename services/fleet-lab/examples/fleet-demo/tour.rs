@@ -97,9 +97,10 @@ pub(crate) async fn give(steps: &mut Steps, fleet: &mut Fleet) -> Result<()> {
 pub(crate) fn print_use(fleet: &Fleet, binary: &Path) {
     println!("\nIt stays until Ctrl-C. Try:");
     for replica in &fleet.replicas {
-        let wherry = format!("{} --data {}", binary.display(), replica.data().display());
-        println!("  {wherry} ps --server {}", replica.url(""));
-        println!("  {wherry} admin nodes --server {}", replica.url(""));
+        let key = replica.data().join("client.json");
+        let place = format!("--server {} --key {}", replica.url(""), key.display());
+        println!("  {} ps {place}", binary.display());
+        println!("  {} admin nodes {place}", binary.display());
     }
     if let Some(replica) = fleet.replicas.last() {
         println!("  documentation: {}", replica.url("/docs"));
