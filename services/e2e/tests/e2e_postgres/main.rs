@@ -1,5 +1,6 @@
-//! The core of the end-to-end tests once more, with `wherry up` on PostgreSQL. All of them on PostgreSQL:
-//! `WHERRY_E2E_STORE=postgres cargo nextest run -p wherry-e2e --test e2e`.
+//! The core of the end-to-end tests once more, with `wherry up` on PostgreSQL. All of them on PostgreSQL, in about four minutes:
+//! `WHERRY_E2E_STORE=postgres cargo nextest run -p wherry-e2e --test e2e -E 'not test(a_full_disk)'`. That one fills the disk of
+//! the data folder, on which PostgreSQL has nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 #![expect(dead_code, unused_imports, reason = "the support serves the tests that are not run twice, too")]

@@ -118,6 +118,10 @@ impl Wherry {
         fs::write(self.data.join("wherry.toml"), format!("{listen}{network}{store}{more}")).unwrap();
     }
 
+    pub(crate) const fn is_on_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
