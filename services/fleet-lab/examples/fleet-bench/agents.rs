@@ -71,13 +71,16 @@ impl Drop for Life {
 /// Makes so many machines nodes and brings them to life.
 pub(crate) async fn join(api: &Api, folder: &Path, count: usize, capacity: Capacity, work: Work) -> Result<Vec<Agent>> {
     let begun = Instant::now();
-    // Each comes to life when it has joined, as machines do that join one after the other.
-    let agents: Vec<Agent> = stream::iter(0..count)
+    // To life when all have joined: each that lives is told all its peers again at every further join.
+    let mut agents: Vec<Agent> = stream::iter(0..count)
         .map(|number| join_one(api, folder.join(format!("fake-{number}")), number, capacity, work))
         .buffered(JOINS_AT_ONCE)
         .try_collect()
         .await?;
     let joined = begun.elapsed().as_secs_f64();
+    for agent in &mut agents {
+        agent.live()?;
+    }
     until_heard(&agents, Instant::now()).await?;
     eprintln!(
         "{count} fake agents joined in {joined:.1} s and were heard {:.1} s later",
@@ -104,7 +107,7 @@ async fn join_one(api: &Api, folder: PathBuf, number: usize, capacity: Capacity,
         name: name.clone(),
     };
     let identity = Identity::join(&folder, order, Arc::new(WallClock), Arc::new(KernelEntropy)).await?;
-    let mut agent = Agent {
+    Ok(Agent {
         name,
         identity: Arc::new(identity),
         capacity,
@@ -114,9 +117,7 @@ async fn join_one(api: &Api, folder: PathBuf, number: usize, capacity: Capacity,
         underlay: Ipv4Addr::from(FIRST_UNDERLAY + u32::try_from(number)?),
         heard: watch::Sender::new(None),
         life: None,
-    };
-    agent.live()?;
-    Ok(agent)
+    })
 }
 
 /// Waits until each has had a heartbeat answered after `since`; answers when the first, the middle and the last had.
