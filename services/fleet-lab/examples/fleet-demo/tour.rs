@@ -21,7 +21,7 @@ use crate::{bill, clock, sight};
 pub(crate) const PROJECT: &str = "default";
 /// Shorter than what the service ships with (15 s, 300 s and 45 s), so that nobody has to wait.
 pub(crate) const CONTROL_SETTINGS: &str =
-    "[fleet]\ndetection_seconds = 10\nfence_after_seconds = 15\nfence_margin_seconds = 10\n";
+    "[fleet]\ndetection_seconds = 10\nfence_after_seconds = 15\nfence_margin_seconds = 20\n";
 pub(crate) const DETECTION_SECONDS: i64 = 10;
 /// Nothing is placed anew earlier than this after the last proof of life.
 pub(crate) const FENCE_SECONDS: i64 = 15 + 10;

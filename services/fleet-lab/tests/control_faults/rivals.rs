@@ -4,7 +4,7 @@ use wherry_api_types::{InstanceState, OnNodeLoss};
 
 use crate::support::{Lab, reach, run_servers, told, until};
 
-const SETTINGS: &str = "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 10\nfence_margin_seconds = 5\n";
+const SETTINGS: &str = "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 10\nfence_margin_seconds = 20\n";
 
 /// The lease keeps nobody off any more: whoever asks gets it. And who places an instance waits in the middle of it, with the
 /// record's row in hand, until the barrier opens or the statement has taken too long.

@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The shortest times that the settings take.
 pub(crate) const SHORT: &str =
-    "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 10\nfence_margin_seconds = 5\nlease_seconds = 2\n";
+    "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 10\nfence_margin_seconds = 20\nlease_seconds = 2\n";
 
 /// Runs until it is asked to end, and ends at once then.
 pub(crate) const STEADY: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";

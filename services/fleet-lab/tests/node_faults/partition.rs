@@ -111,8 +111,7 @@ async fn an_agent_that_does_nothing_is_replaced(
     stop: impl FnOnce(&mut Machine),
     begin: impl FnOnce(&mut Machine) -> anyhow::Result<()>,
 ) {
-    // The guard waits ten seconds longer than the agent would.
-    let mut lab = Lab::start(2, &SHORT.replace("margin_seconds = 5", "margin_seconds = 20")).await;
+    let mut lab = Lab::start(2, SHORT).await;
     lab.client.cordon_node("node-1").await.unwrap();
     let replaced = lab.run(lab.replaced("replaced")).await;
     let kept = lab.run(lab.script("kept", STEADY)).await;

@@ -99,8 +99,8 @@ impl Fleet {
                 && u64::from(self.fence_after_seconds) >= self.detection_seconds,
             "fence_after_seconds: from 10 to 86400, and not less than detection_seconds"
         );
-        // Ending containers takes the agent a moment, also where they do not want to.
-        anyhow::ensure!((5..=3_600).contains(&self.fence_margin_seconds), "fence_margin_seconds: from 5 to 3600");
+        // The guard of a dead agent acts ten seconds after the agent should have, and ending containers takes a moment.
+        anyhow::ensure!((20..=3_600).contains(&self.fence_margin_seconds), "fence_margin_seconds: from 20 to 3600");
         anyhow::ensure!((1..=60).contains(&self.lease_seconds), "lease_seconds: from 1 to 60");
         Ok(())
     }
