@@ -30,6 +30,8 @@ use crate::observer::Snapshot;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between SIGTERM and SIGKILL: the fence leaves no time for the instance's own grace.
 pub(crate) const GRACE_SECONDS: u32 = 2;
+/// One that takes longer is asked for again, and holds up neither the look at newer ones nor what waits for the fence.
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long everything else waits for the end of what the lease does not cover.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,11 +115,13 @@ async fn end(node: &Node, snapshot: &Snapshot) -> bool {
     leave_notes(node, &running).await;
     let stops = running.iter().map(|id| async move {
         tracing::error!(container = %id, "the node's lease is over; it may run elsewhere soon and is ended here");
-        let stopped = node.runtime.stop_container(id, Duration::from_secs(u64::from(GRACE_SECONDS))).await;
-        if let Err(error) = &stopped {
-            tracing::error!(container = %id, %error, "it could not be ended; it is tried again");
+        let stop = node.runtime.stop_container(id, Duration::from_secs(u64::from(GRACE_SECONDS)));
+        match tokio::time::timeout(STOP_WITHIN, stop).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::error!(container = %id, %error, "it could not be ended; it is tried again"),
+            Err(_) => tracing::error!(container = %id, "it has not ended in time; it is tried again"),
         }
-        stopped.is_ok()
+        false
     });
     join_all(stops).await.into_iter().all(|stopped| stopped)
 }

@@ -9,9 +9,9 @@
 //! The process that has the agent starts it, when anything here may run elsewhere, and tells it by the end of a pipe that the
 //! agent is gone. Then it stays until nothing is left to end, or the next agent's guard takes over.
 //!
-//! What it does not cover: a machine on which the guard is killed too (systemd starts both again), an engine that does not
-//! answer (nothing can be stopped; the agent then proves no life, and only an operator can say that the machine is off), and a
-//! machine that sleeps: there nothing runs.
+//! What it does not cover: a machine on which the guard is killed too (systemd starts both again), a machine that sleeps
+//! (there nothing runs), and an engine that does not answer until the time is over: nothing can be stopped then, the control
+//! plane cannot tell that from a machine that is off, and a second copy is started while the first runs on.
 //!
 //! Rejected: a unit with `Restart=always` alone (an agent that is stopped or hangs is not restarted, and not every machine
 //! has systemd), a hardware watchdog (it ends instances that must be kept), a timer inside each container.
@@ -26,7 +26,7 @@ use futures_util::future::join_all;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{Action, BootId, InstanceId, NodeId};
+use wherry_model::{BootId, InstanceId, NodeId};
 use wherry_runtime::{ContainerId, ContainerRuntime, ContainerState, RuntimeError};
 
 use crate::blocking::blocking;
@@ -61,7 +61,7 @@ pub enum GuardError {
 
 /// Whether the control plane may run it elsewhere when this node is lost.
 pub(crate) fn is_replaceable(desired: &DesiredInstance) -> bool {
-    desired.fence_after_seconds.is_some() && desired.action == Action::Run
+    desired.fence_after_seconds.is_some()
 }
 
 /// See the module.
@@ -138,7 +138,10 @@ impl Guard {
         let stops = running.into_iter().map(|id| async move {
             tracing::error!(container = %id, "the lease is over and no agent has ended this; it may run elsewhere soon");
             let grace = Duration::from_secs(u64::from(fence::GRACE_SECONDS));
-            self.runtime.stop_container(&id, grace).await
+            let stop = self.runtime.stop_container(&id, grace);
+            tokio::time::timeout(fence::STOP_WITHIN, stop).await.unwrap_or_else(|_| {
+                Err(RuntimeError::Unavailable { message: format!("{id} has not ended in time") })
+            })
         });
         let stopped = join_all(stops).await;
         let ended = stopped.len();

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{Action, BootId};
+use wherry_model::BootId;
 
 use crate::durable_file;
 
@@ -122,14 +122,15 @@ impl Lease {
         held.map(|held| self.now().saturating_sub(Duration::from_millis(held.renewed_at_ms)))
     }
 
-    /// Whether the instance must not run now: the control plane may run it elsewhere.
+    /// Whether the instance must not run now: the control plane may run it elsewhere. What is being stopped or removed is no
+    /// exception: the rest of its grace may be longer than the control plane waits.
     pub(crate) fn forbids(&self, desired: &DesiredInstance) -> bool {
         self.forbids_for(desired, Duration::ZERO)
     }
 
     /// Whether that has been so for this long.
     pub(crate) fn forbids_for(&self, desired: &DesiredInstance, longer: Duration) -> bool {
-        let Some(seconds) = desired.fence_after_seconds.filter(|_| desired.action == Action::Run) else { return false };
+        let Some(seconds) = desired.fence_after_seconds else { return false };
         self.age().is_none_or(|age| age >= Duration::from_secs(u64::from(seconds)).saturating_add(longer))
     }
 

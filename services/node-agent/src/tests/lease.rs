@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
+use wherry_model::lifecycle::Ask;
 use wherry_model::{EndReason, InstanceId, InstanceState as S, NodeId, OnNodeLoss, RestartPolicy};
 use wherry_runtime::ContainerStatus;
 use wherry_runtime::fake::{Fault, RunWitness};
@@ -182,6 +183,36 @@ async fn an_agent_that_begins_past_the_lease_fences_before_all_else() {
     let _agent = overheard(&world, &order).await;
     world.until_run(id, 2).await;
     assert_eq!(order.before(&format!("end of {id}")), Vec::<String>::new());
+}
+
+/// Its own grace is longer than the control plane waits before it takes the instance.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_stopped_ends_with_the_lease_too() {
+    for agent_dies in [false, true] {
+        let world = World::new();
+        let agent = world.agent().await;
+        let id = world.create("trap '' TERM; serve", RestartPolicy::Always);
+        let mut instance = world.instance(id);
+        instance.spec.on_node_loss = OnNodeLoss::Replace;
+        instance.spec.stop_grace_seconds = 600;
+        world.control.put(instance);
+        world.until_state(id, S::Running).await;
+        world.control.ask(id, Ask::Stop);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.control.set_away(true);
+        if agent_dies {
+            agent.buried().await;
+            let (folder, node) = (world.folder.path().to_owned(), world.config().machine.node);
+            let guard =
+                Guard::new(folder, node, world.boot, Arc::new(world.clock.clone()), Arc::new(world.runtime.clone()));
+            assert_eq!(guard.look().await.unwrap(), Sight { ended: 0, is_over: false }, "there is something to guard");
+            tokio::time::sleep(PAST_THE_FENCE).await;
+            assert_eq!(guard.look().await.unwrap().ended, 1);
+        } else {
+            tokio::time::sleep(PAST_THE_FENCE).await;
+        }
+        assert_eq!(world.running().await.len(), 0, "agent dies: {agent_dies}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
