@@ -50,4 +50,5 @@ pub use real::RealNode;
 pub use sample::{digest, main_container, replaceable, sized, spec};
 pub use seed::seeds;
 pub use stack::Stack;
+pub use wherry_store_memory::{MemoryStore, Trouble};
 pub use zone::RecordingZone;

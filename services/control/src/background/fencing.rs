@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::failures::Failures;
 use super::settled::Settled;
 use super::{Reconciler, Work};
 use crate::loss::Loss;
@@ -34,7 +35,7 @@ impl Reconciler for Fencing {
             return Ok(None);
         }
         let wait = control.inner.config.fence_wait();
-        let mut taken = Vec::new();
+        let (mut taken, mut failures) = (Vec::new(), Failures::default());
         let nodes = control.store().nodes().await?;
         self.settled.keep_only(&nodes);
         for node in nodes {
@@ -47,12 +48,18 @@ impl Reconciler for Fencing {
             {
                 continue;
             }
-            match control.lose_node(node.id, heartbeats, false).await? {
-                Loss::Nothing | Loss::Taken(0) => self.settled.add(&node),
-                Loss::Taken(count) => taken.push(format!("{count} instances of {}", node.name)),
-                Loss::Heard => {}
+            match control.lose_node(node.id, heartbeats, false).await {
+                Ok(Loss::Nothing | Loss::Taken(0)) => self.settled.add(&node),
+                Ok(Loss::Taken(count)) => taken.push(format!("{count} instances of {}", node.name)),
+                Ok(Loss::Heard) => {}
+                Err(error) => {
+                    if !failures.note(control, node.id, error).await {
+                        break;
+                    }
+                }
             }
         }
-        Ok((!taken.is_empty()).then(|| format!("{} are run elsewhere: their machine is lost", taken.join(", "))))
+        failures
+            .or((!taken.is_empty()).then(|| format!("{} are run elsewhere: their machine is lost", taken.join(", "))))
     }
 }

@@ -4,6 +4,7 @@
 //! Some of it every replica does for itself, some is done by one of them: see [`lease`].
 
 mod draining;
+mod failures;
 mod fencing;
 mod following;
 pub(crate) mod lease;

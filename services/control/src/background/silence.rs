@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use wherry_model::lifecycle;
 use wherry_model::{Instance, NodeRecord, NodeState};
 
+use super::failures::Failures;
 use super::settled::Settled;
 use super::{Reconciler, Work};
 use crate::{Control, Error, lock};
@@ -34,7 +35,7 @@ impl Reconciler for Silent {
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
-        let mut touched = 0_u32;
+        let (mut touched, mut failures) = (0_u32, Failures::default());
         let nodes = control.store().nodes().await?;
         self.settled.keep_only(&nodes);
         for node in nodes {
@@ -44,12 +45,17 @@ impl Reconciler for Silent {
             if silent_for <= control.inner.config.detection || judged {
                 continue;
             }
-            match control.doubt_instances_of(&node).await? {
-                0 if node.state != NodeState::Ready => self.settled.add(&node),
-                count => touched += count,
+            match control.doubt_instances_of(&node).await {
+                Ok(0) if node.state != NodeState::Ready => self.settled.add(&node),
+                Ok(count) => touched += count,
+                Err(error) => {
+                    if !failures.note(control, node.id, error).await {
+                        break;
+                    }
+                }
             }
         }
-        Ok((touched > 0).then(|| format!("{touched} instances of silent nodes became unknown")))
+        failures.or((touched > 0).then(|| format!("{touched} instances of silent nodes became unknown")))
     }
 }
 

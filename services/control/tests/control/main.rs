@@ -21,6 +21,7 @@ mod read;
 mod replicas;
 mod reports;
 mod silence;
+mod stuck;
 mod support;
 mod surroundings;
 mod tenants;
