@@ -12,6 +12,11 @@ const PROJECT: &str = "wherry/project";
 const CONTAINER: &str = "wherry/container";
 const RUN: &str = "wherry/run";
 
+/// The node, as text, whose agent made the sandbox or container with these labels; none when no agent did.
+pub fn node_of(labels: &Labels) -> Option<&str> {
+    labels.get(NODE).map(String::as_str)
+}
+
 /// Selects everything that this node's agents ever made.
 pub(crate) fn selector(node: NodeId) -> Labels {
     Labels::from([(NODE.to_owned(), node.to_string())])

@@ -66,6 +66,7 @@ pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };
 pub use guard::{Guard, GuardError, Sight};
+pub use labels::node_of;
 pub use lease::{BootClock, KernelBootClock};
 pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};
 pub use status::{AgentStatus, Phase};

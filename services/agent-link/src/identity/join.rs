@@ -53,7 +53,8 @@ impl Identity {
     ///
     /// May be killed at any point and called again with the same order: it is the same node then. A machine that is a node
     /// already is not made another one, unless its certificate has expired: with the token that it joined with it is then the
-    /// same node, with a new token a new one. A control plane that cannot be reached is tried for a minute.
+    /// same node, with a new token a new one: what runs on the machine must have been ended before
+    /// ([`Self::would_become_another`]). A control plane that cannot be reached is tried for a minute.
     pub async fn join(
         folder: &Path,
         order: JoinOrder,
@@ -62,7 +63,7 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let folder = Folder::new(folder);
         let endpoint: Endpoint = order.endpoint.parse()?;
-        let token = hexadecimal(&Sha256::digest(order.token.as_bytes()));
+        let token = fingerprint_of(&order.token);
         if let Some(record) = folder.read()? {
             let same_token = record.token == token;
             let present = Self::new(folder.clone(), record)?;
@@ -146,6 +147,7 @@ async fn enrol(
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+/// What is kept of a token: its SHA-256 in hexadecimal digits.
+pub(super) fn fingerprint_of(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }

@@ -114,6 +114,13 @@ impl Identity {
         if expired_at < now { Err(IdentityError::Expired { node: self.node(), expired_at }) } else { Ok(()) }
     }
 
+    /// Whether joining with this token would make the machine another node: the certificate has expired, and this is not the
+    /// token that it joined with.
+    pub fn would_become_another(&self, token: &str, now: Timestamp) -> bool {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(now).is_err() && present.record.token != join::fingerprint_of(token)
+    }
+
     /// The present certificate and key.
     pub fn credential(&self) -> NodeCredential {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).credential.clone()

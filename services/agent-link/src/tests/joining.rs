@@ -112,6 +112,10 @@ async fn a_node_does_not_become_another_unless_its_certificate_has_expired() {
     let expired = opened.check(wherry_model::Clock::now(&*world.clock)).unwrap_err();
     assert!(matches!(&expired, IdentityError::Expired { node: present, .. } if *present == node(1)), "{expired}");
     assert!(expired.to_string().contains("wherry node --join"), "{expired}");
+    let now = wherry_model::Clock::now(&*world.clock);
+    assert!(opened.would_become_another(&token(2), now) && !opened.would_become_another(&token(1), now));
+    let in_time = opened.expires_at();
+    assert!(!opened.would_become_another(&token(2), in_time), "it is refused as long as the certificate is taken");
     // The replica has looked at the clock too.
     replica.port.renew_certificate().unwrap();
     let same = world.join(folder, world.order(&replica.url, &token(1))).await.unwrap();

@@ -9,7 +9,7 @@ use wherry_agent_link::{Identity, JoinOrder};
 use wherry_model::{Clock, Timestamp};
 
 use super::part::Place;
-use super::{machine, underlay};
+use super::{another, machine, underlay};
 use crate::base::Base;
 use crate::cli::JoinArgs;
 use crate::metrics::SecondsLeft;
@@ -26,6 +26,9 @@ pub(super) fn open(base: &Base) -> anyhow::Result<Option<Identity>> {
 pub(super) async fn settle(base: &Base, known: Option<Identity>, args: &JoinArgs) -> anyhow::Result<Identity> {
     if let Some(url) = &args.join {
         let order = order(base, known.as_ref(), url, args)?;
+        if let Some(known) = known.filter(|known| known.would_become_another(&order.token, base.clock.now())) {
+            another::require_left_nothing(base, &known).await?;
+        }
         let (clock, entropy) = (Arc::clone(&base.clock), Arc::clone(&base.entropy));
         return Ok(Identity::join(&base.data.identity(), order, clock, entropy).await?);
     }

@@ -4,9 +4,10 @@
 //! nodes are is on its disk. It listens on nothing that another machine reaches, the gateway of its own instances aside.
 //!
 //! Order of the start: what can be refused at once (rights, programs, lock, port), then who this machine is, which at the
-//! first start is asked of the control plane, then containerd, link, names, agent. Order of the stop: answers to others, the
-//! agent with its last reports, the link. Containers and containerd run on.
+//! first start is asked of the control plane, then containerd and that nothing of another node is in it, link, names, agent.
+//! Order of the stop: answers to others, the agent with its last reports, the link. Containers and containerd run on.
 
+mod another;
 mod engine;
 mod greeting;
 mod guard;
@@ -75,6 +76,9 @@ pub(crate) async fn run(data: DataFolder, args: &NodeArgs) -> anyhow::Result<()>
     require(known.as_ref().map(Identity::range))?;
     data.create_for_node()?;
     let lock = data.lock("wherry node")?;
+    if let Some(known) = &known {
+        another::note_owner(&data, known.node())?;
+    }
     let was_known = known.is_some();
     let identity = tokio::select! {
         biased;
@@ -147,6 +151,10 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let containerd = start_engine(base, place.range).await?;
+        another::require_none_of_another(containerd.runtime().as_ref(), place.node, &base.data).await?;
+        if let Some(aside) = another::put_aside(&base.data, place.node)? {
+            tracing::warn!(to = %aside.display(), "what this machine kept as another node was put aside; delete it when it is not needed");
+        }
         let zones = ZoneHandle::new(&identity.enrolled().apex).context("the control plane's zone is none")?;
         let resolver = resolver(base, place.range, &zones, &stop)?;
         let names = Publisher { zones, ttl_seconds: base.settings.names.ttl_seconds, name_server: place.gateway() };
