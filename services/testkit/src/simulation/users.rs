@@ -125,6 +125,10 @@ impl Users {
         spec.stop_grace_seconds = 3;
         if self.dice.happens(self.replaceable) {
             spec.on_node_loss = OnNodeLoss::Replace;
+            // Longer than the control plane waits before it takes the instance from a machine that is silent.
+            if cpu >= 500 {
+                spec.stop_grace_seconds = 45;
+            }
         }
         spec
     }
