@@ -58,7 +58,7 @@ impl Control {
                 tracing::warn!(instance = %fact.instance, "a node spoke of an instance that is not its own");
                 continue;
             };
-            if !self.may_say(node, fact) {
+            if !self.may_say(node, fact).await? {
                 tracing::warn!(%node, instance = %fact.instance, "a node claimed an address that is not of its range");
                 continue;
             }
@@ -73,10 +73,15 @@ impl Control {
         Ok(changes)
     }
 
-    /// An address must be of the node's own range: names and packet filters of others follow it.
-    fn may_say(&self, node: NodeId, fact: &Observation) -> bool {
-        let Fact::SandboxReady { address } = &fact.fact else { return true };
-        let watch = lock(&self.inner.watch);
-        watch.record(node).is_none_or(|record| ranges::contains(record.range, *address))
+    /// An address must be of the node's own range: names and packet filters of others follow it. A replica that has not seen
+    /// the node yet reads its row; without one there is no range to be of.
+    async fn may_say(&self, node: NodeId, fact: &Observation) -> Result<bool, Error> {
+        let Fact::SandboxReady { address } = &fact.fact else { return Ok(true) };
+        let seen = lock(&self.inner.watch).record(node).map(|record| record.range);
+        let range = match seen {
+            Some(range) => Some(range),
+            None => self.store().node(node).await?.map(|record| record.range),
+        };
+        Ok(range.is_some_and(|range| ranges::contains(range, *address)))
     }
 }

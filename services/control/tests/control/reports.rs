@@ -1,7 +1,11 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use wherry_agent_api::{ControlError, ControlPlane, PullProgress, Report};
-use wherry_model::{ContainerExit, EndReason, Fact, Generation, InstanceState, JournalId, NodeId, Observation};
+use wherry_agent_api::{ControlError, ControlPlane, NodeHello, PullProgress, Report};
+use wherry_model::{
+    Architecture, BootId, Capacity, Clock, ContainerExit, EndReason, Fact, Generation, InstanceState, JournalId,
+    NodeId, Observation,
+};
 use wherry_testkit::{Node, Stack, digest, main_container, spec};
 
 use crate::support::{delete, start, state, stop};
@@ -142,6 +146,37 @@ async fn a_node_that_never_said_hello_is_told_so() {
     let report = Report { node, journal, observations: vec![fact] };
     assert_eq!(control.report(report).await, Err(ControlError::UnknownNode));
     assert_eq!(control.desired(node, None).await, Err(ControlError::UnknownNode));
+}
+
+#[tokio::test]
+async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_seen_yet() {
+    let stack = Stack::builder().nodes([]).start().await;
+    let unaware = stack.replica().await;
+    let (clock, entropy) = (stack.clock().as_ref(), stack.entropy().as_ref());
+    let (node, journal) = (NodeId::generate(clock, entropy), JournalId::generate(clock, entropy));
+    let hello = NodeHello {
+        node,
+        name: "late".to_owned(),
+        architecture: Architecture::Amd64,
+        capacity: Capacity { cpu_millis: 1_000, memory_mib: 1_024, instances: 10 },
+        range: (Ipv4Addr::new(10, 200, 7, 0), 24),
+        boot: BootId::generate(clock, entropy),
+        journal,
+        desired_revision: None,
+        underlay: None,
+    };
+    stack.control().hello(hello).await.unwrap();
+    let web = stack.create(stack.acme(), "web", spec()).await.instance;
+    assert_eq!(web.node, Some(node));
+    let own = Ipv4Addr::new(10, 200, 7, 9);
+    for (seq, address, taken) in [(1, Ipv4Addr::new(10, 200, 0, 9), None), (2, own, Some(own))] {
+        let fact = Fact::SandboxReady { address };
+        let at = stack.clock().now();
+        let said = Observation { seq, instance: web.id, generation: web.generation, at, fact };
+        let ack = unaware.report(Report { node, journal, observations: vec![said] }).await.unwrap();
+        assert_eq!(ack.through, seq);
+        assert_eq!(stack.read(stack.acme(), "web").await.instance.address, taken);
+    }
 }
 
 #[tokio::test]
