@@ -135,6 +135,7 @@ impl Control {
             return Err(SpecError::new("prices.id", message).into());
         }
         settle_fence(store.as_ref(), &config).await?;
+        settle_names(store.as_ref(), &config).await?;
         // Before anything is read: what is written from here on is found again by following.
         let followed = store.cursor().await?;
         let inner = Inner {
@@ -215,6 +216,22 @@ async fn settle_fence(store: &dyn Store, config: &ControlConfig) -> Result<(), E
     }
     let message = format!("this installation was begun with {settled} s, which its nodes go by: start with that");
     Err(SpecError::new("fence_after_seconds", message).into())
+}
+
+/// All replicas answer the same names: one with another zone would tell tenants, agents and resolvers names that no other one
+/// knows. Where nodes' ranges are cut from is not settled: whether a new one is free is decided by the store against
+/// all that there are, and an operator may give more room, one replica after the other.
+async fn settle_names(store: &dyn Store, config: &ControlConfig) -> Result<(), Error> {
+    let own = config.apex();
+    let settled = store.settle("apex", &own).await?;
+    if settled == own {
+        return Ok(());
+    }
+    let message = format!(
+        "this installation was begun with names in {settled}, and names.region and names.zone here make {own}: start with \
+         the region and the zone of the other replicas"
+    );
+    Err(SpecError::new("names", message).into())
 }
 
 /// A hash that is the same in every process and version: names contents, protects nothing.

@@ -209,6 +209,21 @@ async fn all_replicas_mean_the_same_by_the_end_of_a_lease() {
 }
 
 #[tokio::test]
+async fn all_replicas_answer_the_same_names() {
+    let stack = Stack::start().await;
+    for (region, zone) in [("elsewhere", "wherry.internal"), ("local", "other.internal")] {
+        let mut config = stack.control().config().clone();
+        (config.region, config.zone) = (region.to_owned(), zone.to_owned());
+        let (own, publisher) = (config.apex(), Arc::new(RecordingZone::default()));
+        let (clock, entropy) = (Arc::clone(stack.clock()), Arc::clone(stack.entropy()));
+        let refused = Control::open(stack.store(), clock, entropy, publisher, config).await.err().unwrap();
+        assert_eq!(refused.field(), Some("names"));
+        let sentence = refused.to_string();
+        assert!(sentence.contains("in local.wherry.internal,") && sentence.contains(&own), "{sentence}");
+    }
+}
+
+#[tokio::test]
 async fn two_placers_place_once() {
     let mut stack = Stack::builder().nodes([Node::sized(4_000, 4_096), Node::sized(4_000, 4_096)]).start().await;
     let names = crate::loss::displaced(&mut stack, 6).await;
