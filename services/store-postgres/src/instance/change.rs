@@ -116,6 +116,24 @@ async fn locked(
     rows.iter().map(|row| read::record(row).map(|record| (record.id, record))).collect()
 }
 
+/// Whether the records are as the changes leave them.
+pub(crate) async fn stand(connection: &mut PgConnection, changes: &[Change]) -> Result<bool, StoreError> {
+    // Later changes may build on earlier ones.
+    let left: BTreeMap<InstanceId, &Instance> = changes.iter().map(|change| (change.after.id, &change.after)).collect();
+    let ids: Vec<Uuid> = left.keys().map(InstanceId::as_uuid).collect();
+    let rows = sqlx::query("SELECT id, record::text AS record FROM instances WHERE id = ANY ($1)")
+        .bind(ids)
+        .fetch_all(connection)
+        .await
+        .context("reading what was changed of instances")?;
+    let mut found = 0;
+    for row in &rows {
+        let present = read::record(row)?;
+        found += usize::from(left.get(&present.id).is_some_and(|after| **after == present));
+    }
+    Ok(found == left.len())
+}
+
 fn settle_resources(settlement: &mut Settlement, before: &Instance, change: &Change) -> Result<(), StoreError> {
     let id = before.id;
     let held = before.holds_resources.then_some(before.node).flatten();

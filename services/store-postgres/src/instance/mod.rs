@@ -19,7 +19,7 @@ use wherry_store::{
 
 use crate::PostgresStore;
 
-pub(crate) use change::apply_all;
+pub(crate) use change::{apply_all, stand};
 pub(crate) use lane::Lanes;
 pub(crate) use read::record;
 

@@ -158,15 +158,18 @@ impl Unit for Fence<'_> {
         Ok(Verdict::Keep(FenceOutcome::Fenced(epoch)))
     }
 
-    /// Each epoch is begun by one fencing. If another replica's has begun this one, it has fenced what ours would have.
+    /// The epoch alone is no proof: another replica's fencing may have begun it, and taken less than ours takes when the machine
+    /// is confirmed to be off. The records as this one leaves them are; when they have gone further it is run again and
+    /// told that it lost the race, which has the caller look at what is left to take.
     async fn stored(&self, connection: &mut PgConnection) -> Result<Option<FenceOutcome>, StoreError> {
         let epoch = self.epoch.load(Ordering::Relaxed);
         let reached: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM nodes WHERE id = $1 AND epoch >= $2)")
             .bind(self.id.as_uuid())
             .bind(integer(epoch)?)
-            .fetch_one(connection)
+            .fetch_one(&mut *connection)
             .await
             .context("fencing a node")?;
-        Ok(reached.then_some(FenceOutcome::Fenced(epoch)))
+        let stored = reached && instance::stand(connection, self.changes).await?;
+        Ok(stored.then_some(FenceOutcome::Fenced(epoch)))
     }
 }

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use sqlx::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use wherry_model::lifecycle::Ask;
 use wherry_model::{Fact, ProjectId, ProjectName};
 use wherry_pg_cluster::{Cluster, Settings};
-use wherry_store::{Applied, CreateOutcome, FenceOutcome, NameOutcome, ProjectRecord, ReportOutcome};
+use wherry_store::{Applied, CreateOutcome, FenceOutcome, NameOutcome, NodeStore, ProjectRecord, ReportOutcome};
 use wherry_store_contract::world::{asked, at, seen, started};
 use wherry_store_contract::{World, invariants};
 use wherry_store_postgres::PostgresStore;
@@ -30,6 +32,8 @@ enum Cut {
     Request,
     /// The server does not get it, and its client seems to be still there.
     RequestSilently,
+    /// As `Request`, and the client does not learn of it before [`Proxy::let_go`].
+    RequestHeld,
 }
 
 const CUTS: [Cut; 3] = [Cut::Answer, Cut::Request, Cut::RequestSilently];
@@ -38,19 +42,21 @@ const CUTS: [Cut; 3] = [Cut::Answer, Cut::Request, Cut::RequestSilently];
 struct Proxy {
     address: SocketAddr,
     next: Arc<AtomicU8>,
+    held: Arc<Notify>,
 }
 
 impl Proxy {
     async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), next: Arc::default() };
-        let next = Arc::clone(&proxy.next);
+        let address = listener.local_addr().unwrap();
+        let proxy = Self { address, next: Arc::default(), held: Arc::default() };
+        let (next, held) = (Arc::clone(&proxy.next), Arc::clone(&proxy.held));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let next = Arc::clone(&next);
+                let (next, held) = (Arc::clone(&next), Arc::clone(&held));
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(upstream).await {
-                        relay(client, server, &next).await;
+                        relay(client, server, &next, &held).await;
                     }
                 });
             }
@@ -62,12 +68,16 @@ impl Proxy {
         self.next.store(cut as u8, Ordering::SeqCst);
     }
 
+    fn let_go(&self) {
+        self.held.notify_one();
+    }
+
     fn was_cut(&self) -> bool {
         self.next.load(Ordering::SeqCst) == Cut::Nothing as u8
     }
 }
 
-async fn relay(mut client: TcpStream, mut server: TcpStream, next: &AtomicU8) {
+async fn relay(mut client: TcpStream, mut server: TcpStream, next: &AtomicU8, held: &Notify) {
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
@@ -82,6 +92,11 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, next: &AtomicU8) {
                     drop(client);
                     // Until the server itself ends it.
                     while !matches!(server.read(&mut down).await, Ok(0) | Err(_)) {}
+                    return;
+                }
+                if cut == Cut::RequestHeld as u8 {
+                    drop(server);
+                    held.notified().await;
                     return;
                 }
                 if server.write_all(&up[..read]).await.is_err() {
@@ -107,6 +122,8 @@ struct Setting {
     cluster: Cluster,
     proxy: Proxy,
     world: World,
+    /// Past the proxy.
+    direct: String,
 }
 
 /// A world that reaches its server through the proxy.
@@ -119,12 +136,12 @@ async fn setting() -> Setting {
     let authority = url.split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
     let proxy = Proxy::start(authority.parse().unwrap()).await;
     let world = world(open(&url.replace(&authority, &proxy.address.to_string())).await).await;
-    Setting { cluster, proxy, world }
+    Setting { cluster, proxy, world, direct: url }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_are_stored_once() {
-    let Setting { proxy, world, cluster: _cluster } = setting().await;
+    let Setting { proxy, world, cluster: _cluster, .. } = setting().await;
     let node = world.node_for(50).await;
     for (number, cut) in CUTS.into_iter().enumerate() {
         for keyed in [false, true] {
@@ -144,7 +161,7 @@ async fn creates_are_stored_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_stored_once() {
-    let Setting { proxy, world, cluster: _cluster } = setting().await;
+    let Setting { proxy, world, cluster: _cluster, .. } = setting().await;
     let node = world.node_for(50).await;
     for (number, cut) in CUTS.into_iter().enumerate() {
         let made = world.instance(&format!("web-{number}"), node, 1).await;
@@ -167,7 +184,7 @@ async fn changes_are_stored_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_and_fencings_are_stored_once() {
-    let Setting { proxy, world, cluster: _cluster } = setting().await;
+    let Setting { proxy, world, cluster: _cluster, .. } = setting().await;
     let node = world.node_for(50).await;
     let journal = world.journal();
     for (number, cut) in CUTS.into_iter().enumerate() {
@@ -191,9 +208,35 @@ async fn reports_and_fencings_are_stored_once() {
     invariants::check(&world.store).await.unwrap();
 }
 
+/// What another replica has fenced meanwhile is no answer: it may have taken less, as the wait for a lease does of what an
+/// operator's word takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fencing_that_was_not_stored_is_not_answered_by_that_of_another() {
+    let Setting { proxy, world, cluster: _cluster, direct } = setting().await;
+    let other = open(&direct).await;
+    let node = world.node_for(50).await;
+    let kept = world.instance("kept", node, 1).await;
+    let epoch = world.node(node).await.epoch;
+    let taken = asked(&kept, Ask::Stop, 5);
+    proxy.cut_next(Cut::RequestHeld);
+    let (store, changes) = (Arc::clone(&world.store), vec![taken.clone()]);
+    let ours = tokio::spawn(async move { store.fence(node, 0, &changes).await });
+    let cut = async {
+        while !proxy.was_cut() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), cut).await.expect("the COMMIT is sent");
+    assert_eq!(other.fence(node, 0, &[]).await.unwrap(), FenceOutcome::Fenced(epoch + 1));
+    proxy.let_go();
+    assert_eq!(ours.await.unwrap().unwrap(), FenceOutcome::Fenced(epoch + 2));
+    assert_eq!(world.read(kept.id).await, taken.after);
+    invariants::check(&world.store).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_else_is_done_once_too() {
-    let Setting { proxy, world, cluster: _cluster } = setting().await;
+    let Setting { proxy, world, cluster: _cluster, .. } = setting().await;
     for (number, cut) in CUTS.into_iter().enumerate() {
         let project = ProjectRecord {
             id: ProjectId::from_uuid(world.uuid()),
@@ -217,7 +260,7 @@ async fn everything_else_is_done_once_too() {
 /// The proxy does what the tests believe: without a store's care, a cut answer is an error and the write is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_proxy_cuts() {
-    let Setting { proxy, world, cluster } = setting().await;
+    let Setting { proxy, world, cluster, .. } = setting().await;
     let url = cluster.tcp_url("postgres").unwrap();
     let authority = url.split('@').nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
     let proxied = url.replace(&authority, &proxy.address.to_string());
