@@ -1,9 +1,12 @@
 //! What happens to the fleet, for operators: `wherry admin events -f`.
 //!
-//! Kept in memory, the latest [`KEPT`] of them, by every replica for itself: a replica sees from the nodes' rows what any
-//! replica or agent has done to them, at latest a second later, so each tells the same story in its own numbers. The numbers
-//! begin anew with the process. What must be kept for ever is elsewhere: instances' events and intervals in the store, who
-//! asked for what in the log. Rejected: a table of them, which every heartbeat's change of mind would write to.
+//! Kept in memory, the latest [`KEPT`] of them, by every replica for itself and in its own numbers. What happens to nodes each
+//! replica sees from their rows, whichever replica or agent did it, at latest a second later: what changes and changes back
+//! in between it may miss. What stands in no row is told by one replica only: `Placed` by the one that places (the holder of
+//! the lease), `Asked` by the one that was asked; the brake each tells as it sees it. So the whole story is that of all
+//! replicas together. The numbers begin anew with the process. What must be kept for ever is elsewhere: instances' events and
+//! intervals in the store, who asked for what in the log. Rejected: a table of them, which every heartbeat's change of
+//! mind would write to.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
