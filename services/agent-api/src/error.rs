@@ -20,7 +20,11 @@ pub enum ControlError {
         /// The present epoch.
         epoch: u64,
     },
-    /// The caller is not who it says, or was removed.
+    /// The node was removed from the fleet, which is for ever and only done when nothing is placed on it any more. What it still
+    /// has may run elsewhere, so the agent ends all of it.
+    #[error("this node was removed from the fleet; a new join token makes its machine a node again")]
+    Removed,
+    /// The caller is not who it says, or may not do this. Nothing follows from it for what the node runs.
     #[error("the control plane does not take this node's word: {0}")]
     Forbidden(String),
     /// The message breaks the contract; sending it again will not help.

@@ -75,6 +75,12 @@ pub trait Enrolment: Send + Sync {
 
     /// Whether the node was enrolled and not removed: asked before each renewal and at each connection.
     async fn is_enrolled(&self, node: NodeId) -> Result<bool, ControlError>;
+
+    /// Whether it is on record that the node was removed: asked of one that is not enrolled, which ends all that it has when
+    /// the answer is yes. Who keeps no such record says no.
+    async fn is_removed(&self, _node: NodeId) -> Result<bool, ControlError> {
+        Ok(false)
+    }
 }
 
 /// What the control plane asks of one node's agent.

@@ -8,7 +8,8 @@ pub(crate) fn status_of(error: &ControlError) -> StatusCode {
         ControlError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         ControlError::UnknownNode => StatusCode::NOT_FOUND,
         ControlError::Fenced { .. } => StatusCode::CONFLICT,
-        ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
+        // One status for both: whoever does not know the code takes it for the other, from which nothing follows.
+        ControlError::Removed | ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
         ControlError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
@@ -38,6 +39,7 @@ mod tests {
             (ControlError::Unavailable("later".to_owned()), 503),
             (ControlError::UnknownNode, 404),
             (ControlError::Fenced { epoch: 7 }, 409),
+            (ControlError::Removed, 403),
             (ControlError::Forbidden("no".to_owned()), 403),
             (ControlError::Refused("what".to_owned()), 422),
         ];

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokio::sync::watch;
 use wherry_agent_api::{Desired, DesiredInstance};
 use wherry_model::InstanceId;
@@ -24,6 +25,8 @@ pub(crate) struct Known {
     /// Whether the control plane has said so in this life of the agent. A file alone may be behind: what it does not list
     /// is left alone until then.
     pub(crate) confirmed: bool,
+    /// Whether the control plane has removed the node: then nothing is listed, which is confirmed also after a restart.
+    pub(crate) removed: bool,
     pub(crate) instances: BTreeMap<InstanceId, Arc<DesiredInstance>>,
 }
 
@@ -33,6 +36,13 @@ pub(crate) enum Received {
     Taken,
     /// It is older than what is known.
     Older,
+}
+
+/// What stands in the file beside the desired state, which is there in any case.
+#[derive(Deserialize)]
+struct Beside {
+    #[serde(default)]
+    removed: bool,
 }
 
 /// Desired state in memory and on disk.
@@ -46,9 +56,14 @@ impl DesiredStore {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join("desired.json");
         let stored = durable_file::read(&path)?;
-        let known = match stored.map(|bytes| serde_json::from_slice::<Desired>(&bytes)) {
+        let read = |bytes: Vec<u8>| {
+            let desired: Desired = serde_json::from_slice(&bytes)?;
+            Ok::<_, serde_json::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
+        };
+        let known = match stored.map(read) {
             None => Known::default(),
-            Some(Ok(desired)) => known(desired, false),
+            Some(Ok((desired, Beside { removed: true }))) => removed(desired),
+            Some(Ok((desired, _))) => known(desired, false),
             Some(Err(error)) => {
                 tracing::error!(%error, "the stored desired state cannot be read; waiting for the control plane");
                 Known::default()
@@ -67,6 +82,30 @@ impl DesiredStore {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.known.borrow().epoch
+    }
+
+    /// Whether the control plane has removed the node.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.known.borrow().removed
+    }
+
+    /// The control plane has removed the node: nothing is desired any more. Everybody knows at once, because an end needs no
+    /// record first; what the disk refuses is to be tried again, or the next agent would start again what has ended. Blocks on
+    /// the disk.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let (revision, epoch) = (self.revision().unwrap_or(0), self.epoch());
+        let desired = Desired { revision, epoch, instances: Vec::new() };
+        let next = removed(desired.clone());
+        self.known.send_if_modified(|known| {
+            let changed = *known != next;
+            *known = next;
+            changed
+        });
+        let mut stored = serde_json::to_value(desired)?;
+        if let Some(fields) = stored.as_object_mut() {
+            fields.insert("removed".to_owned(), true.into());
+        }
+        durable_file::replace(&self.path, &serde_json::to_vec(&stored)?)
     }
 
     /// Keeps it and lets everybody know. Blocks on the disk.
@@ -89,7 +128,11 @@ impl DesiredStore {
 
 fn known(desired: Desired, confirmed: bool) -> Known {
     let instances = desired.instances.into_iter().map(|instance| (instance.id, Arc::new(instance))).collect();
-    Known { revision: Some(desired.revision), epoch: desired.epoch, confirmed, instances }
+    Known { revision: Some(desired.revision), epoch: desired.epoch, confirmed, removed: false, instances }
+}
+
+fn removed(desired: Desired) -> Known {
+    Known { removed: true, ..known(Desired { instances: Vec::new(), ..desired }, true) }
 }
 
 #[cfg(test)]
@@ -114,6 +157,36 @@ mod tests {
         assert!(!again.watch().borrow().confirmed, "an older state confirms nothing");
         assert_eq!(again.receive(desired(7)).unwrap(), Received::Taken);
         assert!(again.watch().borrow().confirmed);
+    }
+
+    #[test]
+    fn a_removal_is_confirmed_after_a_restart_too_until_something_is_desired_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DesiredStore::open(folder.path()).unwrap();
+        store.receive(desired(7)).unwrap();
+        store.remove().unwrap();
+        for store in [store, DesiredStore::open(folder.path()).unwrap()] {
+            let known = store.watch().borrow().clone();
+            assert!(known.confirmed && known.removed && known.instances.is_empty());
+            assert_eq!((known.revision, known.epoch), (Some(7), 1));
+        }
+        let again = DesiredStore::open(folder.path()).unwrap();
+        assert_eq!(again.receive(desired(7)).unwrap(), Received::Taken);
+        assert!(!again.is_removed());
+        let last = DesiredStore::open(folder.path()).unwrap();
+        assert!(!last.is_removed() && !last.watch().borrow().confirmed);
+    }
+
+    #[test]
+    fn a_removal_holds_although_the_disk_refuses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DesiredStore::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("desired.new")).unwrap();
+        store.remove().unwrap_err();
+        assert!(store.is_removed());
+        std::fs::remove_dir(folder.path().join("desired.new")).unwrap();
+        store.remove().unwrap();
+        assert!(DesiredStore::open(folder.path()).unwrap().is_removed());
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub(crate) async fn keep(node: Arc<Node>) {
             store_proofs(&node).await;
         }
         node.board.set(|status| &mut status.journal_trouble, node.journal.check().err());
+        if node.desired.is_removed() {
+            // The session finds out whether it is a node again.
+            continue;
+        }
         let heartbeat = heartbeat(&node, &snapshot).await;
         let (epoch, sent_at) = (heartbeat.epoch, node.lease.now());
         // The next one is due soon and is as good; a slow control plane must not hold up the proofs on disk.

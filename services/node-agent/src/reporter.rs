@@ -19,6 +19,7 @@ use wherry_model::{InstanceId, JournalId, Observation};
 use crate::backoff::Backoff;
 use crate::fence;
 use crate::node::Node;
+use crate::session;
 
 /// Without an answer in this time the same is sent again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -40,7 +41,10 @@ pub(crate) async fn keep(node: Arc<Node>, stopping: CancellationToken) {
         fence::passed(&reporter.node).await;
         let outcome = reporter.step().await;
         board.set(|status| &mut status.journal_facts, reporter.node.journal.pending());
-        let wait = reporter.judge(outcome);
+        let mut wait = reporter.judge(outcome);
+        if !wait.is_zero() && reporter.node.desired.is_removed() {
+            wait = session::REMOVED_LOOK;
+        }
         if !wait.is_zero() {
             tokio::select! {
                 biased;

@@ -18,11 +18,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same for a question that it answers after about 30 s when nothing changes.
 const LONG_POLL_WITHIN: Duration = Duration::from_mins(1);
 
+/// A node that was removed looks again so often: its operator may have put the store back.
+pub(crate) const REMOVED_LOOK: Duration = Duration::from_mins(5);
+
 /// Runs for ever. Whatever goes wrong is waited out; what is desired meanwhile is what was known last.
 pub(crate) async fn keep(node: Arc<Node>) {
     let (mut failures, mut fenced_in_a_row) = (0, false);
     loop {
-        let trouble = match introduce_and_listen(&node, &mut failures).await {
+        let heard = introduce_and_listen(&node, &mut failures).await;
+        let removal_is_kept = heard == ControlError::Removed && end_everything(&node).await;
+        let trouble = match heard {
             // The first time there is nothing to wait for.
             ControlError::Fenced { .. } if failures == 0 && !fenced_in_a_row => {
                 fenced_in_a_row = true;
@@ -37,8 +42,23 @@ pub(crate) async fn keep(node: Arc<Node>) {
         fenced_in_a_row = false;
         failures = failures.saturating_add(1);
         node.board.set(|status| &mut status.control_plane_trouble, Some(trouble));
-        tokio::time::sleep(Backoff::CONTROL_PLANE.delay(failures)).await;
+        let wait = if removal_is_kept { REMOVED_LOOK } else { Backoff::CONTROL_PLANE.delay(failures) };
+        tokio::time::sleep(wait).await;
     }
+}
+
+/// The node was removed: what it has is nobody's here, and may run elsewhere. It is ended as what a desired state does not list,
+/// by an agent that begins later too. Returns whether that is on disk.
+async fn end_everything(node: &Arc<Node>) -> bool {
+    if !node.desired.is_removed() {
+        tracing::error!("this node was removed from its fleet; everything that it has is ended");
+    }
+    let store = node.desired.clone();
+    let kept = blocking(move || store.remove()).await;
+    if let Err(error) = &kept {
+        tracing::error!(%error, "that this node was removed cannot be kept on disk");
+    }
+    kept.is_ok()
 }
 
 async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {

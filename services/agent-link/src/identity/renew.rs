@@ -103,7 +103,7 @@ impl Identity {
 }
 
 const fn is_removed(error: &IdentityError) -> bool {
-    matches!(error, IdentityError::Refused(ControlError::Forbidden(_)))
+    matches!(error, IdentityError::Refused(ControlError::Removed | ControlError::Forbidden(_)))
 }
 
 async fn wait_until(due: Timestamp, clock: &dyn Clock) {

@@ -13,7 +13,9 @@ use wherry_model::NodeId;
 use super::Port;
 use super::accept::Peer;
 use crate::refusal::status_of;
-use crate::wire::{LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER, PROTOCOL_HIGHEST_HEADER, path};
+use crate::wire::{
+    LEAVING_HEADER, OLDEST_PROTOCOL, PROTOCOL_HEADER, PROTOCOL_HIGHEST_HEADER, PROTOCOL_OF_FLEETS, path,
+};
 
 /// The node whose certificate the connection has.
 #[derive(Debug, Clone, Copy)]
@@ -113,13 +115,23 @@ async fn check(port: &Port, request: &mut Request, protocol: u32) -> Result<Opti
     }
     if !enrolled(port, node).await? {
         tracing::warn!(%node, address = %peer.address, "security: a node that is not enrolled (any more) was refused");
-        return Err(forbidden("this node is not enrolled any more"));
+        return Err(Refusal(not_enrolled(port, Caller { node, protocol }).await));
     }
     let share = port.requests.take(node);
     let share =
         share.ok_or_else(|| ControlError::Unavailable("this node has too many requests under way".to_owned()))?;
     request.extensions_mut().insert(Caller { node, protocol });
     Ok(Some(share))
+}
+
+/// What a node with a valid certificate hears that is not enrolled: that it was removed, which ends all that it has, only if that
+/// is on record and it understands it. A store that was put back knows neither.
+pub(super) async fn not_enrolled(port: &Port, caller: Caller) -> ControlError {
+    let asked = tokio::time::timeout(port.limits.message, port.services.enrolment.is_removed(caller.node));
+    if caller.protocol >= PROTOCOL_OF_FLEETS && matches!(asked.await, Ok(Ok(true))) {
+        return ControlError::Removed;
+    }
+    ControlError::Forbidden("this node is not enrolled any more".to_owned())
 }
 
 /// Asks whether the node is enrolled, for no longer than a message may take.

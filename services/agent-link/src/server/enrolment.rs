@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use wherry_agent_api::{Applicant, ControlError};
 
 use super::accept::Peer;
-use super::admission::{Caller, Refusal, enrolled};
+use super::admission::{Caller, Refusal, enrolled, not_enrolled};
 use super::limits::MAX_SMALL_BYTES;
 use super::{Port, body};
 use crate::authority::{AuthorityError, SigningRequest};
@@ -52,7 +52,7 @@ pub(super) async fn renew(
     let request = SigningRequest::from_pem(&asked.csr).map_err(refused)?;
     // Asked again because the body may have taken its time.
     if !enrolled(&port, caller.node).await? {
-        return Err(ControlError::Forbidden("this node is not enrolled any more".to_owned()).into());
+        return Err(not_enrolled(&port, caller).await.into());
     }
     let certificate = port.authority.issue_node(&request, caller.node).map_err(refused)?;
     tracing::debug!(node = %caller.node, "a node's certificate was renewed");

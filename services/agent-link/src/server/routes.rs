@@ -156,7 +156,7 @@ impl Port {
         if super::admission::enrolled(self, caller.node).await? {
             Ok(answer)
         } else {
-            Err(ControlError::Forbidden("this node is not enrolled any more".to_owned()))
+            Err(super::admission::not_enrolled(self, caller).await)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `docs/agent-protocol.md` says what is.
 
-use wherry_agent_api::{Call, ExecOutcome, PROTOCOL, Report};
+use wherry_agent_api::{Call, ControlError, ExecOutcome, PROTOCOL, Report};
 
 use crate::authority::BACKDATED;
 use crate::frames::MAX_FRAME_BYTES;
@@ -31,6 +31,23 @@ fn the_page_names_every_route_and_header() {
         assert!(PAGE.contains(&format!("`{header}: ")), "{header}");
     }
     assert!(PAGE.starts_with(&format!("# Agent protocol, version {PROTOCOL}\n")));
+}
+
+#[test]
+fn the_page_names_every_error_and_its_status() {
+    let text = String::new;
+    for error in [
+        ControlError::Unavailable(text()),
+        ControlError::UnknownNode,
+        ControlError::Fenced { epoch: 1 },
+        ControlError::Removed,
+        ControlError::Forbidden(text()),
+        ControlError::Refused(text()),
+    ] {
+        let code = serde_json::to_value(&error).unwrap()["error"].as_str().unwrap().to_owned();
+        let row = format!("| `{code}` | {}", crate::refusal::status_of(&error).as_u16());
+        assert!(PAGE.contains(&row), "{row}");
+    }
 }
 
 fn thousands(number: usize) -> String {

@@ -31,8 +31,44 @@ async fn a_node_speaks_for_itself_and_for_no_other() {
     assert!(matches!(link.report(report(node(2))).await, Err(ControlError::Forbidden(_))));
     assert_eq!(world.control.heartbeats.lock().unwrap().len(), 1);
 
-    world.control.removed.lock().unwrap().insert(node(1));
+    world.control.unknown.lock().unwrap().insert(node(1));
     assert!(matches!(link.desired(node(1), None).await, Err(ControlError::Forbidden(_))));
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_hears_it_if_that_is_on_record_and_its_certificate_is_valid() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let (machine, other) = (world.machine(&replica, 1).await, world.machine(&replica, 2).await);
+    let link = world.link(&machine);
+    let waiting = tokio::spawn({
+        let link = Arc::clone(&link);
+        async move { link.desired(node(1), Some(7)).await }
+    });
+    until("it waits", || world.control.desired.receiver_count() == 1).await;
+    world.control.removed.lock().unwrap().insert(node(1));
+    world.control.desired.send_modify(|desired| desired.revision = 8);
+    assert_eq!(waiting.await.unwrap(), Err(ControlError::Removed), "also who was let in before");
+    assert_eq!(link.heartbeat(heartbeat(node(1), 1)).await, Err(ControlError::Removed));
+    assert_eq!(link.hello(super::versions::hello(1)).await, Err(ControlError::Removed));
+    assert_eq!(link.renew("whatever".to_owned()).await.err(), Some(ControlError::Removed));
+
+    let live = world.dial_as(&replica, &machine.identity.credential()).await;
+    let former = live.exchange(message(Method::GET, path::DESIRED, 1, "")).await.unwrap();
+    assert_eq!(former.status, StatusCode::FORBIDDEN);
+    assert!(matches!(serde_json::from_slice(&former.body).unwrap(), ControlError::Forbidden(_)), "protocol 1");
+
+    let good = world.link(&other);
+    good.heartbeat(heartbeat(node(2), 1)).await.unwrap();
+    world.control.unknown.lock().unwrap().insert(node(2));
+    let forbidden = good.heartbeat(heartbeat(node(2), 1)).await;
+    assert!(matches!(forbidden, Err(ControlError::Forbidden(_))), "nothing is on record: {forbidden:?}");
+
+    world.clock.at(Lives::default().node.as_secs() + 1);
+    let expired = live.exchange(message(Method::GET, path::DESIRED, 2, "")).await.unwrap();
+    assert!(matches!(serde_json::from_slice(&expired.body).unwrap(), ControlError::Forbidden(_)));
+    drop(live);
     replica.end().await;
 }
 

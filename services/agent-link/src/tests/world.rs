@@ -79,6 +79,8 @@ pub(super) struct Control {
     pub(super) desired: watch::Sender<Desired>,
     pub(super) endpoints: Mutex<Vec<String>>,
     pub(super) removed: Mutex<BTreeSet<NodeId>>,
+    /// Nodes of which nothing is on record, as in a store that was put back.
+    pub(super) unknown: Mutex<BTreeSet<NodeId>>,
     /// Keys that tokens were used with.
     pub(super) used: Mutex<BTreeMap<String, BTreeSet<[u8; 32]>>>,
     /// Calls that wait, and how many there were.
@@ -162,7 +164,10 @@ impl Enrolment for Control {
         if let Some(action) = self.when_asked.lock().unwrap().as_mut() {
             action();
         }
-        Ok(!self.removed.lock().unwrap().contains(&node))
+        Ok(!self.removed.lock().unwrap().contains(&node) && !self.unknown.lock().unwrap().contains(&node))
+    }
+    async fn is_removed(&self, node: NodeId) -> Result<bool, ControlError> {
+        Ok(self.removed.lock().unwrap().contains(&node))
     }
 }
 
@@ -190,6 +195,7 @@ impl World {
             desired: watch::Sender::new(Desired { revision: 7, epoch: 1, instances: Vec::new() }),
             endpoints: Mutex::default(),
             removed: Mutex::default(),
+            unknown: Mutex::default(),
             used: Mutex::default(),
             calls: Mutex::default(),
             called: watch::Sender::new(0),

@@ -31,6 +31,7 @@ use crate::backoff::Backoff;
 use crate::blocking::blocking;
 use crate::firewall::Elsewhere;
 use crate::node::Node;
+use crate::session;
 
 /// Without an answer in this time the control plane counts as away; it answers after about 30 s when nothing changes.
 const LONG_POLL_WITHIN: Duration = Duration::from_mins(1);
@@ -168,6 +169,7 @@ impl Keeper {
         self.node.board.set(|status| &mut status.surroundings_trouble, trouble);
         match self.failures {
             0 => PAUSE + PAUSE_FOR_EACH_NAME * u32::try_from(self.belief.len()).unwrap_or(u32::MAX),
+            _ if self.node.desired.is_removed() => session::REMOVED_LOOK,
             failures => Backoff::CONTROL_PLANE.delay(failures),
         }
     }

@@ -34,6 +34,10 @@ struct State {
     epoch: u64,
     hellos: usize,
     away: bool,
+    /// What it answers whatever it is asked.
+    refusal: Option<ControlError>,
+    /// How often it has.
+    refused: usize,
 }
 
 /// The control plane of one node.
@@ -103,6 +107,10 @@ impl FakeControl {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
+    pub(super) fn refused(&self) -> usize {
+        self.state().refused
+    }
+
     pub(super) fn hellos(&self) -> usize {
         self.state().hellos
     }
@@ -115,6 +123,11 @@ impl FakeControl {
 
     pub(super) fn set_away(&self, away: bool) {
         self.state().away = away;
+    }
+
+    /// What it answers from now on whatever it is asked. Nobody who waits for an answer is woken.
+    pub(super) fn refuse(&self, refusal: Option<ControlError>) {
+        self.state().refusal = refusal;
     }
 
     /// Goes back to an older revision, as a store restored from a copy would.
@@ -154,7 +167,11 @@ impl FakeControl {
     }
 
     fn answers(&self) -> Result<MutexGuard<'_, State>, ControlError> {
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal.clone() {
+            state.refused += 1;
+            return Err(refusal);
+        }
         if state.away { Err(ControlError::Unavailable("told to be away".to_owned())) } else { Ok(state) }
     }
 }

@@ -10,5 +10,6 @@ mod lease;
 mod life;
 mod line;
 mod output;
+mod removed;
 mod surroundings;
 mod world;

@@ -6,6 +6,7 @@
 
 pub(crate) mod auth;
 mod client_file;
+mod enrolments;
 mod greeting;
 pub(crate) mod listeners;
 mod part;

@@ -15,6 +15,7 @@ use wherry_control::{Background, Control, ControlConfig};
 use wherry_dns_server::{AuthoritativeConfig, AuthoritativeServer, Limits, QueryCounters, ZoneHandle};
 
 use super::client_file;
+use super::enrolments::Enrolments;
 use super::listeners::{Addresses, AgentsListener, Listeners};
 use crate::base::Base;
 use crate::keys::Keys;
@@ -117,7 +118,7 @@ impl Running {
             (Some(AgentsListener { listener, url, host }), Some(authority)) => {
                 settings.join =
                     Some(JoinPoint { url: url.clone(), ca_fingerprint: authority.fingerprint().to_string() });
-                let port = agents_port(&base, &control, authority, (url, host), &stop)?;
+                let port = agents_port(&base, &control, &store, authority, (url, host), &stop)?;
                 let serving = Arc::clone(&port);
                 servers.spawn(async move { serving.serve(listener).await });
                 Some(port)
@@ -230,6 +231,7 @@ async fn issuer(base: &Base, store: &OpenStore, addresses: Addresses) -> anyhow:
 fn agents_port(
     base: &Base,
     control: &Control,
+    store: &OpenStore,
     authority: Arc<wherry_agent_link::Authority>,
     (url, host): (String, String),
     stop: &CancellationToken,
@@ -237,7 +239,8 @@ fn agents_port(
     let control = Arc::new(control.clone());
     let dial_back = DialBack::new(control.clone(), url, Arc::clone(&base.clock), Arc::clone(&base.entropy));
     control.set_directory(dial_back.directory());
-    let services = Services { control: control.clone(), board: control.clone(), dial_back, enrolment: control };
+    let enrolment = Arc::new(Enrolments::new(control.clone(), store.store()));
+    let services = Services { control: control.clone(), board: control, dial_back, enrolment };
     let settings = AgentPortSettings { hosts: vec![host], ..AgentPortSettings::default() };
     let port = AgentPort::new(services, authority, settings, Arc::clone(&base.clock), stop.child_token());
     Ok(Arc::new(port.context("the agents' port does not open")?))
