@@ -55,3 +55,61 @@ impl Enrolment for Enrolments {
         Ok(is_removed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use wherry_model::{Clock as _, TokenId};
+    use wherry_store::{EnrolOutcome, EnrolmentRecord, EnrolmentStore as _, JoinTokenRecord, NodeStore as _};
+    use wherry_store_sqlite::SqliteStore;
+
+    use super::*;
+    use crate::system::{SystemClock, SystemEntropy};
+
+    /// What the application says does not matter here.
+    struct Nobody;
+
+    #[async_trait]
+    impl Enrolment for Nobody {
+        async fn enrol(&self, _applicant: Applicant) -> Result<Enrolled, ControlError> {
+            Err(ControlError::UnknownNode)
+        }
+
+        async fn is_enrolled(&self, _node: NodeId) -> Result<bool, ControlError> {
+            Ok(false)
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_removal_on_record_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(folder.path().join("wherry.db")).await.unwrap());
+        let now = SystemClock.now();
+        let token = JoinTokenRecord {
+            id: TokenId::generate(&SystemClock, &SystemEntropy),
+            secret_hash: [7; 32],
+            range: None,
+            created_at: now,
+            expires_at: now.plus(std::time::Duration::from_hours(1)),
+            used_by: None,
+            public_key: None,
+        };
+        store.create_join_token(&token).await.unwrap();
+        let node = NodeId::generate(&SystemClock, &SystemEntropy);
+        let range = (Ipv4Addr::new(10, 128, 1, 0), 24);
+        let record = EnrolmentRecord { node, name: "one".to_owned(), range, created_at: now, removed_at: None };
+        assert!(matches!(store.enrol(token.id, [1; 32], &record).await.unwrap(), EnrolOutcome::Enrolled(_)));
+
+        let enrolments = Enrolments::new(Arc::new(Nobody), Arc::clone(&store) as Arc<dyn Store>);
+        let stranger = NodeId::generate(&SystemClock, &SystemEntropy);
+        for node in [node, stranger] {
+            assert_eq!(enrolments.is_removed(node).await, Ok(false));
+        }
+        store.remove_node(node, now).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(enrolments.is_removed(node).await, Ok(true));
+        }
+        assert_eq!(enrolments.is_removed(stranger).await, Ok(false));
+    }
+}
