@@ -40,6 +40,24 @@ async fn f24_a_machine_that_is_cut_off_is_unknown_and_comes_back_as_it_was() {
     lab.finish().await;
 }
 
+/// An operator was wrong: the machine was said to be off and was only cut off. It was removed, so it hears no desired state again.
+#[tokio::test(flavor = "multi_thread")]
+async fn f24_a_machine_that_was_removed_while_it_was_cut_off_ends_what_it_has() {
+    let lab = Lab::start(1, SHORT).await;
+    let steady = lab.run(lab.script("steady", STEADY)).await;
+    let host = lab.fleet.machines[0].host.clone();
+    lab.history.gone("node-0");
+    lab.fleet.network.cut(&host, Direction::Both).unwrap();
+    lab.reach(&steady.id, InstanceState::Unknown).await;
+    lab.client.confirm_node_off("node-0").await.unwrap();
+    lab.reach(&steady.id, InstanceState::Failed).await;
+    lab.client.remove_node("node-0").await.unwrap();
+    assert!(lab.history.runs(&steady.id)[0].missed.is_none(), "it cannot know yet");
+    lab.fleet.network.mend(&host).unwrap();
+    eventually("it has ended", async || lab.history.runs(&steady.id)[0].missed).await;
+    lab.finish().await;
+}
+
 /// F26.
 #[tokio::test(flavor = "multi_thread")]
 async fn f26_a_copy_that_is_replaced_has_ended_before_the_new_one_begins() {
