@@ -61,6 +61,14 @@ impl Watch {
         Seeing { before: Some(before), after }
     }
 
+    /// Whether the row says something else than what was seen, beside that the node lives: that is judged by looks at all rows.
+    pub(crate) fn is_news(&self, record: &NodeRecord) -> bool {
+        self.record(record.id).is_none_or(|seen| {
+            let (heartbeats, proof_at) = (seen.heartbeats, seen.proof_at);
+            NodeRecord { heartbeats, proof_at, ..record.clone() } != *seen
+        })
+    }
+
     /// Takes in all rows: nodes that are not among them are gone.
     pub(crate) fn look_at_all(&mut self, records: &[NodeRecord]) -> Vec<Seeing> {
         let mut seeings: Vec<Seeing> = records.iter().map(|record| self.look(record)).collect();

@@ -1,5 +1,6 @@
 //! Follows what any replica writes: the zone and the picture of the fleet learn of it, right after the commit that the store's
 //! wake-up tells of, and within a second when that was lost. Own writes come by here too; what is known already changes nothing.
+//! What operators and machines change of a node (cordon, drain, join) comes with no instance, so the rows are looked at too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,10 +27,14 @@ pub(super) const NAME: &str = "changes of others";
 
 /// Follows until it is stopped.
 pub(super) async fn follow(control: Control, index: usize, statuses: Statuses, stop: CancellationToken) {
+    let mut caught_up = None;
     loop {
         let seen = control.store().position();
-        let done = control.catch_up(seen).await;
+        let done = control.catch_up(seen, caught_up != Some(seen)).await;
         let failed = done.is_err();
+        if !failed {
+            caught_up = Some(seen);
+        }
         super::told(&statuses, index, done.map(|()| None));
         let pause = async {
             if failed {
@@ -48,8 +53,9 @@ pub(super) async fn follow(control: Control, index: usize, statuses: Statuses, s
 }
 
 impl Control {
-    /// Takes in all that was written since the last time; `seen` is the store's position before.
-    async fn catch_up(&self, seen: u64) -> Result<(), Error> {
+    /// Takes in all that was written since the last time; `seen` is the store's position before, and `news` whether it has
+    /// moved since.
+    async fn catch_up(&self, seen: u64, news: bool) -> Result<(), Error> {
         let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
         for _ in 0..MAX_PAGES {
             let after = *lock(&self.inner.followed);
@@ -61,9 +67,14 @@ impl Control {
                 break;
             }
         }
-        if !nodes.is_empty() {
-            let rows = self.rows(seen).await?;
-            for record in nodes.iter().filter_map(|node| rows.get(node)) {
+        if !news && nodes.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows(seen).await?;
+        // With a commit since, these may be older than what this replica has seen of its own: the next turn reads them again.
+        let latest = news && self.store().position() == seen;
+        for record in rows.values() {
+            if nodes.contains(&record.id) || (latest && lock(&self.inner.watch).is_news(record)) {
                 self.see_node(record);
             }
         }

@@ -1,12 +1,15 @@
-//! A store that fails single calls, in memory: all time is tokio's here, and paused.
+//! On a store in memory, which fails single calls: all time is tokio's here, and paused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use wherry_agent_api::{ControlPlane, Heartbeat, NodeHello};
-use wherry_control::{Control, ControlConfig, ReconcilerStatus};
-use wherry_model::{Architecture, BootId, Capacity, Clock, JournalId, NodeId, NodeRecord, NodeState};
+use wherry_control::{Background, Control, ControlConfig, ReconcilerStatus};
+use wherry_model::{
+    Architecture, BootId, Capacity, Clock, JournalId, NodeId, NodeRecord, NodeState, Principal, ScopeSet, Subject,
+    TenantName,
+};
 use wherry_store::{NodeStore, StoreError};
 use wherry_testkit::{ManualClock, MemoryStore, RecordingZone, SeededEntropy, Stack, Trouble};
 
@@ -40,6 +43,7 @@ impl Trouble for FailsOnce {
 struct Fleet {
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
     trouble: Arc<FailsOnce>,
     control: Control,
     nodes: Vec<NodeHello>,
@@ -68,7 +72,7 @@ impl Fleet {
             control.hello(hello.clone()).await.unwrap();
             nodes.push(hello);
         }
-        let fleet = Self { store, clock, trouble, control, nodes };
+        let fleet = Self { store, clock, entropy, trouble, control, nodes };
         fleet.heard(0).await;
         Stack::background_of(&fleet.control).await;
         fleet
@@ -127,4 +131,21 @@ async fn a_node_that_cannot_be_doubted_does_not_hold_up_those_behind_it() {
     assert_eq!(fleet.count(|node| node.state == NodeState::Silent).await, 1);
     Stack::background_of(&fleet.control).await;
     assert_eq!(fleet.count(|node| node.state == NodeState::Silent).await, 2, "it is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_of_a_node_at_one_replica_is_seen_by_the_others_at_once() {
+    let fleet = Fleet::start(3, "no such call").await;
+    let tenant = fleet.control.ensure_tenant(TenantName::new("operator").unwrap()).await.unwrap().id;
+    let subject = Subject::External { issuer: "test".to_owned(), subject: "operator".to_owned() };
+    let operator = Principal { tenant, subject, scopes: ScopeSet::all() };
+    let other = application(&fleet.store, &fleet.clock, &fleet.entropy).await;
+    let background = Background::start(&other);
+    // Between two of its looks at all rows, which are a second apart.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    fleet.control.cordon_node(&operator, "node-1").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let told = other.fleet_events(&operator, 0, 100).unwrap();
+    assert!(told.iter().any(|event| event.kind.as_str() == "node_cordoned"), "{told:?}");
+    background.stop().await;
 }
