@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -94,6 +94,11 @@ impl Machine {
     /// SIGTERM to the agent, and waits for its end. Containers run on.
     pub async fn stop(&mut self) -> Result<()> {
         self.program.stop(STOP_WITHIN).await
+    }
+
+    /// Waits until the agent ends by itself, as one does that refuses to start. An error when it does not within `patience`.
+    pub async fn ended(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.program.ended(patience).await
     }
 
     /// SIGKILL to the agent alone. Containers and containerd run on.

@@ -61,7 +61,7 @@ impl Replica {
         let store = database.map_or_else(String::new, |(url, _)| format!("[store]\nurl = \"{url}\"\n"));
         let text = format!(
             "[listen]\napi = \"{api}\"\noperator = \"{operator}\"\ndns = \"{dns}\"\n\
-             [agents]\nlisten = \"{agents}\"\nadvertise = \"https://{agents}\"\n{store}{settings}"
+             {store}[agents]\nlisten = \"{agents}\"\nadvertise = \"https://{agents}\"\n{settings}"
         );
         write_settings(&data, &text)?;
         let program = Program::new(&host.namespace, binary, folder.join(format!("{}.log", host.name)));

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use wherry_api_types::{InstanceState, NodeState};
 use wherry_fleet_lab::{Direction, Machine, PROJECT, dns};
 
-use crate::lab::{Lab, SHORT, STEADY, UNTIL_TOLD, eventually, signal};
+use crate::lab::{Lab, PATIENCE, SHORT, STEADY, UNTIL_TOLD, eventually, signal};
 
 /// F24: longer than the detection time, which is shortened.
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +55,27 @@ async fn f24_a_machine_that_was_removed_while_it_was_cut_off_ends_what_it_has() 
     assert!(lab.history.runs(&steady.id)[0].missed.is_none(), "it cannot know yet");
     lab.fleet.network.mend(&host).unwrap();
     eventually("it has ended", async || lab.history.runs(&steady.id)[0].missed).await;
+    lab.finish().await;
+}
+
+/// F37 and then an operator's hurry: with a new token it would be another node, which knows nothing of what runs there.
+#[tokio::test(flavor = "multi_thread")]
+async fn f37_a_machine_whose_certificate_has_expired_becomes_no_other_node_over_what_runs_on_it() {
+    let mut lab = Lab::start(1, &format!("certificate_seconds = 30\n{SHORT}")).await;
+    let steady = lab.run(lab.script("steady", STEADY)).await;
+    lab.machine("node-0").kill();
+    lab.history.gone("node-0");
+    let invitation = lab.fleet.invite().await.unwrap();
+    // It lives no longer than that, and is never renewed now.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let machine = lab.machine("node-0");
+    machine.join(&invitation).unwrap();
+    let refused = machine.ended(PATIENCE).await.unwrap();
+    let said = machine.last_lines();
+    assert!(!refused.success() && said.contains("down`") && said.contains("joined with"), "{said}");
+    assert!(lab.history.runs(&steady.id)[0].missed.is_none(), "it runs on");
+    lab.client.confirm_node_off("node-0").await.unwrap();
+    lab.reach(&steady.id, InstanceState::Failed).await;
     lab.finish().await;
 }
 
