@@ -206,10 +206,10 @@ async fn what_is_being_stopped_ends_with_the_lease_too() {
             let guard =
                 Guard::new(folder, node, world.boot, Arc::new(world.clock.clone()), Arc::new(world.runtime.clone()));
             assert_eq!(guard.look().await.unwrap(), Sight { ended: 0, is_over: false }, "there is something to guard");
-            tokio::time::sleep(PAST_THE_FENCE).await;
+            tokio::time::sleep(PAST_THE_FENCE * 2).await;
             assert_eq!(guard.look().await.unwrap().ended, 1);
         } else {
-            tokio::time::sleep(PAST_THE_FENCE).await;
+            tokio::time::sleep(PAST_THE_FENCE * 2).await;
         }
         assert_eq!(world.running().await.len(), 0, "agent dies: {agent_dies}");
     }
