@@ -79,7 +79,7 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 fn for_tenants(refusal: &Refusal) -> String {
     let Demand { cpu, memory, architecture } = refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
-    let way_out = if refusal.fits_an_empty_node {
+    let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
     } else {
         "it is more than any machine has, ask for less"

@@ -183,9 +183,7 @@ impl Node {
     /// Says where everything is, once the control plane has answered or has had the time to.
     async fn greet(&self, base: &Base, place: &Place, begun: Instant) {
         let took = begun.elapsed();
-        let mut status = self.part.agent().status();
-        let answered = status.wait_for(|status| status.last_heartbeat.is_some());
-        let has_answered = tokio::time::timeout(GREETING_WAITS, answered).await.is_ok_and(|found| found.is_ok());
+        let has_answered = self.part.is_heard(GREETING_WAITS).await;
         let line = match (has_answered, self.link.endpoint(), self.link.trouble()) {
             (true, Some(endpoint), _) => endpoint.to_string(),
             (_, _, Some(trouble)) => format!("does not answer yet: {trouble}"),

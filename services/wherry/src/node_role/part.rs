@@ -176,6 +176,13 @@ impl NodePart {
         &self.agent
     }
 
+    /// Waits for the control plane to take a proof of this agent's life, `most` long; says whether it did.
+    pub(crate) async fn is_heard(&self, most: Duration) -> bool {
+        let mut status = self.agent.status();
+        let heard = status.wait_for(|status| status.last_heartbeat.is_some());
+        tokio::time::timeout(most, heard).await.is_ok_and(|found| found.is_ok())
+    }
+
     /// Where its numbers come from.
     pub(crate) fn numbers(&self, certificate_expires_in: Option<SecondsLeft>) -> NodeSource {
         let dns = Arc::clone(self.resolver.counters());

@@ -9,7 +9,7 @@ mod greeting;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ use crate::metrics;
 use crate::node_role::{self, NodePart, Place, Surface};
 use crate::settings::{Settings, parse_range};
 use crate::store::OpenStore;
+
+/// How long callers wait for this machine's agent.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs until Ctrl-C or SIGTERM.
 pub(crate) async fn run(data: DataFolder, args: &UpArgs) -> anyhow::Result<()> {
@@ -115,6 +118,10 @@ impl Up {
             }
         };
         control.attach_node(place.node, Arc::clone(node.agent()) as Arc<dyn NodeServices>);
+        // Whoever creates something right after the greeting finds a machine.
+        if !node.is_heard(HEARD_WITHIN).await {
+            tracing::warn!("this machine takes no instances yet: its agent has not been heard");
+        }
         let serving = running.serve(vec![node.readiness()])?;
         let sources = metrics::Sources::new(metrics::ControlSource::of(&serving), node.numbers(None));
         metrics::start(serving.state().registry(), sources, stop.clone())?;
