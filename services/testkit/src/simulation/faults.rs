@@ -290,11 +290,30 @@ fn reports_come_late(world: &World) {
     let dice = &world.dice;
     let machine = dice.index(world.machines.len());
     let (away, later) = (dice.millis(26_000..36_000), dice.millis(3_000..25_000));
-    world.oracle.note(format!("machine {machine} is cut off for {away:?}, its reports for {later:?} more"));
-    for replica in 0..world.network.replicas.len() {
-        world.network.cut(machine, replica, Way::Up, away);
+    let mut soon = Duration::ZERO;
+    if dice.happens(500) {
+        // What is lost there has nowhere to go but there, once its life is proved again; and some of it nobody has heard of.
+        soon = dice.millis(0..400);
+        for (_, other) in world.machines.iter().enumerate().filter(|(index, _)| *index != machine) {
+            world.users.begin(Arc::clone(&world.users).close(other.name().to_owned()));
+        }
+        for _ in 0..3 {
+            let (users, moment) = (Arc::clone(&world.users), dice.millis(0..400));
+            world.users.begin(async move {
+                tokio::time::sleep(moment).await;
+                users.create().await;
+            });
+        }
     }
-    world.network.stall_reports(machine, away + later);
+    world.oracle.note(format!("in {soon:?} machine {machine} is cut off for {away:?}, its reports for {later:?} more"));
+    let network = Arc::clone(&world.network);
+    tokio::spawn(async move {
+        tokio::time::sleep(soon).await;
+        for replica in 0..network.replicas.len() {
+            network.cut(machine, replica, Way::Up, away);
+        }
+        network.stall_reports(machine, away + later);
+    });
 }
 
 fn store_is_out(world: &mut World) {

@@ -46,12 +46,18 @@ impl Network {
     }
 
     pub(super) fn cut(&self, machine: usize, replica: usize, way: Way, time: Duration) {
+        if self.calm.load(Ordering::SeqCst) {
+            return;
+        }
         let until = Instant::now() + time;
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner).insert((machine, replica, way), until);
     }
 
     /// The stream of the machine's reports stalls.
     pub(super) fn stall_reports(&self, machine: usize, time: Duration) {
+        if self.calm.load(Ordering::SeqCst) {
+            return;
+        }
         let until = Instant::now() + time;
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner).insert(machine, until);
     }

@@ -253,6 +253,14 @@ impl Users {
         self.oracle.note(format!("operator: {what} of {node}: {}", done.is_some_and(|done| done.is_ok())));
     }
 
+    /// An operator wants nothing new on a machine.
+    pub(super) async fn close(self: Arc<Self>, node: String) {
+        let (operator, name) = (self.operator.clone(), node.clone());
+        let done = self.ask(move |control| Box::pin(async move { control.cordon_node(&operator, &name).await }));
+        let done = done.await.is_some_and(|done| done.is_ok());
+        self.oracle.note(format!("operator: {node} is closed: {done}"));
+    }
+
     /// An operator has seen that the machine is off.
     pub(super) async fn confirm_off(&self, node: &str) -> bool {
         let (operator, name) = (self.operator.clone(), node.to_owned());
