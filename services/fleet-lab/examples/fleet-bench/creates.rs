@@ -22,7 +22,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const CALLERS: usize = 32;
 const MACHINES: usize = 24;
 /// What a machine of 64 cores has; the number of instances ends first.
-const CAPACITY: Capacity = Capacity { cpu_millis: 64_000, memory_mib: 262_144, instances: 500 };
+const CAPACITY: Capacity = Capacity { cpu_millis: 640_000, memory_mib: 2_621_440, instances: 10_000 };
 
 /// One control plane under measurement.
 struct Subject {
