@@ -11,12 +11,10 @@ mod value;
 
 use std::path::PathBuf;
 
-pub(crate) use admin::{
-    AdminCommand, DrainArgs, FleetEventsArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs,
-};
+pub(crate) use admin::{AdminCommand, DrainArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs};
 use clap::{Args, Parser, Subcommand};
 pub(crate) use instances::{
-    CostArgs, EventsArgs, ExecArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, WaitArgs,
+    CostArgs, EventsArgs, ExecArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, StoryArgs, WaitArgs,
 };
 pub(crate) use roles::{
     BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,
@@ -235,7 +233,7 @@ impl ClientCommand {
             Self::Cost(args) => &args.connection,
             Self::Stop(args) | Self::Start(args) | Self::Rm(args) => &args.connection,
             Self::Inspect(args) => &args.connection,
-            Self::Events(args) => &args.connection,
+            Self::Events(args) => &args.story.connection,
             Self::Wait(args) => &args.connection,
             Self::Key { command } => command.connection(),
             Self::Admin { command } => command.connection(),

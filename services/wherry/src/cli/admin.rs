@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use wherry_api_types::DrainThen;
 
-use super::{ConnectionArgs, ListFormat, TenantCommand, value};
+use super::{ConnectionArgs, ListFormat, StoryArgs, TenantCommand, value};
 
 /// `wherry admin …`.
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ Examples:
 Examples:
   wherry admin events            what the replica that answers has seen since it started
   wherry admin events -f         and what happens, until Ctrl-C")]
-    Events(FleetEventsArgs),
+    Events(StoryArgs),
     /// Close a machine for new instances; what it has stays
     #[command(after_help = "Example:\n  wherry admin cordon lyon-3")]
     Cordon(OneNodeArgs),
@@ -109,22 +109,6 @@ pub(crate) struct NodesArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ViewArgs {
     /// As the API answers
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-}
-
-/// `wherry admin events`.
-#[derive(Debug, Args)]
-pub(crate) struct FleetEventsArgs {
-    /// Go on with what happens, until Ctrl-C
-    #[arg(long, short = 'f')]
-    pub(crate) follow: bool,
-    /// Only what came after the event with this number
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(crate) after: u64,
-    /// One JSON document a line
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

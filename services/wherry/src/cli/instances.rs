@@ -186,6 +186,13 @@ pub(crate) struct OneArgs {
 pub(crate) struct EventsArgs {
     /// Name or id of an instance; the whole project when absent
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) story: StoryArgs,
+}
+
+/// Which part of a story of events is told, and how.
+#[derive(Debug, Args)]
+pub(crate) struct StoryArgs {
     /// Go on with what happens, until Ctrl-C
     #[arg(long, short = 'f')]
     pub(crate) follow: bool,

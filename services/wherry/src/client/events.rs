@@ -10,10 +10,10 @@ use super::text::{clean, short_time};
 use crate::cli::EventsArgs;
 
 pub(super) async fn run(session: &Session, args: &EventsArgs) -> Result<(), Failure> {
-    let mut events = session.events(args.name.as_deref(), args.after, args.follow).await?;
+    let mut events = session.events(args.name.as_deref(), args.story.after, args.story.follow).await?;
     while let Some(event) = events.next().await {
         let event = event?;
-        if args.json {
+        if args.story.json {
             let text = serde_json::to_string(&event).map_err(|error| Failure::failed(error.to_string()))?;
             output::line(&text)?;
         } else {

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output::{self, column, whole};
 use super::session::Session;
 use super::text::{age_of, clean, short_time};
-use crate::cli::{FleetEventsArgs, ListFormat, NodesArgs, ViewArgs};
+use crate::cli::{ListFormat, NodesArgs, StoryArgs, ViewArgs};
 use crate::system::SystemClock;
 
 pub(super) async fn nodes(session: &Session, args: &NodesArgs) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ pub(super) async fn replicas(session: &Session, args: &ViewArgs) -> Result<(), F
     output::raw(render_replicas(&replicas, SystemClock.now(), output::terminal_width()).as_bytes())
 }
 
-pub(super) async fn events(session: &Session, args: &FleetEventsArgs) -> Result<(), Failure> {
+pub(super) async fn events(session: &Session, args: &StoryArgs) -> Result<(), Failure> {
     let mut events = session.client().fleet_events(args.after, args.follow).await?;
     while let Some(event) = events.next().await {
         let event = event?;
