@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use wherry_model::{ContainerName, Generation, InstanceId, NodeId, Timestamp};
 
-use crate::NodeError;
+use crate::{NodeError, SessionQuery};
 
 /// Which part of a container's output is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,8 @@ pub enum Question {
     Logs(LogQuery),
     /// Run a program.
     Exec(ExecQuery),
+    /// Begin a conversation.
+    Session(SessionQuery),
 }
 
 impl Question {
@@ -86,6 +88,7 @@ impl Question {
         match self {
             Self::Logs(query) => query.instance,
             Self::Exec(query) => query.instance,
+            Self::Session(query) => query.instance,
         }
     }
 }

@@ -21,6 +21,7 @@ mod error;
 mod heartbeat;
 mod hello;
 mod report;
+mod session;
 mod surroundings;
 
 use async_trait::async_trait;
@@ -33,6 +34,9 @@ pub use error::{ControlError, NodeError};
 pub use heartbeat::{Heartbeat, PullProgress, RunningContainer};
 pub use hello::{NodeHello, Welcome};
 pub use report::{Ack, Report};
+pub use session::{
+    Session, SessionInput, SessionKind, SessionOutput, SessionQuery, SessionSink, SessionStream, TerminalSize,
+};
 pub use surroundings::{NameRecord, Neighbours, Peer, Surroundings};
 
 /// The version of this contract. Both sides also speak the one before it.
@@ -91,6 +95,12 @@ pub trait NodeServices: Send + Sync {
 
     /// Runs a program in a container and waits for its end.
     async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError>;
+
+    /// Begins a conversation. That a program cannot be started, or that nothing listens on a port, is an error here and not
+    /// an end.
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        Err(NodeError::Unavailable(format!("instance {} is on a node that holds no conversations", query.instance)))
+    }
 }
 
 /// Finds the way to any node of the fleet, whichever replica its agent listens to.

@@ -10,7 +10,7 @@
 //! - who a caller is comes from its certificate and from nothing else; a body that names another node is forbidden;
 //! - a certificate opens nothing for a node that was removed: that is asked at every request;
 //! - nothing that a node shows works elsewhere: its certificate cannot serve;
-//! - everything is bounded: connections, requests of a node, bodies and time.
+//! - everything is bounded: connections, requests of a node, bodies and time; strangers' connections never keep a node out.
 //!
 //! This crate is the only home of TLS between machines and of certificates. It knows the contract and the model, neither
 //! the control plane nor the agent.
@@ -38,4 +38,4 @@ pub use client::{
     NodeCredential,
 };
 pub use identity::{Identity, IdentityError, JoinOrder};
-pub use server::{AgentPort, AgentPortSettings, DialBack, Limits, PortError, Services};
+pub use server::{AgentPort, AgentPortSettings, Arrivals, DialBack, Limits, PortError, Services};

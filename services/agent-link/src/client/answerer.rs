@@ -227,7 +227,9 @@ async fn produce(question: Option<Question>, services: Arc<dyn NodeServices>, fr
     let ended = match question {
         Some(Question::Logs(query)) => produce_output(services.logs(query).await, &frames).await,
         Some(Question::Exec(query)) => produce_outcome(services.exec(query).await, &frames).await,
-        None => Some(Frame::Failed(NodeError::Unavailable("this agent is too old for the question".to_owned()))),
+        Some(Question::Session(_)) | None => {
+            Some(Frame::Failed(NodeError::Unavailable("this agent is too old for the question".to_owned())))
+        }
     };
     if let Some(last) = ended {
         let _ = frames.send(last.encode()).await;

@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use wherry_model::{NodeId, Timestamp};
 
 use super::Port;
+use super::arrivals::Ending;
+use super::crowd::Stand;
 use super::limits::{
     CONNECTION_WINDOW_BYTES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_RESETS, PING, STREAM_WINDOW_BYTES, Share,
 };
@@ -46,20 +48,21 @@ struct Listening {
     acceptor: TlsAcceptor,
     router: Router,
     builder: Builder<TokioExecutor>,
-    strangers: Arc<Semaphore>,
+    /// For connections of nodes.
+    places: Arc<Semaphore>,
     hard_stop: CancellationToken,
 }
 
 /// What a connection holds until it ends.
 enum Place {
-    Node(#[expect(dead_code, reason = "held, not read")] Share),
-    Stranger(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
+    Node(#[expect(dead_code, reason = "held, not read")] (Share, OwnedSemaphorePermit)),
+    Stranger(Stand),
 }
 
 pub(super) async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     let listening = Arc::new(Listening {
         builder: builder(&port),
-        strangers: Arc::new(Semaphore::new(port.limits.strangers)),
+        places: Arc::new(Semaphore::new(port.limits.connections)),
         port: Arc::clone(&port),
         acceptor,
         router,
@@ -67,26 +70,19 @@ pub(super) async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: Tls
     });
     let graceful = GracefulShutdown::new();
     let tasks = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(port.limits.connections));
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = port.shutdown.cancelled() => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         let Ok((stream, address)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let stand = port.gate.handshake(address.ip());
         let (listening, watcher) = (Arc::clone(&listening), graceful.watcher());
-        tasks.spawn(async move {
-            let _held_until_closed = place;
-            listening.connection(stream, address, watcher).await;
-        });
+        tasks.spawn(async move { listening.connection(stream, address, stand, watcher).await });
     }
     drop(listener);
     tasks.close();
@@ -98,54 +94,96 @@ pub(super) async fn accept(port: Arc<Port>, listener: TcpListener, acceptor: Tls
 }
 
 impl Listening {
-    async fn connection(&self, stream: TcpStream, address: SocketAddr, watcher: Watcher) {
-        let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(self.port.limits.handshake, self.acceptor.accept(stream).into_fallible());
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, stand: Stand, watcher: Watcher) {
         let stream = tokio::select! {
             biased;
             () = self.port.shutdown.cancelled() => return,
-            accepted = handshake => match accepted {
-                Ok(Ok(stream)) => stream,
-                Ok(Err((error, stream))) => {
-                    tracing::debug!(%address, %error, "a TLS handshake failed");
-                    return let_it_read(stream).await;
-                }
-                Err(_) => return tracing::debug!(%address, "a TLS handshake took too long"),
-            },
+            stream = self.shake_hands(stream, address) => stream,
+            () = stand.gives_way() => return tracing::debug!(%address, "a handshake gave way to others"),
         };
+        let Some(stream) = stream else { return };
         let peer = peer(&stream, address);
-        let place = match peer.node {
-            Some(node) => self.port.connections.take(node).map(Place::Node),
-            None => Arc::clone(&self.strangers).try_acquire_owned().ok().map(Place::Stranger),
-        };
-        let Some(place) = place else {
+        let Some(place) = self.place(&peer) else {
+            self.port.gate.ended(Ending::NodeRefused);
             return tracing::warn!(%address, node = ?peer.node, "too many connections: one is closed");
         };
-        let stay = match place {
-            Place::Node(_) => None,
-            Place::Stranger(_) => Some(self.port.limits.stranger_stay),
-        };
-        let router = self.router.clone();
+        // Not earlier: whoever counts never finds it nowhere.
+        drop(stand);
+        let asked = CancellationToken::new();
+        let (router, asks) = (self.router.clone(), asked.clone());
         let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+            asks.cancel();
             request.extensions_mut().insert(peer);
             tower::ServiceExt::oneshot(router.clone(), request)
         });
         let served =
             self.builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
         let served = watcher.watch(served);
-        let overstayed = async {
-            match stay {
-                Some(stay) => tokio::time::sleep(stay).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.hard_stop.cancelled() => {}
             ended = served => if let Err(error) = ended {
                 tracing::debug!(%address, %error, "a connection ended in an error");
             },
-            () = overstayed => tracing::debug!(%address, "a connection without a certificate stayed too long"),
+            () = self.overdue(&asked) => {
+                self.port.gate.ended(Ending::Silent);
+                tracing::debug!(%address, "a connection asked nothing for too long");
+            }
+            () = self.overstays(&place) => tracing::debug!(%address, "a connection without a certificate had to go"),
+        }
+    }
+
+    /// None when it failed or took too long.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+        let _ = stream.set_nodelay(true);
+        let handshake = self.acceptor.accept(stream).into_fallible();
+        match tokio::time::timeout(self.port.limits.handshake, handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err((error, stream))) => {
+                self.port.gate.ended(Ending::HandshakeFailed);
+                tracing::debug!(%address, %error, "a TLS handshake failed");
+                let_it_read(stream).await;
+            }
+            Err(_) => {
+                self.port.gate.ended(Ending::HandshakeLate);
+                tracing::debug!(%address, "a TLS handshake took too long");
+            }
+        }
+        None
+    }
+
+    /// None for a node when it has its share, or all nodes together have all there is.
+    fn place(&self, peer: &Peer) -> Option<Place> {
+        match peer.node {
+            None => Some(Place::Stranger(self.port.gate.stranger(peer.address.ip()))),
+            Some(node) => {
+                let share = self.port.connections.take(node)?;
+                let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+                Some(Place::Node((share, place)))
+            }
+        }
+    }
+
+    /// Ends when nothing was asked in time.
+    async fn overdue(&self, asked: &CancellationToken) {
+        if tokio::time::timeout(self.port.limits.first_request, asked.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends when a stranger has to go.
+    async fn overstays(&self, place: &Place) {
+        match place {
+            Place::Node(_) => std::future::pending().await,
+            Place::Stranger(stand) => tokio::select! {
+                biased;
+                () = stand.gives_way() => {}
+                () = tokio::time::sleep(self.port.limits.stranger_stay) => self.port.gate.ended(Ending::Overstayed),
+            },
         }
     }
 }

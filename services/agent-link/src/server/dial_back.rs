@@ -211,6 +211,7 @@ pub(crate) const fn generation_of(question: &Question) -> Option<Generation> {
     match question {
         Question::Logs(_) => None,
         Question::Exec(query) => Some(query.generation),
+        Question::Session(query) => Some(query.generation),
     }
 }
 

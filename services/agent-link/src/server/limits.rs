@@ -9,10 +9,16 @@ use wherry_model::NodeId;
 /// How much of everything the agents' port gives.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; beyond that the kernel's queue holds them.
+    /// Connections at once that have shown a node's certificate.
     pub connections: usize,
-    /// Connections at once that show no certificate: machines that join.
+    /// Handshakes at once; of one more the oldest of the address with most gives way, so nobody is kept out.
+    pub handshakes: usize,
+    /// Of these, those of one address (IPv4 /32, IPv6 /64). A fleet behind one address comes back as one.
+    pub handshakes_of_an_address: usize,
+    /// Connections at once that show no certificate: machines that join. They give way as handshakes do.
     pub strangers: usize,
+    /// Of these, those of one address.
+    pub strangers_of_an_address: usize,
     /// How long a connection without a certificate may last.
     pub stranger_stay: Duration,
     /// Connections at once of one node. An agent holds one, one more while it changes, and one for each answer.
@@ -25,6 +31,8 @@ pub struct Limits {
     pub look_at_enrolment: Duration,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
+    /// How long a connection may ask nothing after its handshake.
+    pub first_request: Duration,
     /// How long the head of a request may take.
     pub head: Duration,
     /// How long the body of a message may take.
@@ -41,13 +49,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8_192,
+            handshakes: 2_048,
+            handshakes_of_an_address: 512,
             strangers: 256,
+            strangers_of_an_address: 64,
             stranger_stay: Duration::from_secs(30),
             connections_of_a_node: 48,
             requests_of_a_node: 64,
             answers_of_a_node: 40,
             look_at_enrolment: Duration::from_secs(2),
             handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(15),
             head: Duration::from_secs(15),
             body: Duration::from_secs(20),
             message: Duration::from_secs(30),

@@ -6,7 +6,9 @@
 mod accept;
 mod admission;
 mod answer;
+mod arrivals;
 mod body;
+mod crowd;
 mod dial_back;
 mod enrolment;
 mod limits;
@@ -24,8 +26,10 @@ use wherry_model::Clock;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::tls::{ReplicaCertificate, server_config};
+use arrivals::Gate;
 use limits::Shares;
 
+pub use arrivals::Arrivals;
 pub use dial_back::DialBack;
 pub(crate) use dial_back::generation_of;
 pub use limits::Limits;
@@ -88,6 +92,8 @@ struct Port {
     answers: Shares,
     /// Connections, by node.
     connections: Shares,
+    /// Connections of which no node is known.
+    gate: Gate,
     shutdown: CancellationToken,
 }
 
@@ -119,6 +125,7 @@ impl AgentPort {
             requests: Shares::new(limits.requests_of_a_node),
             answers: Shares::new(limits.answers_of_a_node),
             connections: Shares::new(limits.connections_of_a_node),
+            gate: Gate::new(&limits),
             limits,
             shutdown,
         });
@@ -128,6 +135,11 @@ impl AgentPort {
     /// How many nodes are connected to this replica now.
     pub fn connected_nodes(&self) -> usize {
         self.port.connections.holders()
+    }
+
+    /// Who is at the port without being known as a node, and how many were closed.
+    pub fn arrivals(&self) -> Arrivals {
+        self.port.gate.read()
     }
 
     /// Exchanges the replica's certificate now; connections go on with the one that they began with. It also happens by
