@@ -54,14 +54,44 @@ pub(crate) fn public_key_of(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate.public_key().raw.to_vec())
 }
 
-/// All certificates of a PEM text, in order; none when there are none, too many, or something is broken.
-pub(crate) fn chain_from_pem(text: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CHAIN + 1).collect::<Result<_, _>>().ok()?;
-    (1..=MAX_CHAIN).contains(&chain.len()).then_some(chain)
+/// Certificates of one file or answer in order, never none.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    first: CertificateDer<'static>,
+    rest: Vec<CertificateDer<'static>>,
 }
 
-/// A chain as PEM text.
+impl Chain {
+    /// All certificates of a PEM text; none when there are none, too many, or something is broken.
+    pub(crate) fn from_pem(text: &str) -> Option<Self> {
+        let mut all = CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CHAIN + 1);
+        let first = all.next()?.ok()?;
+        let rest: Vec<_> = all.collect::<Result<_, _>>().ok()?;
+        (rest.len() < MAX_CHAIN).then_some(Self { first, rest })
+    }
+
+    /// The certificate itself, which what follows vouches for.
+    pub(crate) const fn first(&self) -> &CertificateDer<'static> {
+        &self.first
+    }
+
+    /// The one that all of it hangs on.
+    pub(crate) fn last(&self) -> &CertificateDer<'static> {
+        self.rest.last().unwrap_or(&self.first)
+    }
+
+    /// All, the first one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// The one certificate; none when there are several.
+    pub(crate) fn into_only(self) -> Option<CertificateDer<'static>> {
+        self.rest.is_empty().then_some(self.first)
+    }
+}
+
+/// Certificates as PEM text.
 pub(crate) fn chain_to_pem<'a>(chain: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {
     use base64::Engine as _;
     let mut text = String::new();

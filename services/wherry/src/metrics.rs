@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio_util::sync::CancellationToken;
-use wherry_agent_link::AgentPort;
+use wherry_agent_link::{AgentPort, Arrivals};
 use wherry_control::{Background, Control, FleetSummary};
 use wherry_dns_server::{QueryCounters, RcodeCounts};
 use wherry_node_agent::{AgentStatus, Phase};
@@ -73,6 +73,8 @@ struct ControlGauges {
     pending: IntGauge,
     brake: IntGauge,
     connected: IntGauge,
+    unproven: IntGaugeVec,
+    turned_away: IntGaugeVec,
     reconcilers: IntGaugeVec,
 }
 
@@ -146,6 +148,16 @@ impl ControlGauges {
             pending: one("wherry_fleet_pending_instances", "Instances that wait for a place, counted up to 1000.")?,
             brake: one("wherry_fleet_brake", "1 while too many nodes are silent for any to be replaced.")?,
             connected: one("wherry_agents_connected", "Nodes whose agents are connected to this replica.")?,
+            unproven: many(
+                "wherry_agents_port_unproven",
+                "Connections to the agents' port that have not shown a node's certificate.",
+                &["stage"],
+            )?,
+            turned_away: many(
+                "wherry_agents_port_turned_away",
+                "Connections that the agents' port has closed since the start.",
+                &["why"],
+            )?,
             reconcilers: many("wherry_reconciler", "Activations and failures since the start.", &["name", "what"])?,
         })
     }
@@ -156,9 +168,27 @@ impl ControlGauges {
         }
         let connected = source.agents.as_ref().map_or(0, |port| port.connected_nodes());
         self.connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
+        self.arrivals(&source.agents.as_ref().map(|port| port.arrivals()).unwrap_or_default());
         for status in source.background.statuses() {
             self.reconcilers.with_label_values(&[status.name, "activations"]).set(whole(status.activations));
             self.reconcilers.with_label_values(&[status.name, "failures"]).set(whole(status.failures));
+        }
+    }
+
+    fn arrivals(&self, arrivals: &Arrivals) {
+        for (stage, count) in [("handshake", arrivals.handshakes), ("joining", arrivals.strangers)] {
+            self.unproven.with_label_values(&[stage]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (why, count) in [
+            ("handshake_displaced", arrivals.handshakes_displaced),
+            ("handshake_late", arrivals.handshakes_late),
+            ("handshake_failed", arrivals.handshakes_failed),
+            ("joining_displaced", arrivals.strangers_displaced),
+            ("joining_overstayed", arrivals.overstayed),
+            ("silent", arrivals.silent),
+            ("node_over_share", arrivals.nodes_refused),
+        ] {
+            self.turned_away.with_label_values(&[why]).set(whole(count));
         }
     }
 

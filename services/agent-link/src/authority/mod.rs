@@ -23,7 +23,7 @@ use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use wherry_model::{Clock, Entropy, Timestamp};
 
-use crate::certificate::{self, Validity};
+use crate::certificate::{self, Chain, Validity};
 use crate::durable;
 
 pub use fingerprint::{Fingerprint, FingerprintError};
@@ -108,7 +108,7 @@ impl Default for Lives {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The certificate that signs, then up to the one that nodes trust.
-    chain: Vec<CertificateDer<'static>>,
+    chain: Chain,
     validity: Validity,
     lives: Lives,
     clock: Arc<dyn Clock>,
@@ -151,12 +151,11 @@ impl Authority {
             path: certificate.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })?;
-        let chain =
-            certificate::chain_from_pem(&text).ok_or_else(|| wrong("it is not a list of certificates in PEM form"))?;
+        let chain = Chain::from_pem(&text).ok_or_else(|| wrong("it is not a list of certificates in PEM form"))?;
         if !chain.iter().all(certificate::is_authority) {
             return Err(wrong("a certificate in it may not sign others"));
         }
-        let signs = chain.first().ok_or_else(|| wrong("it is empty"))?;
+        let signs = chain.first();
         let validity = certificate::validity_of(signs).ok_or_else(|| wrong("its validity cannot be read"))?;
         let now = clock.now();
         if now < validity.not_before || validity.not_after <= now {
@@ -192,7 +191,7 @@ impl Authority {
     }
 
     pub(crate) fn anchor(&self) -> &CertificateDer<'static> {
-        self.chain.last().unwrap_or_else(|| unreachable!("a chain is never empty: it was read so"))
+        self.chain.last()
     }
 }
 

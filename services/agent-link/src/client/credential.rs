@@ -10,7 +10,7 @@ use thiserror::Error;
 use wherry_model::{NodeId, Timestamp};
 
 use crate::authority::{BACKDATED, Fingerprint};
-use crate::certificate::{self, Validity};
+use crate::certificate::{self, Chain, Validity};
 use crate::tls;
 
 /// Why it is none.
@@ -48,16 +48,15 @@ impl std::fmt::Debug for NodeCredential {
 impl NodeCredential {
     /// Reads the node's certificate (with the chain above it), its private key, and the certificate that it trusts, all PEM.
     pub fn from_pem(certificate: &str, key: &str, authority: &str) -> Result<Self, CredentialError> {
-        let chain = certificate::chain_from_pem(certificate).ok_or(CredentialError::Certificate)?;
-        let leaf = chain.first().ok_or(CredentialError::Certificate)?;
+        let chain = Chain::from_pem(certificate).ok_or(CredentialError::Certificate)?;
+        let leaf = chain.first();
         let node = certificate::node_of(leaf).ok_or(CredentialError::Certificate)?;
         let validity = certificate::validity_of(leaf).ok_or(CredentialError::Certificate)?;
-        let anchors = certificate::chain_from_pem(authority).ok_or(CredentialError::Authority)?;
-        let [anchor] = anchors.as_slice() else { return Err(CredentialError::Authority) };
-        let anchor = anchor.clone();
+        let anchor = Chain::from_pem(authority).and_then(Chain::into_only).ok_or(CredentialError::Authority)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| CredentialError::Key(rustls::Error::General(error.to_string())))?;
-        let key = CertifiedKey::from_der(chain, key, &tls::provider()).map_err(CredentialError::Key)?;
+        let key = CertifiedKey::from_der(chain.iter().cloned().collect(), key, &tls::provider())
+            .map_err(CredentialError::Key)?;
         Ok(Self { key: Arc::new(key), anchor, node, validity })
     }
 

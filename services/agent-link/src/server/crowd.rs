@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
     V4(Ipv4Addr),
-    V6([u8; 8]),
+    V6([u16; 4]),
 }
 
 impl From<IpAddr> for Origin {
@@ -34,9 +34,9 @@ impl From<IpAddr> for Origin {
     }
 }
 
-fn network_of(address: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    [a, b, c, d, e, f, g, h]
+fn network_of(address: Ipv6Addr) -> [u16; 4] {
+    let [first, second, third, fourth, ..] = address.segments();
+    [first, second, third, fourth]
 }
 
 /// All that stand at one stage.

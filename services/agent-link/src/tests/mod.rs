@@ -6,6 +6,7 @@ mod failing_over;
 mod joining;
 mod renewing;
 mod speaking;
+mod strangers;
 mod tickets;
 mod versions;
 mod world;
