@@ -87,6 +87,10 @@ typed_id!(
     TokenId
 );
 typed_id!(
+    /// One entry of the record of who entered an instance.
+    AuditId
+);
+typed_id!(
     /// One boot of one machine, as the kernel names it.
     BootId
 );

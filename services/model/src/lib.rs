@@ -21,7 +21,9 @@ mod time;
 
 pub use fact::{ContainerExit, Fact, Observation};
 pub use fleet::{Architecture, Capacity, Demand, Drain, DrainThen, NodeRecord, NodeState};
-pub use id::{ApiKeyId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, TokenId};
+pub use id::{
+    ApiKeyId, AuditId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, TokenId,
+};
 pub use instance::{
     Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, Generation, Instance, InstanceState, Intent,
     Leaving, Meter, Revision,

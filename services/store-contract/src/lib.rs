@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, reason = "every line of this crate is a test")]
 
+pub mod audits;
 pub mod calls;
 pub mod changes;
 pub mod creates;
@@ -224,6 +225,12 @@ macro_rules! store_contract {
                 called_nodes_are_those_with_calls,
                 a_call_wakes_a_waiter,
             ]
+            audits: [
+                an_entry_is_kept_as_given,
+                an_entry_ends_once,
+                entries_come_in_pages_to_whom_they_belong,
+                entries_are_forgotten_after_their_time,
+            ]
             settling: [
                 the_first_value_stays,
                 racing_replicas_hear_one_value,
@@ -255,6 +262,7 @@ mod tests {
     #[test]
     fn every_case_is_listed() {
         let sources = [
+            include_str!("audits.rs"),
             include_str!("calls.rs"),
             include_str!("changes.rs"),
             include_str!("creates.rs"),

@@ -12,6 +12,7 @@
 //! Rejected: SQLite in memory (its writer is a thread, which no paused clock and no seed governs), and a journal that can
 //! be replayed (nothing here outlives the process).
 
+mod audit;
 mod database;
 mod event;
 mod feed;

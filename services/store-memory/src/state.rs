@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wherry_model::{
-    ApiKeyId, CpuMillis, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
+    ApiKeyId, AuditId, CpuMillis, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
     NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
 };
 use wherry_store::{
-    ApiKeyRecord, CallRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord,
-    StoreError, TenantRecord,
+    ApiKeyRecord, AuditRecord, CallRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord,
+    ReplicaRecord, StoreError, TenantRecord,
 };
 
 use crate::table::Table;
@@ -106,6 +106,7 @@ tables! {
     replicas: ReplicaId => ReplicaRecord,
     calls: [u8; 32] => CallRecord,
     settled: String => String,
+    audits: AuditId => AuditRecord,
 }
 
 /// A rule that the caller broke.

@@ -12,6 +12,7 @@
 //! A connection is a session: a pooler between must pool sessions, not transactions (advisory locks, LISTEN, statements that
 //! are kept prepared).
 
+mod audit;
 mod columns;
 mod error;
 mod event;

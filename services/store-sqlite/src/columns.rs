@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
 use wherry_model::{
-    ApiKeyId, BootId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+    ApiKeyId, AuditId, BootId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
 };
 use wherry_store::StoreError;
 
@@ -28,7 +28,7 @@ macro_rules! blob_ids {
         }
     )*};
 }
-blob_ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId);
+blob_ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId);
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.
 pub(crate) fn integer(value: u64) -> Result<i64, StoreError> {

@@ -12,6 +12,7 @@
 //! transaction to a rollback "some time later", and every create pays its own fsync); a transaction object in the
 //! contract (it would let two calls of a caller deadlock on the one writer).
 
+mod audit;
 mod backup;
 mod columns;
 mod error;

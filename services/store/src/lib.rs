@@ -12,6 +12,7 @@
 //! - a guarded write that comes too late is a typed outcome, not an error;
 //! - names, resources, meter edges, events and the node's desired revision change in the transaction of the record.
 
+mod audit;
 mod error;
 mod event;
 mod feed;
@@ -21,6 +22,7 @@ mod meter;
 mod node;
 mod tenant;
 
+pub use audit::{AuditEnd, AuditKind, AuditOutcome, AuditQuery, AuditRecord, AuditStore};
 pub use error::StoreError;
 pub use event::{EventQuery, EventStore, StoredEvent};
 pub use feed::{ChangeCursor, ChangeFeed, Changes, Counters};
@@ -49,6 +51,7 @@ pub trait Store:
     + ReplicaStore
     + CallStore
     + InstallationStore
+    + AuditStore
 {
 }
 
@@ -65,5 +68,6 @@ impl<T> Store for T where
         + ReplicaStore
         + CallStore
         + InstallationStore
+        + AuditStore
 {
 }

@@ -115,6 +115,8 @@ async fn ranges_of_nodes_never_overlap() {
 const ONLY_ON_SQLITE: &[&str] = &[
     // Types that can hold nothing else: `uuid`, `boolean`, `json`.
     "api_keys_id",
+    "audits_id",
+    "audits_instance",
     "calls_node",
     "enrolments_node",
     "instances_holds_resources",
