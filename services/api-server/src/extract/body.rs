@@ -1,4 +1,4 @@
-//! JSON bodies: bounded in size and time, unknown fields refused, the place of an error named.
+//! JSON bodies: bounded in size and time, unknown fields and lists for objects refused, the place of an error named.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::strict::Strict;
 use crate::error::ApiError;
 use crate::state::ApiState;
 
@@ -41,13 +42,9 @@ pub(crate) async fn read_body(body: Body, state: &ApiState) -> Result<Bytes, Api
     }
 }
 
-/// Every body is an object. `serde` would take a list of the values of its fields, too.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return Err(ApiError::Malformed { field: None, detail: "the body is a list: send a JSON object".to_owned() });
-    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
         let field = (path != "." && !path.ends_with('?')).then_some(path);
         ApiError::Malformed { field, detail: describe(error.inner()) }
@@ -98,9 +95,16 @@ mod tests {
 
     #[test]
     fn a_list_is_no_object() {
-        for body in ["[]", " [null, null]", r#"[[{"image":"r.example/a"}]]"#] {
+        for (body, place) in [
+            ("[]", None),
+            (" [null, null]", None),
+            (r#"[[{"image":"r.example/a"}]]"#, None),
+            (r#"{"containers":[["r.example/a"]]}"#, Some("containers[0]")),
+            (r#"{"containers":[{"image":"r.example/a","ports":[{"port":1},[80]]}]}"#, Some("containers[0].ports[1]")),
+        ] {
             let (field, detail) = refusal(body);
-            assert_eq!((field, detail.as_str()), (None, "the body is a list: send a JSON object"), "{body}");
+            assert_eq!(field.as_deref(), place, "{body}");
+            assert!(detail.starts_with("this is a list: send a JSON object"), "{body}: {detail}");
         }
     }
 

@@ -4,6 +4,7 @@ mod body;
 mod headers;
 mod path;
 mod query;
+mod strict;
 
 pub(crate) use body::JsonBody;
 pub(crate) use headers::{IdempotencyKey, IfMatch, LastEventId};

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
+use wherry_api_server::openapi_text;
 
 use crate::support::{App, create, request};
 
@@ -151,4 +152,72 @@ async fn the_request_id_is_the_clients_if_it_is_plain() {
     }
     let answer = app.ask(request(None, "GET", "/readyz", &Value::Null)).await.expect(200);
     assert_eq!(answer.json()["status"], "ready");
+}
+
+/// Every place in a schema where an object belongs, as a body that has a list there and nothing else, and the field's path.
+fn lists_for_objects(document: &Value, schema: &Value, place: &str, depth: usize, found: &mut Vec<(Value, String)>) {
+    assert!(depth < 20, "{place} has no end");
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
+        return lists_for_objects(document, target, place, depth + 1, found);
+    }
+    for one in ["oneOf", "anyOf", "allOf"].iter().flat_map(|key| schema[*key].as_array().into_iter().flatten()) {
+        lists_for_objects(document, one, place, depth + 1, found);
+    }
+    let is_a =
+        |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|all| all.contains(&json!(kind)));
+    let inner = |schema: &Value, place: &str| {
+        let mut found = Vec::new();
+        lists_for_objects(document, schema, place, depth + 1, &mut found);
+        found
+    };
+    if is_a("array") {
+        let items = inner(&schema["items"], &format!("{place}[0]"));
+        found.extend(items.into_iter().map(|(body, place)| (json!([body]), place)));
+    }
+    if is_a("object") {
+        found.push((json!([]), place.to_owned()));
+        found.push((json!([null, null, null]), place.to_owned()));
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let dot = if place.is_empty() { "" } else { "." };
+            let fields = inner(property, &format!("{place}{dot}{name}"));
+            found.extend(fields.into_iter().map(|(body, place)| (json!({ name: body }), place)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_no_object_in_any_request_of_the_document() {
+    let app = App::start().await;
+    let token = app.operator().await;
+    let document: Value = serde_json::from_str(&openapi_text()).unwrap();
+    let id = "0193573e-7a00-7000-8000-0000000000a1";
+    let mut tried = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            if schema.is_null() {
+                continue;
+            }
+            let parts =
+                path.split('/').map(|part| match part.strip_prefix('{').and_then(|part| part.split_once('}')) {
+                    Some(("project", verb)) => format!("default{verb}"),
+                    Some(("name" | "container", verb)) => format!("web{verb}"),
+                    Some((_, verb)) => format!("{id}{verb}"),
+                    None => part.to_owned(),
+                });
+            let path = parts.collect::<Vec<_>>().join("/");
+            let mut bodies = Vec::new();
+            lists_for_objects(&document, schema, "", 0, &mut bodies);
+            assert!(!bodies.is_empty(), "{method} {path} takes no object");
+            for (body, place) in bodies {
+                let answer = app.call(&token, &method.to_uppercase(), &path, body.clone()).await;
+                assert_eq!(answer.status, 400, "{method} {path} {body}: {}", answer.text());
+                let problem = answer.expect_problem(400, "invalid_request");
+                assert_eq!(problem["field"].as_str().unwrap_or_default(), place, "{method} {path} {body}: {problem}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 20, "only {tried} places were found");
 }
