@@ -70,7 +70,7 @@ Any number of them answer for one PostgreSQL (store.url). All need the same keys
     #[command(after_help = "\
 Examples:
   wherry admin node token       on a machine of the control plane: prints the command for the first start
-  wherry node --join https://control.example:7443 --token wjt_... --ca-fingerprint sha256:...
+  WHERRY_JOIN_TOKEN=wjt_... wherry node --join https://control.example:7443 --ca-fingerprint sha256:...
   wherry node                   every later start
 
 It needs root and nothing connects to it. Stopping it leaves the instances running; so does losing the control plane.")]

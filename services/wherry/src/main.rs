@@ -13,6 +13,7 @@ mod keys;
 mod metrics;
 mod migrate;
 mod node_role;
+mod open_files;
 mod settings;
 mod store;
 mod system;
@@ -34,14 +35,17 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return doctor::run(&cli.data, &args),
         Command::Up(args) => {
             telemetry::start(args.log_format);
+            open_files::raise();
             with_runtime(async { up::run(DataFolder::new(&cli.data)?, &args).await })
         }
         Command::Control(args) => {
             telemetry::start(args.log_format);
+            open_files::raise();
             with_runtime(async { control_role::run(DataFolder::new(&cli.data)?, &args).await })
         }
         Command::Node(args) => {
             telemetry::start(args.log_format);
+            open_files::raise();
             with_runtime(async { node_role::run(DataFolder::new(&cli.data)?, &args).await })
         }
         Command::NodeGuard(args) => {

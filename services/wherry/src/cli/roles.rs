@@ -75,11 +75,14 @@ pub(crate) struct ControlArgs {
 #[command(next_help_heading = "First start")]
 pub(crate) struct JoinArgs {
     /// Where a replica of the control plane takes agents' calls
-    #[arg(long, value_name = "URL", requires_all = ["token", "ca_fingerprint"])]
+    #[arg(long, value_name = "URL", requires = "ca_fingerprint")]
     pub(crate) join: Option<String>,
-    /// Token for one machine
-    #[arg(long, value_name = "wjt_...", env = "WHERRY_JOIN_TOKEN", hide_env_values = true)]
+    /// Everybody on the machine sees it there.
+    #[arg(long, value_name = "wjt_...", env = "WHERRY_JOIN_TOKEN", hide = true, hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// File with the token for one machine, - for standard input [default: the environment variable WHERRY_JOIN_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub(crate) token_file: Option<PathBuf>,
     /// By which the control plane is known
     #[arg(long, value_name = "sha256:...", requires = "join")]
     pub(crate) ca_fingerprint: Option<String>,

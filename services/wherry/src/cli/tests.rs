@@ -93,17 +93,21 @@ fn wrong_values_name_the_argument_and_the_way_out() {
 #[test]
 fn joining_takes_address_token_and_fingerprint_together() {
     let node = |words: &str| Cli::try_parse_from(words.split(' ')).map(|cli| cli.command);
-    let whole =
-        "wherry node --join https://c.example:7443 --token wjt_a_b --ca-fingerprint sha256:00 --underlay 192.0.2.1";
-    let Ok(Command::Node(args)) = node(whole) else { panic!("{whole}") };
-    assert_eq!(args.join.underlay, Some([192, 0, 2, 1].into()));
+    for from in ["--token-file /run/token", "--token-file -", "--token wjt_a_b", ""] {
+        let whole =
+            format!("wherry node --join https://c.example:7443 --ca-fingerprint sha256:00 --underlay 192.0.2.1 {from}");
+        let Ok(Command::Node(args)) = node(whole.trim()) else { panic!("{whole}") };
+        assert_eq!(args.join.underlay, Some([192, 0, 2, 1].into()));
+    }
     let Ok(Command::Node(later)) = node("wherry node") else { panic!("a later start needs nothing") };
     assert!(later.join.join.is_none());
-    for lacking in
-        ["wherry node --join https://c.example:7443", "wherry node --ca-fingerprint sha256:00 --token wjt_a_b"]
-    {
+    for lacking in [
+        "wherry node --join https://c.example:7443",
+        "wherry node --ca-fingerprint sha256:00",
+        "wherry node --token-file x",
+    ] {
         assert!(refused(lacking).contains("--"), "{lacking}");
     }
     let help = Cli::command().find_subcommand_mut("node").unwrap().render_long_help().to_string();
-    assert!(help.contains("WHERRY_JOIN_TOKEN") && !help.contains("wjt_a_b"), "{help}");
+    assert!(help.contains("WHERRY_JOIN_TOKEN") && !help.contains("--token "), "{help}");
 }

@@ -56,7 +56,11 @@ async fn token(session: &Session, args: &NodeTokenArgs) -> Result<(), Failure> {
     }
     let command = render_join(&made)?;
     // The command alone is on standard output, so that it can be handed on.
-    eprintln!("Run this as root on the new machine before {} UTC; it works once:", short_time(&made.expires_at));
+    eprintln!(
+        "Run this in a root shell on the new machine before {} UTC; it works once. With sudo: put \
+         `sudo --preserve-env=WHERRY_JOIN_TOKEN` before `wherry`. For the packaged unit: add `--data /var/lib/wherry-node`.",
+        short_time(&made.expires_at)
+    );
     output::line(&command)
 }
 
@@ -65,7 +69,8 @@ fn ttl_seconds(ttl: Duration) -> Result<u32, Failure> {
     seconds.ok_or_else(|| Failure::new(Exit::Usage, "--ttl counts whole seconds, 1m to 168h"))
 }
 
-/// The one command. It goes into a root shell elsewhere, so nothing in it may mean anything to a shell.
+/// The one command. It goes into a root shell elsewhere, so nothing in it may mean anything to a shell. The token stands in its
+/// environment: everybody on that machine can read its arguments.
 fn render_join(made: &JoinTokenCreated) -> Result<String, Failure> {
     let JoinTokenCreated { join_url, token, ca_fingerprint, .. } = made;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/[]".contains(&byte);
@@ -75,7 +80,7 @@ fn render_join(made: &JoinTokenCreated) -> Result<String, Failure> {
             return Err(Failure::failed(format!("the service answered {part:?}, which no shell should be given")));
         }
     }
-    Ok(format!("wherry node --join {join_url} --token {token} --ca-fingerprint {ca_fingerprint}"))
+    Ok(format!("WHERRY_JOIN_TOKEN={token} wherry node --join {join_url} --ca-fingerprint {ca_fingerprint}"))
 }
 
 #[cfg(test)]
@@ -95,8 +100,8 @@ mod tests {
 
     #[test]
     fn the_one_command() {
-        let expected = "wherry node --join https://192.0.2.1:7443 --token wjt_0193573e-7a00-7000-8000-0000000000a1_J2uX-_ \
-                        --ca-fingerprint sha256:0a0a";
+        let expected = "WHERRY_JOIN_TOKEN=wjt_0193573e-7a00-7000-8000-0000000000a1_J2uX-_ wherry node \
+                        --join https://192.0.2.1:7443 --ca-fingerprint sha256:0a0a";
         assert_eq!(render_join(&made()).unwrap(), expected);
     }
 
@@ -104,6 +109,7 @@ mod tests {
     fn a_service_cannot_make_it_another_command() {
         for wrong in ["", "https://x; reboot", "$(reboot)", "a b", "a\nb", "`x`", "a&b"] {
             assert!(render_join(&JoinTokenCreated { join_url: wrong.into(), ..made() }).is_err(), "{wrong}");
+            assert!(render_join(&JoinTokenCreated { token: wrong.into(), ..made() }).is_err(), "{wrong}");
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) struct Host {
     pub(super) network: Network,
     pub(super) disk: Result<Disk, String>,
     pub(super) memory: Memory,
+    pub(super) open_files: OpenFiles,
     pub(super) clock: ClockReading,
     pub(super) occupancy: Occupancy,
     pub(super) health: Vec<Health>,
@@ -43,6 +44,7 @@ pub(super) struct Plane {
     pub(super) ports: Vec<PortTrial>,
     pub(super) disk: Result<Disk, String>,
     pub(super) memory: Memory,
+    pub(super) open_files: OpenFiles,
     pub(super) clock: ClockReading,
     pub(super) occupancy: Occupancy,
     pub(super) health: Vec<Health>,
@@ -211,6 +213,12 @@ pub(super) struct Disk {
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     pub(super) available_bytes: Option<u64>,
+}
+
+/// How many files a process of this shell or unit may have open at most; none is no limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenFiles {
+    pub(super) most: Option<u64>,
 }
 
 #[derive(Debug, Clone)]

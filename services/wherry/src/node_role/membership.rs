@@ -9,7 +9,7 @@ use wherry_agent_link::{Identity, JoinOrder};
 use wherry_model::{Clock, Timestamp};
 
 use super::part::Place;
-use super::{another, machine, underlay};
+use super::{another, join_token, machine, underlay};
 use crate::base::Base;
 use crate::cli::JoinArgs;
 use crate::metrics::SecondsLeft;
@@ -44,9 +44,8 @@ pub(super) async fn settle(base: &Base, known: Option<Identity>, args: &JoinArgs
 }
 
 fn order(base: &Base, known: Option<&Identity>, url: &str, args: &JoinArgs) -> anyhow::Result<JoinOrder> {
-    // The command line asks for both.
-    let (token, fingerprint) = (args.token.as_deref(), args.ca_fingerprint.as_deref());
-    let (token, fingerprint) = token.zip(fingerprint).context("--join needs --token and --ca-fingerprint")?;
+    let fingerprint = args.ca_fingerprint.as_deref().context("--join needs --ca-fingerprint")?;
+    let token = join_token::given(args)?;
     let ca_fingerprint = fingerprint.parse().context("--ca-fingerprint")?;
     let name = match (&args.name, known) {
         (Some(name), _) => name.clone(),
@@ -54,7 +53,7 @@ fn order(base: &Base, known: Option<&Identity>, url: &str, args: &JoinArgs) -> a
         (None, Some(known)) => known.name().to_owned(),
         (None, None) => machine::name(&base.settings.node).to_ascii_lowercase(),
     };
-    Ok(JoinOrder { endpoint: url.to_owned(), token: token.to_owned(), ca_fingerprint, name })
+    Ok(JoinOrder { endpoint: url.to_owned(), token, ca_fingerprint, name })
 }
 
 /// Where the machine is in the fleet's network.

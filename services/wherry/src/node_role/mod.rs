@@ -11,6 +11,7 @@ mod another;
 mod engine;
 mod greeting;
 mod guard;
+mod join_token;
 mod machine;
 mod membership;
 mod part;

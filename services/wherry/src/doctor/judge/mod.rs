@@ -93,6 +93,7 @@ pub(super) fn everything(host: &Host) -> Vec<Finding> {
     findings.extend(network::ports(&host.network.ports, &host.occupancy));
     findings.extend(resources::disk(&host.disk));
     findings.push(resources::memory(&host.memory));
+    findings.push(resources::open_files(host.open_files));
     findings.extend(resources::clock(&host.clock));
     findings.extend(system::mandatory_access_control(&host.kernel));
     findings.extend(resources::occupancy(&host.occupancy, host.role));
@@ -109,6 +110,7 @@ pub(super) fn plane(seen: &Plane) -> Vec<Finding> {
     let mut findings = network::ports(&seen.ports, &seen.occupancy);
     findings.extend(resources::disk(&seen.disk));
     findings.push(resources::memory(&seen.memory));
+    findings.push(resources::open_files(seen.open_files));
     findings.extend(resources::clock(&seen.clock));
     findings.push(fleet::store(&seen.store));
     findings.push(fleet::keys(&seen.keys));

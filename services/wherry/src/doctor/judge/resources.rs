@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use wherry_model::Timestamp;
 
-use super::super::host::{ClockReading, Disk, Health, Memory, Occupancy};
+use super::super::host::{ClockReading, Disk, Health, Memory, Occupancy, OpenFiles};
 use super::Finding;
 use crate::cli::Role;
 use crate::client::text::bytes;
+use crate::open_files::COMFORTABLE;
 
 /// Below this the service refuses new work sooner or later; below the second it hardly starts.
 const DISK_COMFORTABLE_BYTES: u64 = 2 << 30;
@@ -57,6 +58,21 @@ pub(super) fn memory(seen: &Memory) -> Finding {
                 _ => Finding::ok("memory", says),
             }
         }
+    }
+}
+
+/// The service raises the soft limit by itself, so only the hard one counts.
+pub(super) fn open_files(seen: OpenFiles) -> Finding {
+    match seen.most {
+        None => Finding::ok("open files", "no limit"),
+        Some(most) if most < COMFORTABLE => {
+            let says =
+                format!("at most {most}: connections and log streams will be refused before the machine is full");
+            Finding::warning("open files", says).mend(format!(
+                "LimitNOFILE={COMFORTABLE} or more in the unit; in a shell ulimit -n {COMFORTABLE}, as root"
+            ))
+        }
+        Some(most) => Finding::ok("open files", format!("up to {most}")),
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use wherry_model::Timestamp;
 
 use super::super::host::{
-    Cgroups, ClockReading, Disk, Health, Kernel, KeysSeen, Membership, Memory, Network, NotJoined, Occupancy, Plane,
-    PortOutcome, PortTrial, Privileges, Program, Programs, Route, StoreSeen, Trial,
+    Cgroups, ClockReading, Disk, Health, Kernel, KeysSeen, Membership, Memory, Network, NotJoined, Occupancy,
+    OpenFiles, Plane, PortOutcome, PortTrial, Privileges, Program, Programs, Route, StoreSeen, Trial,
 };
 use super::*;
 
@@ -62,6 +62,7 @@ fn good() -> Host {
         },
         disk: Ok(Disk { folder: "/var/lib".into(), free_bytes: 50 << 30, free_inodes: Some(1_000_000) }),
         memory: Memory { available_bytes: Some(8 << 30) },
+        open_files: OpenFiles { most: Some(1 << 20) },
         clock: ClockReading { now: Timestamp::from_seconds(1_780_000_000), last_write: None, synchronised: Some(true) },
         occupancy: Occupancy { holder: Some(77), others: vec![] },
         health: vec![Health { url: "http://127.0.0.1:7070/healthz".into(), answer: Ok((200, "ok".into())) }],
@@ -131,6 +132,7 @@ fn every_fault_is_found_and_can_be_mended() {
         ("disk", |host| host.disk.as_mut().unwrap().free_bytes = 1 << 30, Verdict::Warning, "--data", false),
         ("disk", |host| host.disk.as_mut().unwrap().free_inodes = Some(10), Verdict::Warning, "--data", false),
         ("memory", |host| host.memory.available_bytes = Some(1 << 20), Verdict::Failure, "memory", false),
+        ("open files", |host| host.open_files.most = Some(65_535), Verdict::Warning, "LimitNOFILE=65536", false),
         ("clock", |host| host.clock.now = Timestamp::from_seconds(0), Verdict::Failure, "set the clock", false),
         (
             "clock",
@@ -264,10 +266,10 @@ fn a_machine_that_has_joined_needs_its_certificate_and_can_do_without_the_contro
 #[test]
 fn a_control_plane_needs_its_store_and_the_right_keys_and_no_root() {
     let good = || {
-        let Host { network, disk, memory, clock, occupancy, health, .. } = good();
+        let Host { network, disk, memory, open_files, clock, occupancy, health, .. } = good();
         let store = StoreSeen::Server { url: "postgres://w:…@db/w".to_owned(), outcome: Ok(()) };
         let keys = KeysSeen::Compared(Ok(()));
-        Plane { ports: network.ports, disk, memory, clock, occupancy, health, store, keys }
+        Plane { ports: network.ports, disk, memory, open_files, clock, occupancy, health, store, keys }
     };
     assert!(plane(&good()).iter().all(|finding| finding.verdict == Verdict::Ok), "{:?}", plane(&good()));
     let away: Trial = Err("the database does not answer".to_owned());

@@ -10,9 +10,10 @@ mod service;
 
 use std::net::Ipv4Addr;
 
-use super::host::{Essentials, Host, Plane};
+use super::host::{Essentials, Host, OpenFiles, Plane};
 use crate::cli::Role;
 use crate::data::DataFolder;
+use crate::open_files;
 use crate::settings::Settings;
 
 /// Everything about a machine that runs containers; takes a second or two, most of it for programs that say their version,
@@ -35,6 +36,7 @@ pub(super) fn everything(role: Role, data: &DataFolder, settings: &Settings) -> 
         network: network::network(role, settings, range),
         disk: resources::disk(data.root()),
         memory: resources::memory(),
+        open_files: OpenFiles { most: open_files::most() },
         clock: resources::clock(data),
         occupancy: occupancy::occupancy(data),
         health: service::health(role, data, settings),
@@ -49,6 +51,7 @@ pub(super) fn plane(data: &DataFolder, settings: &Settings) -> Plane {
         ports: network::ports(Role::Control, settings),
         disk: resources::disk(data.root()),
         memory: resources::memory(),
+        open_files: OpenFiles { most: open_files::most() },
         clock: resources::clock(data),
         occupancy: occupancy::occupancy(data),
         health: service::health(Role::Control, data, settings),
