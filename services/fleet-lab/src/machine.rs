@@ -80,7 +80,8 @@ impl Machine {
         let Invitation { url, token, fingerprint } = invitation;
         self.was_started = true;
         let data = self.data.to_string_lossy().into_owned();
-        let words = ["--data", &data, "node", "--join", url, "--token", token, "--ca-fingerprint", fingerprint];
+        self.program.set_environment("WHERRY_JOIN_TOKEN", token);
+        let words = ["--data", &data, "node", "--join", url, "--ca-fingerprint", fingerprint];
         let underlay = self.host.address.to_string();
         self.program.start(words.into_iter().chain(["--underlay", &underlay]))
     }

@@ -37,7 +37,7 @@ for attempt in $(seq 1 100); do
     sleep 0.2
 done
 test "${ready:-no}" = yes
-wherry --data /var/lib/wherry-control admin node token | grep -q '^wherry node --join https://127.0.0.1:17443 --token wjt_'
+wherry --data /var/lib/wherry-control admin node token | grep -q '^WHERRY_JOIN_TOKEN=wjt_[^ ]* wherry node --join https://127.0.0.1:17443 --ca-fingerprint sha256:'
 kill -TERM "$server"
 wait "$server"
 # There is no container engine here: it must say so, and with which packages that is mended.

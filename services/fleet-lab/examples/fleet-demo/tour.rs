@@ -128,7 +128,7 @@ async fn control_plane(fleet: &mut Fleet) -> Result<()> {
 async fn join(fleet: &mut Fleet) -> Result<()> {
     let invitation = fleet.invite().await?;
     let fingerprint: String = invitation.fingerprint.chars().take(20).collect();
-    println!("   # wherry node --join {} --token wjt_… --ca-fingerprint {fingerprint}…", invitation.url);
+    println!("   # WHERRY_JOIN_TOKEN=wjt_… wherry node --join {} --ca-fingerprint {fingerprint}…", invitation.url);
     let mut names = Vec::new();
     for _ in 0..MACHINES {
         let index = fleet.add_machine().await?;

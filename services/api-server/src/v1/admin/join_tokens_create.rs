@@ -18,7 +18,7 @@ use crate::state::ApiState;
 /// Create a token with which one machine can join the fleet
 ///
 /// The answer is the only time that it is shown, and has all that the machine needs: run there
-/// `wherry node --join JOIN_URL --token TOKEN --ca-fingerprint CA_FINGERPRINT`.
+/// `WHERRY_JOIN_TOKEN=TOKEN wherry node --join JOIN_URL --ca-fingerprint CA_FINGERPRINT`.
 #[utoipa::path(
     post,
     path = "/v1/admin/join-tokens",
