@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use wherry_model::{
-    Action, ContainerSpec, Digest, Generation, InstanceId, InstanceName, Port, ProjectId, RestartPolicy, TenantId,
+    Action, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId, InstanceName, OnNodeLoss,
+    Port, ProjectId, RegistryCredential, RestartPolicy, TenantId, Volume,
 };
 
 /// One instance as its node must keep it.
@@ -35,9 +36,71 @@ pub struct DesiredInstance {
     /// the control plane is away: it is never run twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence_after_seconds: Option<u32>,
+    /// What came with the third version of this contract.
+    #[serde(flatten)]
+    pub more: DesiredMore,
+}
+
+/// What an agent of the version before does not know of an instance. It is never given one for which that would matter
+/// ([`wherry_model::InstanceSpec::least_protocol`]).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DesiredMore {
+    /// What the containers share beside the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Restarts by policy of one container, after which it stays ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<u32>,
+    /// Seconds after the first start of this generation at which the node ends the instance by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<u32>,
+    /// Name resolution inside.
+    #[serde(default, skip_serializing_if = "DnsSettings::is_empty")]
+    pub dns: DnsSettings,
+    /// Lines of `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_aliases: Vec<HostAlias>,
+    /// Who it is for registries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registry_credentials: Vec<RegistryCredential>,
 }
 
 impl DesiredInstance {
+    /// The instance as its node must keep it. `fence_after_seconds` counts only where it may be replaced.
+    pub fn of(instance: &Instance, search_domain: String, fence_after_seconds: u32) -> Self {
+        let spec = &instance.spec;
+        let containers = spec.containers.iter().map(|spec| {
+            let status = instance.container(&spec.name);
+            DesiredContainer {
+                spec: spec.clone(),
+                digest: status.and_then(|status| status.image_digest.clone()),
+                revision: status.map_or(0, |status| status.revision),
+            }
+        });
+        Self {
+            id: instance.id,
+            generation: instance.generation,
+            action: instance.action(),
+            tenant: instance.tenant,
+            project: instance.project,
+            name: instance.name.clone(),
+            search_domain,
+            containers: containers.collect(),
+            restart_policy: spec.restart_policy,
+            stop_grace_seconds: spec.stop_grace_seconds,
+            first_run: instance.first_run,
+            fence_after_seconds: (spec.on_node_loss == OnNodeLoss::Replace).then_some(fence_after_seconds),
+            more: DesiredMore {
+                volumes: spec.volumes.clone(),
+                max_restarts: spec.max_restarts,
+                deadline_seconds: spec.deadline_seconds,
+                dns: spec.dns.clone(),
+                host_aliases: spec.host_aliases.clone(),
+                registry_credentials: spec.registry_credentials.clone(),
+            },
+        }
+    }
+
     /// Ports that everybody who can route to the instance may reach.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.containers.iter().flat_map(|container| &container.spec.ports)
@@ -51,6 +114,17 @@ pub struct DesiredContainer {
     pub spec: ContainerSpec,
     /// What its image reference meant at the first pull; absent until then.
     pub digest: Option<Digest>,
+    /// Counts what makes a run of it out of date: a change of its spec that cannot be made while it runs, a restart that
+    /// somebody asked for. A run that was started for a lower one is ended and followed by another.
+    #[serde(default)]
+    pub revision: u32,
+}
+
+impl DesiredContainer {
+    /// One that was never changed.
+    pub const fn new(spec: ContainerSpec, digest: Option<Digest>) -> Self {
+        Self { spec, digest, revision: 0 }
+    }
 }
 
 /// Everything that one node must keep: instances that are not listed are not its any more.

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use wherry_model::NodeId;
 
 pub use calls::{Call, ExecOutcome, ExecQuery, LogChunk, LogQuery, LogStream, Question};
-pub use desired::{Desired, DesiredContainer, DesiredInstance};
+pub use desired::{Desired, DesiredContainer, DesiredInstance, DesiredMore};
 pub use enrolment::{Applicant, Enrolled};
 pub use error::{ControlError, NodeError};
 pub use heartbeat::{Heartbeat, PullProgress, RunningContainer};
@@ -47,6 +47,13 @@ pub const PROTOCOL: u32 = 2;
 pub trait ControlPlane: Send + Sync {
     /// Introduces the node, or renews what is known of it. Idempotent.
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError>;
+
+    /// Whether the node introduced itself with this version of the contract last. `UnknownNode` if not: a hello that was overtaken
+    /// on its way may have come after a later one, and the agent is to introduce itself again. Asked by the transport before
+    /// [`desired`](Self::desired).
+    async fn is_introduced(&self, _node: NodeId, _protocol: u32) -> Result<(), ControlError> {
+        Ok(())
+    }
 
     /// The desired state when its revision is above `have` (at once if it is), or none after about 30 seconds.
     async fn desired(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError>;

@@ -114,6 +114,18 @@ pub enum EndReason {
     NodeLost,
     /// The service needed its machine and stopped it. Starting it again runs it elsewhere.
     Evicted,
+    /// Its liveness or startup probe failed too often in a row.
+    ProbeFailed,
+    /// What was to be done right after its start failed.
+    HookFailed,
+    /// A container for which others wait came to its end and will not be what they wait for.
+    DependencyFailed,
+    /// The time that it was given was over.
+    DeadlineExceeded,
+    /// It was ended to be started again: somebody asked for that, or for a change that takes it.
+    Restarted,
+    /// What a volume is to hold could not be fetched.
+    VolumeFailed,
 }
 
 impl EndReason {
@@ -128,6 +140,12 @@ impl EndReason {
             Self::StartFailed => "start_failed",
             Self::NodeLost => "node_lost",
             Self::Evicted => "evicted",
+            Self::ProbeFailed => "probe_failed",
+            Self::HookFailed => "hook_failed",
+            Self::DependencyFailed => "dependency_failed",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Restarted => "restarted",
+            Self::VolumeFailed => "volume_failed",
         }
     }
 }
@@ -205,6 +223,8 @@ pub enum EventKind {
     PullRetrying,
     Pulled,
     ContainerStarted,
+    ContainerReady,
+    ContainerUnready,
     ContainerExited,
     StopRequested,
     StartRequested,
@@ -229,6 +249,8 @@ impl EventKind {
             Self::PullRetrying => "pull_retrying",
             Self::Pulled => "pulled",
             Self::ContainerStarted => "container_started",
+            Self::ContainerReady => "container_ready",
+            Self::ContainerUnready => "container_unready",
             Self::ContainerExited => "container_exited",
             Self::StopRequested => "stop_requested",
             Self::StartRequested => "start_requested",

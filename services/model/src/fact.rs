@@ -66,6 +66,17 @@ pub enum Fact {
         /// When.
         started_at: Timestamp,
     },
+    /// What its probes find of a run that goes on.
+    Readiness {
+        /// Which container.
+        container: ContainerName,
+        /// Which run of it.
+        run: u32,
+        /// Whether it is ready.
+        ready: bool,
+        /// What the probe said, when it is not.
+        message: Option<String>,
+    },
     /// A process has ended.
     ContainerExited {
         /// Which container.

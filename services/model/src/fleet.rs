@@ -56,6 +56,9 @@ pub struct Demand {
     pub memory: MemoryMib,
     /// Only this kind of machine; any when absent.
     pub architecture: Option<Architecture>,
+    /// Only a machine whose agent ends it by itself when the lease is over ([`NodeRecord::fences`]).
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// Amounts of what a node can hand out.
@@ -162,8 +165,19 @@ pub struct NodeRecord {
     pub heartbeats: u64,
     /// It was fenced and has not been heard since: what may run elsewhere has left it.
     pub fenced: bool,
+    /// The version of the agents' contract that its agent and the control plane spoke when it introduced itself last.
+    pub protocol: u32,
+    /// Its agent ends what may run elsewhere by itself when its lease is over. One of a protocol without leases does not,
+    /// and one that has taken its place does only from its first counted proof of life on, which it gives with the desired
+    /// state that says what to end. While this is false silence proves nothing about what still runs there.
+    pub fences: bool,
     /// The address at which the other nodes reach it.
     pub underlay: Option<Ipv4Addr>,
     /// While it is being emptied.
     pub drain: Option<Drain>,
+}
+
+impl NodeRecord {
+    /// The first version of the agents' contract with leases.
+    pub const PROTOCOL_OF_LEASES: u32 = 2;
 }

@@ -9,7 +9,7 @@ use crate::fact::ContainerExit;
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::name::{ContainerName, InstanceName, ProjectName};
 use crate::reference::Digest;
-use crate::spec::InstanceSpec;
+use crate::spec::{ContainerKind, InstanceSpec};
 use crate::time::Timestamp;
 
 /// Counts changes of an instance's spec or placement. Every message about an instance carries it; an older one loses.
@@ -148,6 +148,18 @@ pub enum EndReason {
     NodeLost,
     /// The service needed its machine.
     Evicted,
+    /// Its liveness or startup probe failed too often in a row.
+    ProbeFailed,
+    /// What was to be done right after its start failed.
+    HookFailed,
+    /// A container for which others wait came to its end and will not be what they wait for.
+    DependencyFailed,
+    /// The time that it was given was over.
+    DeadlineExceeded,
+    /// It was ended to be started again: somebody asked for that, or for a change that takes it.
+    Restarted,
+    /// What a volume is to hold could not be fetched.
+    VolumeFailed,
 }
 
 impl EndReason {
@@ -162,6 +174,12 @@ impl EndReason {
             Self::StartFailed => "start_failed",
             Self::NodeLost => "node_lost",
             Self::Evicted => "evicted",
+            Self::ProbeFailed => "probe_failed",
+            Self::HookFailed => "hook_failed",
+            Self::DependencyFailed => "dependency_failed",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Restarted => "restarted",
+            Self::VolumeFailed => "volume_failed",
         }
     }
 }
@@ -190,6 +208,18 @@ pub struct ContainerStatus {
     pub restart_count: u32,
     /// When the restart policy will start it again.
     pub restart_at: Option<Timestamp>,
+    /// What its agent said last of its present run: that its probes do not find it ready (yet).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unready: bool,
+    /// Counts what makes a run of it out of date: changes of its spec that it cannot take while it runs, and restarts that
+    /// somebody asked for. Its agent ends a run that was started for a lower one and starts another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl ContainerStatus {
@@ -198,12 +228,30 @@ impl ContainerStatus {
 
     /// Of a container that never ran.
     pub fn new(name: ContainerName) -> Self {
-        Self { name, image_digest: None, runs: Vec::new(), restart_count: 0, restart_at: None }
+        Self {
+            name,
+            image_digest: None,
+            runs: Vec::new(),
+            restart_count: 0,
+            restart_at: None,
+            unready: false,
+            revision: 0,
+        }
     }
 
     /// The latest run.
     pub fn latest_run(&self) -> Option<&ContainerRun> {
         self.runs.last()
+    }
+
+    /// Whether it runs and its probes, if it has any, find it ready.
+    pub fn is_ready(&self) -> bool {
+        self.is_running() && !self.unready
+    }
+
+    /// Its latest run, if that was started by or after the run `first_run` of its instance's generation.
+    pub fn run_since(&self, first_run: u32) -> Option<&ContainerRun> {
+        self.latest_run().filter(|run| run.number >= first_run)
     }
 
     /// Whether its latest run has not ended.
@@ -316,6 +364,14 @@ impl Instance {
         }
     }
 
+    /// Whether every main container runs and is found ready by its probes.
+    pub fn is_ready(&self) -> bool {
+        let main = self.spec.containers.iter().filter(|container| container.kind == ContainerKind::Main);
+        let mut lasting = main.filter(|container| !self.spec.runs_once(container));
+        self.state == InstanceState::Running
+            && lasting.all(|spec| self.container(&spec.name).is_some_and(ContainerStatus::is_ready))
+    }
+
     /// The status of the container `name`.
     pub fn container(&self, name: &ContainerName) -> Option<&ContainerStatus> {
         self.containers.iter().find(|container| &container.name == name)
@@ -332,6 +388,8 @@ pub enum EventKind {
     PullRetrying,
     Pulled,
     ContainerStarted,
+    ContainerReady,
+    ContainerUnready,
     ContainerExited,
     StopRequested,
     StartRequested,
@@ -356,6 +414,8 @@ impl EventKind {
             Self::PullRetrying => "pull_retrying",
             Self::Pulled => "pulled",
             Self::ContainerStarted => "container_started",
+            Self::ContainerReady => "container_ready",
+            Self::ContainerUnready => "container_unready",
             Self::ContainerExited => "container_exited",
             Self::StopRequested => "stop_requested",
             Self::StartRequested => "start_requested",

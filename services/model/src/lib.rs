@@ -29,9 +29,13 @@ pub use instance::{
     Leaving, Meter, Revision,
 };
 pub use money::{PicoAmount, PriceBook};
-pub use name::{ContainerName, InstanceName, NameError, ProjectName, TenantName};
+pub use name::{ContainerName, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName};
 pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
-pub use quantity::{CpuMillis, MemoryMib, QuantityError};
+pub use quantity::{CpuMillis, MemoryMib, QuantityError, Seconds};
 pub use reference::{Digest, ImageReference, ReferenceError};
-pub use spec::{ContainerSpec, EnvVar, InstanceSpec, Limits, OnNodeLoss, Port, Protocol, RestartPolicy, SpecError};
+pub use spec::{
+    Check, Condition, ContainerKind, ContainerSpec, Dependency, DnsSettings, EnvVar, Header, Hooks, HostAlias,
+    InstanceSpec, Limits, Medium, OnNodeLoss, Port, Probe, Probes, Protocol, PullPolicy, RegistryCredential,
+    RestartPolicy, Schedule, Sealed, SpecError, Volume, VolumeMount, VolumeSource,
+};
 pub use time::{Clock, Timestamp};

@@ -117,6 +117,16 @@ label!(
     reserved: [""; 0]
 );
 label!(
+    /// The name of a volume inside its instance.
+    VolumeName,
+    reserved: [""; 0]
+);
+label!(
+    /// The name of a port inside its instance.
+    PortName,
+    reserved: [""; 0]
+);
+label!(
     /// The name of a project, unique in its tenant.
     ProjectName,
     reserved: [""; 0]

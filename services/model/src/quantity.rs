@@ -36,6 +36,18 @@ pub struct CpuMillis(u32);
 #[serde(transparent)]
 pub struct MemoryMib(u32);
 
+/// Whole seconds of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(pub u32);
+
+impl Seconds {
+    /// The same as a duration.
+    pub const fn duration(self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.0 as u64)
+    }
+}
+
 const CPU_FORM: &str = "\"500m\" (thousandths of a core) or \"0.5\" (cores)";
 const MEMORY_FORM: &str = "\"256Mi\" or \"1Gi\"";
 

@@ -148,7 +148,7 @@ async fn pulls(node: &Node) -> Vec<PullProgress> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use wherry_agent_api::DesiredInstance;
+    use wherry_agent_api::{DesiredInstance, DesiredMore};
     use wherry_model::{Action, ContainerName, Generation, InstanceName, RestartPolicy};
     use wherry_runtime::{ContainerId, ContainerState, SandboxId};
 
@@ -180,7 +180,11 @@ mod tests {
             state,
         });
         let seen = Seen { sandboxes: vec![], containers: container.into_iter().collect() };
-        Snapshot { at: at(100), instances: BTreeMap::from([(run.instance, seen)]) }
+        Snapshot {
+            at: at(100),
+            instances: BTreeMap::from([(run.instance, seen)]),
+            fence_after_seconds: BTreeMap::new(),
+        }
     }
 
     fn desired(generation: Option<u64>, confirmed: bool) -> Known {
@@ -197,6 +201,7 @@ mod tests {
             stop_grace_seconds: 10,
             first_run: 1,
             fence_after_seconds: None,
+            more: DesiredMore::default(),
         });
         let instances = listed.into_iter().map(|listed| (listed.id, listed.into())).collect();
         Known { revision: Some(1), confirmed, instances, ..Known::default() }

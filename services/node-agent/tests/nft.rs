@@ -172,7 +172,7 @@ impl Drop for Lab {
 }
 
 fn admitted(last: u8, tenant: &str, project: &str, ports: &[u16]) -> (wherry_model::InstanceId, Admitted) {
-    let port = |port: &u16| Port { port: *port, protocol: Protocol::Tcp };
+    let port = |port: &u16| Port::new(*port, Protocol::Tcp);
     let (tenant, project) = (tenant.repeat(16).parse().unwrap(), project.repeat(16).parse().unwrap());
     let address = [10, 77, 0, last].into();
     let ports = ports.iter().map(port).collect();

@@ -2,7 +2,6 @@
 //!
 //! Ids are counted, moments are given by the cases: a run is the same every time.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,8 +12,7 @@ use wherry_model::lifecycle::{self, Ask, Birth, Change, MeterEdge};
 use wherry_model::{
     Architecture, BootId, Capacity, ContainerExit, ContainerName, ContainerSpec, CpuMillis, EndReason, Fact, Instance,
     InstanceId, InstanceName, InstanceSpec, InstanceState, JournalId, Leaving, MemoryMib, NodeId, NodeRecord,
-    Observation, OnNodeLoss, PriceBook, ProjectId, ProjectName, RestartPolicy, Revision, TenantId, TenantName,
-    Timestamp,
+    Observation, PriceBook, ProjectId, ProjectName, Revision, TenantId, TenantName, Timestamp,
 };
 use wherry_store::{
     Applied, CreateOutcome, EventQuery, NameOutcome, NodeRegistration, Placed, ProjectRecord, Store, StoredEvent,
@@ -149,6 +147,7 @@ impl World {
             range: (Ipv4Addr::new(10, 7, 0, 0), 24),
             boot: BootId::from_uuid(self.uuid()),
             underlay: None,
+            protocol: NodeRecord::PROTOCOL_OF_LEASES,
         }
     }
 
@@ -188,24 +187,9 @@ impl World {
 
     /// The same with another spec.
     pub fn create_with(&self, name: &str, node: NodeId, second: i64, edit: impl FnOnce(&mut InstanceSpec)) -> Placed {
-        let mut spec = InstanceSpec {
-            containers: vec![ContainerSpec {
-                name: main_container(),
-                image: "registry.example/web:1".parse().expect("a fixed reference"),
-                command: vec![],
-                args: vec![],
-                env: vec![],
-                working_dir: None,
-                cpu: CpuMillis::new(CPU_MILLIS),
-                memory: MemoryMib::new(MEMORY_MIB),
-                ports: vec![],
-            }],
-            restart_policy: RestartPolicy::OnFailure,
-            architecture: None,
-            stop_grace_seconds: 10,
-            on_node_loss: OnNodeLoss::Keep,
-            labels: BTreeMap::new(),
-        };
+        let image = "registry.example/web:1".parse().expect("a fixed reference");
+        let (cpu, memory) = (CpuMillis::new(CPU_MILLIS), MemoryMib::new(MEMORY_MIB));
+        let mut spec = InstanceSpec::new(vec![ContainerSpec::new(main_container(), image, cpu, memory)]);
         edit(&mut spec);
         let birth = Birth {
             id: InstanceId::from_uuid(self.uuid()),

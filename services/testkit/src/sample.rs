@@ -1,10 +1,6 @@
 //! Values that tests need and do not care about.
 
-use std::collections::BTreeMap;
-
-use wherry_model::{
-    ContainerName, ContainerSpec, CpuMillis, Digest, InstanceSpec, MemoryMib, OnNodeLoss, RestartPolicy,
-};
+use wherry_model::{ContainerName, ContainerSpec, CpuMillis, Digest, InstanceSpec, MemoryMib, OnNodeLoss};
 
 /// The name of the one container of [`spec`].
 pub fn main_container() -> ContainerName {
@@ -23,24 +19,9 @@ pub fn replaceable() -> InstanceSpec {
 
 /// [`spec`] of another size.
 pub fn sized(cpu_millis: u32, memory_mib: u32) -> InstanceSpec {
-    InstanceSpec {
-        containers: vec![ContainerSpec {
-            name: main_container(),
-            image: "registry.example/demo/web:1".parse().expect("the sample image is a reference"),
-            command: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            working_dir: None,
-            cpu: CpuMillis::new(cpu_millis),
-            memory: MemoryMib::new(memory_mib),
-            ports: Vec::new(),
-        }],
-        restart_policy: RestartPolicy::OnFailure,
-        on_node_loss: OnNodeLoss::Keep,
-        architecture: None,
-        stop_grace_seconds: 10,
-        labels: BTreeMap::new(),
-    }
+    let image = "registry.example/demo/web:1".parse().expect("the sample image is a reference");
+    let (cpu, memory) = (CpuMillis::new(cpu_millis), MemoryMib::new(memory_mib));
+    InstanceSpec::new(vec![ContainerSpec::new(main_container(), image, cpu, memory)])
 }
 
 /// The digest that every image of a [`ScriptedAgent`](crate::ScriptedAgent) has.

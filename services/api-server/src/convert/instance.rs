@@ -132,6 +132,12 @@ const fn reason(reason: model::EndReason) -> wire::EndReason {
         model::EndReason::StartFailed => wire::EndReason::StartFailed,
         model::EndReason::NodeLost => wire::EndReason::NodeLost,
         model::EndReason::Evicted => wire::EndReason::Evicted,
+        model::EndReason::ProbeFailed => wire::EndReason::ProbeFailed,
+        model::EndReason::HookFailed => wire::EndReason::HookFailed,
+        model::EndReason::DependencyFailed => wire::EndReason::DependencyFailed,
+        model::EndReason::DeadlineExceeded => wire::EndReason::DeadlineExceeded,
+        model::EndReason::Restarted => wire::EndReason::Restarted,
+        model::EndReason::VolumeFailed => wire::EndReason::VolumeFailed,
     }
 }
 
@@ -142,6 +148,8 @@ const fn kind(kind: model::EventKind) -> wire::EventKind {
         model::EventKind::PullRetrying => wire::EventKind::PullRetrying,
         model::EventKind::Pulled => wire::EventKind::Pulled,
         model::EventKind::ContainerStarted => wire::EventKind::ContainerStarted,
+        model::EventKind::ContainerReady => wire::EventKind::ContainerReady,
+        model::EventKind::ContainerUnready => wire::EventKind::ContainerUnready,
         model::EventKind::ContainerExited => wire::EventKind::ContainerExited,
         model::EventKind::StopRequested => wire::EventKind::StopRequested,
         model::EventKind::StartRequested => wire::EventKind::StartRequested,

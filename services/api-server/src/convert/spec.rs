@@ -28,6 +28,7 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
             wire::OnNodeLoss::Replace => model::OnNodeLoss::Replace,
         },
         labels: spec.labels,
+        ..model::InstanceSpec::new(Vec::new())
     })
 }
 
@@ -42,16 +43,17 @@ fn container_to_model(index: usize, container: wire::ContainerSpec) -> Result<mo
             return Err(SpecError::new(at(name), format!("{count} were given, the most is {most}")));
         }
     }
+    let name = parse(at("name"), container.name.as_deref().unwrap_or(wire::DEFAULT_CONTAINER_NAME))?;
+    let image = parse(at("image"), &container.image)?;
+    let cpu = parse(at("cpu"), container.cpu.as_deref().unwrap_or(wire::DEFAULT_CPU))?;
+    let memory = parse(at("memory"), container.memory.as_deref().unwrap_or(wire::DEFAULT_MEMORY))?;
     Ok(model::ContainerSpec {
-        name: parse(at("name"), container.name.as_deref().unwrap_or(wire::DEFAULT_CONTAINER_NAME))?,
-        image: parse(at("image"), &container.image)?,
         command: container.command,
         args: container.args,
         env: environment(container.env),
         working_dir: container.working_dir,
-        cpu: parse(at("cpu"), container.cpu.as_deref().unwrap_or(wire::DEFAULT_CPU))?,
-        memory: parse(at("memory"), container.memory.as_deref().unwrap_or(wire::DEFAULT_MEMORY))?,
         ports: ports(&container.ports),
+        ..model::ContainerSpec::new(name, image, cpu, memory)
     })
 }
 
@@ -64,7 +66,7 @@ fn environment(env: Vec<wire::EnvVar>) -> Vec<model::EnvVar> {
             former.value = value;
         } else {
             places.insert(name.clone(), kept.len());
-            kept.push(model::EnvVar { name, value });
+            kept.push(model::EnvVar::plain(name, value));
         }
     }
     kept
@@ -78,7 +80,7 @@ fn ports(ports: &[wire::Port]) -> Vec<model::Port> {
             wire::Protocol::Tcp => model::Protocol::Tcp,
             wire::Protocol::Udp => model::Protocol::Udp,
         };
-        let port = model::Port { port: port.port, protocol };
+        let port = model::Port::new(port.port, protocol);
         if !kept.contains(&port) {
             kept.push(port);
         }
@@ -196,7 +198,7 @@ mod tests {
         spec.containers[0].ports = vec![wire::Port { port: 80, protocol: wire::Protocol::Tcp }; 2];
         let spec = spec_to_model(spec).unwrap();
         assert_eq!(spec.check(), Ok(()));
-        assert_eq!(spec.containers[0].env, [model::EnvVar { name: "A".into(), value: "2".into() }]);
+        assert_eq!(spec.containers[0].env, [model::EnvVar::plain("A", "2")]);
         assert_eq!(spec.containers[0].ports.len(), 1);
         let mut many = minimal("r.example/web");
         many.containers[0].ports = vec![wire::Port { port: 80, protocol: wire::Protocol::Tcp }; 65];

@@ -1,8 +1,8 @@
 //! Down: what a node must keep.
 
 use tokio::time::Instant;
-use wherry_agent_api::{ControlError, Desired, DesiredContainer, DesiredInstance};
-use wherry_model::{Instance, NodeId, OnNodeLoss};
+use wherry_agent_api::{ControlError, Desired, DesiredInstance};
+use wherry_model::{Instance, NodeId};
 
 use super::NEWS_WAIT;
 use crate::{Control, Error};
@@ -31,24 +31,7 @@ impl Control {
 
     fn desired_instance(&self, instance: &Instance) -> DesiredInstance {
         let config = &self.inner.config;
-        let containers = instance.spec.containers.iter().map(|spec| DesiredContainer {
-            spec: spec.clone(),
-            digest: instance.container(&spec.name).and_then(|status| status.image_digest.clone()),
-        });
-        DesiredInstance {
-            id: instance.id,
-            generation: instance.generation,
-            action: instance.action(),
-            tenant: instance.tenant,
-            project: instance.project,
-            name: instance.name.clone(),
-            search_domain: config.project_domain(instance.tenant, instance.project),
-            containers: containers.collect(),
-            restart_policy: instance.spec.restart_policy,
-            stop_grace_seconds: instance.spec.stop_grace_seconds,
-            first_run: instance.first_run,
-            fence_after_seconds: (instance.spec.on_node_loss == OnNodeLoss::Replace)
-                .then_some(config.fence_after_seconds),
-        }
+        let search_domain = config.project_domain(instance.tenant, instance.project);
+        DesiredInstance::of(instance, search_domain, config.fence_after_seconds)
     }
 }

@@ -8,7 +8,7 @@ use crate::fact::{ContainerExit, Fact, Observation};
 use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
 use crate::name::ContainerName;
 use crate::reference::Digest;
-use crate::spec::RestartPolicy;
+use crate::spec::{ContainerSpec, RestartPolicy};
 use crate::time::Timestamp;
 
 use super::draft::Draft;
@@ -41,7 +41,10 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
         return Err(Ignored::Nothing);
     }
     // Once an instance is settled, or its sandbox is gone, nothing of this generation can start or end any more.
-    let about_a_run = matches!(observation.fact, Fact::ContainerStarted { .. } | Fact::ContainerExited { .. });
+    let about_a_run = matches!(
+        observation.fact,
+        Fact::ContainerStarted { .. } | Fact::Readiness { .. } | Fact::ContainerExited { .. }
+    );
     if about_a_run && (!instance.holds_resources || instance.state.is_settled()) {
         return Err(Ignored::Nothing);
     }
@@ -56,6 +59,9 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
         Fact::SandboxReady { address } => sandbox_ready(&mut draft, *address),
         Fact::ContainerStarted { container, run, started_at } => {
             container_started(&mut draft, container, *run, (*started_at).min(now))
+        }
+        Fact::Readiness { container, run, ready, message } => {
+            readiness(&mut draft, container, *run, *ready, message.as_deref(), at)
         }
         Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
             let exit = ContainerExit { finished_at: exit.finished_at.min(now), ..exit.clone() };
@@ -122,10 +128,12 @@ fn sandbox_ready(draft: &mut Draft, address: Ipv4Addr) -> bool {
 fn container_started(draft: &mut Draft, name: &ContainerName, run: u32, started_at: Timestamp) -> bool {
     let first_run = draft.instance.first_run;
     let others_run = others_run(&draft.instance, name);
+    let is_probed = draft.instance.spec.container(name).is_some_and(|spec| spec.probes.delay_readiness());
     let Some(status) = status_of(&mut draft.instance, name) else { return false };
     if !record_start(status, run, first_run, started_at) {
         return false;
     }
+    status.unready = is_probed;
     if is_under_way(draft.instance.state) {
         draft.instance.state = InstanceState::Running;
         draft.instance.message = None;
@@ -136,6 +144,29 @@ fn container_started(draft: &mut Draft, name: &ContainerName, run: u32, started_
         draft.open(MeterKind::Run, started_at, false);
     }
     draft.event(EventKind::ContainerStarted, started_at, format!("{name} started (run {run})"));
+    true
+}
+
+fn readiness(
+    draft: &mut Draft,
+    name: &ContainerName,
+    run: u32,
+    ready: bool,
+    message: Option<&str>,
+    at: Timestamp,
+) -> bool {
+    let Some(status) = status_of(&mut draft.instance, name) else { return false };
+    let is_present = status.is_running() && status.latest_run().is_some_and(|latest| latest.number == run);
+    if !is_present || status.unready != ready {
+        return false;
+    }
+    status.unready = !ready;
+    let (kind, sentence) = match (ready, message) {
+        (true, _) => (EventKind::ContainerReady, format!("{name} is ready")),
+        (false, None) => (EventKind::ContainerUnready, format!("{name} is not ready")),
+        (false, Some(message)) => (EventKind::ContainerUnready, format!("{name} is not ready: {message}")),
+    };
+    draft.event(kind, at, sentence);
     true
 }
 
@@ -160,6 +191,7 @@ fn container_exited(
     let later_run = status.is_running();
     let restart_at = restart_at.filter(|_| !later_run);
     status.restart_at = restart_at;
+    status.unready &= later_run;
     let others_run = others_run || later_run;
     draft.instance.started_at.get_or_insert(started_at);
     if !others_run {
@@ -169,42 +201,77 @@ fn container_exited(
         draft.close(MeterKind::Run, exit.finished_at);
     }
     let sentence = exit_sentence(name, &exit);
-    // It came to its own end before its node could end it: there is nothing left to move.
-    if draft.instance.leaving.is_some() && !others_run && is_final(draft.instance.spec.restart_policy, &exit) {
-        let state = if exit.exit_code == 0 { InstanceState::Succeeded } else { InstanceState::Failed };
-        draft.settle(state, exit.reason, Some(sentence.clone()), exit.finished_at);
+    // They came to their own ends before their node could end them: there is nothing left to move.
+    if draft.instance.leaving.is_some() && !others_run && have_ended(&draft.instance, is_final) {
+        settle_by_exits(draft, exit.finished_at);
     }
-    if draft.instance.intent == Intent::Run && is_under_way(draft.instance.state) {
-        match restart_at {
-            Some(at) => {
-                draft.instance.state = if others_run { InstanceState::Running } else { InstanceState::Starting };
-                draft.instance.message = Some(format!("{sentence}; it is restarted at {at}"));
-            }
-            None if !others_run => {
-                let state = if exit.exit_code == 0 { InstanceState::Succeeded } else { InstanceState::Failed };
-                draft.settle(state, exit.reason, Some(sentence.clone()), exit.finished_at);
-            }
-            None => {}
+    if draft.instance.intent == Intent::Run && is_under_way(draft.instance.state) && !others_run {
+        if have_ended(&draft.instance, is_not_restarted) {
+            settle_by_exits(draft, exit.finished_at);
+        } else {
+            draft.instance.state = InstanceState::Starting;
         }
     }
+    if let (Some(at), true) = (restart_at, draft.instance.intent == Intent::Run && is_under_way(draft.instance.state)) {
+        draft.instance.message = Some(format!("{sentence}; it is restarted at {at}"));
+    }
     draft.event(EventKind::ContainerExited, exit.finished_at, sentence.clone());
+    let decisive = draft.instance.message.clone().unwrap_or(sentence);
     match draft.instance.state {
-        InstanceState::Succeeded => draft.event(EventKind::Succeeded, exit.finished_at, sentence),
-        InstanceState::Failed => draft.event(EventKind::Failed, exit.finished_at, sentence),
+        InstanceState::Succeeded => draft.event(EventKind::Succeeded, exit.finished_at, decisive),
+        InstanceState::Failed => draft.event(EventKind::Failed, exit.finished_at, decisive),
         _ => {}
     }
     true
 }
 
+/// Whether every container was started in this generation and its latest run has ended in a way that `holds`.
+fn have_ended(
+    instance: &Instance,
+    holds: impl Fn(&Instance, &ContainerSpec, &ContainerRun, &ContainerExit) -> bool,
+) -> bool {
+    instance.spec.containers.iter().all(|spec| {
+        let run = instance.container(&spec.name).and_then(|status| status.run_since(instance.first_run));
+        let ended = run.and_then(|run| run.end.as_ref().map(|exit| (run, exit)));
+        ended.is_some_and(|(run, exit)| holds(instance, spec, run, exit))
+    })
+}
+
+/// Whether no restart of the container is announced.
+fn is_not_restarted(instance: &Instance, container: &ContainerSpec, _: &ContainerRun, _: &ContainerExit) -> bool {
+    instance.container(&container.name).is_some_and(|status| status.restart_at.is_none())
+}
+
 /// Whether the container ended by itself and its policy leaves it at that.
-fn is_final(policy: RestartPolicy, exit: &ContainerExit) -> bool {
-    let by_itself = !matches!(exit.reason, EndReason::StoppedByUser | EndReason::NodeLost);
-    by_itself
-        && match policy {
-            RestartPolicy::Always => false,
-            RestartPolicy::OnFailure => exit.exit_code == 0,
+fn is_final(instance: &Instance, container: &ContainerSpec, run: &ContainerRun, exit: &ContainerExit) -> bool {
+    if matches!(exit.reason, EndReason::StoppedByUser | EndReason::NodeLost) {
+        return false;
+    }
+    let spec = &instance.spec;
+    let restarts = run.number.saturating_sub(instance.first_run);
+    spec.max_restarts.is_some_and(|most| restarts >= most)
+        || match spec.restart_policy {
             RestartPolicy::Never => true,
+            RestartPolicy::OnFailure => exit.exit_code == 0,
+            RestartPolicy::Always => exit.exit_code == 0 && spec.runs_once(container),
         }
+}
+
+/// All have ended: it failed as the first of them did that failed, or succeeded.
+fn settle_by_exits(draft: &mut Draft, at: Timestamp) {
+    let first_run = draft.instance.first_run;
+    let exits = draft
+        .instance
+        .containers
+        .iter()
+        .filter_map(|status| status.run_since(first_run)?.end.as_ref().map(|exit| (&status.name, exit)));
+    let failed = exits.clone().filter(|(_, exit)| exit.exit_code != 0).min_by_key(|(_, exit)| exit.finished_at);
+    let state = if failed.is_some() { InstanceState::Failed } else { InstanceState::Succeeded };
+    let decisive = failed.or_else(|| exits.max_by_key(|(_, exit)| exit.finished_at));
+    let Some((reason, sentence)) = decisive.map(|(name, exit)| (exit.reason, exit_sentence(name, exit))) else {
+        return;
+    };
+    draft.settle(state, reason, Some(sentence), at);
 }
 
 fn failed(draft: &mut Draft, reason: EndReason, message: &str, at: Timestamp) -> bool {
@@ -295,6 +362,10 @@ fn record_start(status: &mut ContainerStatus, run: u32, first_run: u32, started_
 fn exit_sentence(name: &ContainerName, exit: &ContainerExit) -> String {
     let how = match (exit.reason, exit.signal) {
         (EndReason::OomKilled, _) => "was killed because it wanted more memory than it asked for".to_owned(),
+        (EndReason::ProbeFailed, _) => "was ended because its probe failed".to_owned(),
+        (EndReason::HookFailed, _) => "was ended because what was to be done after its start failed".to_owned(),
+        (EndReason::Restarted, _) => "was ended to be started again".to_owned(),
+        (EndReason::DeadlineExceeded, _) => "was ended because its time was over".to_owned(),
         (_, Some(signal)) => format!("was ended by signal {signal}"),
         (_, None) => format!("exited with code {}", exit.exit_code),
     };

@@ -9,7 +9,7 @@ use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::instance::{Action, EndReason, InstanceState, Intent, Leaving};
 use crate::name::{ContainerName, InstanceName, ProjectName};
 use crate::quantity::{CpuMillis, MemoryMib};
-use crate::spec::{ContainerSpec, InstanceSpec, OnNodeLoss, RestartPolicy};
+use crate::spec::{ContainerSpec, InstanceSpec, OnNodeLoss};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -28,24 +28,9 @@ fn other_node() -> NodeId {
 }
 
 fn newborn() -> Instance {
-    let spec = InstanceSpec {
-        containers: vec![ContainerSpec {
-            name: main_container(),
-            image: "r.example/web:1".parse().unwrap(),
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            cpu: CpuMillis::new(100),
-            memory: MemoryMib::new(64),
-            ports: vec![],
-        }],
-        restart_policy: RestartPolicy::OnFailure,
-        architecture: None,
-        stop_grace_seconds: 10,
-        on_node_loss: OnNodeLoss::Keep,
-        labels: BTreeMap::new(),
-    };
+    let image = "r.example/web:1".parse().unwrap();
+    let container = ContainerSpec::new(main_container(), image, CpuMillis::new(100), MemoryMib::new(64));
+    let spec = InstanceSpec::new(vec![container]);
     create(
         Birth {
             id: InstanceId::from_uuid(Uuid::from_u128(1)),

@@ -234,7 +234,7 @@ mod tests {
         project: &str,
         ports: &[(u16, Protocol)],
     ) -> (wherry_model::InstanceId, Admitted) {
-        let ports = ports.iter().map(|(port, protocol)| Port { port: *port, protocol: *protocol }).collect();
+        let ports = ports.iter().map(|(port, protocol)| Port::new(*port, *protocol)).collect();
         let address = [10, 77, 0, number].into();
         let (tenant, project) = (tenant.repeat(16).parse().unwrap(), project.repeat(16).parse().unwrap());
         (format!("{number:032x}").parse().unwrap(), Admitted { address, tenant, project, ports })

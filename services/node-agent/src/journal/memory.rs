@@ -41,6 +41,9 @@ pub(crate) struct ContainerMemory {
     pub(crate) state: RunMemory,
     /// Restarts in a row that did not last.
     pub(crate) restarts_in_a_row: u32,
+    /// What was said last of the readiness of that run; nothing before its probes decided.
+    #[serde(default)]
+    pub(crate) ready: Option<bool>,
 }
 
 /// What was said of one instance in its latest generation.
@@ -96,6 +99,7 @@ impl Memory {
                 let known = self.containers.entry(container.clone()).or_default();
                 if *run > known.run {
                     known.run = *run;
+                    known.ready = None;
                     known.state = RunMemory::Running { started_at: *started_at };
                 }
             }
@@ -111,6 +115,12 @@ impl Memory {
                         Some(restart_at) => RunMemory::Waiting { restart_at: *restart_at },
                         None => RunMemory::Over,
                     };
+                }
+            }
+            Fact::Readiness { container, run, ready, .. } => {
+                let known = self.containers.entry(container.clone()).or_default();
+                if *run == known.run {
+                    known.ready = Some(*ready);
                 }
             }
             Fact::Failed { .. } => self.failed = true,

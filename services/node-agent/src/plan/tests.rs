@@ -1,6 +1,6 @@
 //! The rules as tables, and that they always come to rest.
 
-use wherry_agent_api::{DesiredContainer, DesiredInstance};
+use wherry_agent_api::{DesiredContainer, DesiredInstance, DesiredMore};
 use wherry_model::{ContainerExit, ContainerSpec, CpuMillis, EndReason, Fact, InstanceName, MemoryMib, RestartPolicy};
 
 use super::*;
@@ -14,17 +14,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn desired(action: Action, generation: u64) -> DesiredInstance {
-    let spec = ContainerSpec {
-        name: name(),
-        image: "r.example/web:1".parse().unwrap(),
-        command: vec![],
-        args: vec![],
-        env: vec![],
-        working_dir: None,
-        cpu: CpuMillis::new(100),
-        memory: MemoryMib::new(64),
-        ports: vec![],
-    };
+    let image = "r.example/web:1".parse().unwrap();
+    let spec = ContainerSpec::new(name(), image, CpuMillis::new(100), MemoryMib::new(64));
     DesiredInstance {
         id: "01".repeat(16).parse().unwrap(),
         generation: Generation(generation),
@@ -33,11 +24,12 @@ fn desired(action: Action, generation: u64) -> DesiredInstance {
         project: "03".repeat(16).parse().unwrap(),
         name: InstanceName::new("web").unwrap(),
         search_domain: "x.example".to_owned(),
-        containers: vec![DesiredContainer { spec, digest: None }],
+        containers: vec![DesiredContainer::new(spec, None)],
         restart_policy: RestartPolicy::Always,
         stop_grace_seconds: 10,
         first_run: 1,
         fence_after_seconds: None,
+        more: DesiredMore::default(),
     }
 }
 

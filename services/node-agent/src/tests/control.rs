@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use wherry_agent_api::{
-    Ack, ControlError, ControlPlane, Desired, DesiredContainer, DesiredInstance, Heartbeat, NodeHello, Report,
-    Surroundings, Welcome,
+    Ack, ControlError, ControlPlane, Desired, DesiredInstance, Heartbeat, NodeHello, Report, Surroundings, Welcome,
 };
 use wherry_model::lifecycle::{Ask, Change, MeterEdge, intend, observe};
-use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, OnNodeLoss, Timestamp};
+use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp};
 
 #[derive(Default)]
 struct State {
@@ -184,24 +183,7 @@ fn apply(state: &mut State, change: Change) {
 }
 
 fn desired_of(instance: &Instance) -> DesiredInstance {
-    let container = |(spec, status): (&wherry_model::ContainerSpec, &wherry_model::ContainerStatus)| DesiredContainer {
-        spec: spec.clone(),
-        digest: status.image_digest.clone(),
-    };
-    DesiredInstance {
-        id: instance.id,
-        generation: instance.generation,
-        action: instance.action(),
-        tenant: instance.tenant,
-        project: instance.project,
-        name: instance.name.clone(),
-        search_domain: "p.example".to_owned(),
-        containers: instance.spec.containers.iter().zip(&instance.containers).map(container).collect(),
-        restart_policy: instance.spec.restart_policy,
-        stop_grace_seconds: instance.spec.stop_grace_seconds,
-        first_run: instance.first_run,
-        fence_after_seconds: (instance.spec.on_node_loss == OnNodeLoss::Replace).then_some(60),
-    }
+    DesiredInstance::of(instance, "p.example".to_owned(), 60)
 }
 
 #[async_trait]

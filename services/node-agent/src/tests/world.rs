@@ -134,25 +134,13 @@ impl World {
         let words = |text: &str| text.split('\u{1}').map(str::to_owned).collect::<Vec<_>>();
         let command =
             if program.starts_with('/') { words(program) } else { words(&format!("sh\u{1}-c\u{1}{program}")) };
+        let image = image.parse().unwrap();
         let container = ContainerSpec {
-            name: container(),
-            image: image.parse().unwrap(),
             command,
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            cpu: CpuMillis::new(100),
-            memory: MemoryMib::new(64),
-            ports: vec![Port { port: 80, protocol: Protocol::Tcp }],
+            ports: vec![Port::new(80, Protocol::Tcp)],
+            ..ContainerSpec::new(container(), image, CpuMillis::new(100), MemoryMib::new(64))
         };
-        let spec = InstanceSpec {
-            containers: vec![container],
-            restart_policy,
-            architecture: None,
-            stop_grace_seconds: 10,
-            on_node_loss: wherry_model::OnNodeLoss::Keep,
-            labels: BTreeMap::new(),
-        };
+        let spec = InstanceSpec { restart_policy, ..InstanceSpec::new(vec![container]) };
         let birth = Birth {
             id: format!("{number:032x}").parse().unwrap(),
             tenant: tenant.repeat(16).parse().unwrap(),

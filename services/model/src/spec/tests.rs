@@ -1,0 +1,214 @@
+//! Every bound names its field, and a record of the first release reads as what it said.
+
+use super::*;
+use crate::name::{ContainerName, VolumeName};
+use crate::quantity::Seconds;
+
+fn container(name: &str) -> ContainerSpec {
+    let name = ContainerName::new(name).unwrap();
+    ContainerSpec::new(name, "r.example/web:1".parse().unwrap(), CpuMillis::new(250), MemoryMib::new(64))
+}
+
+fn good() -> InstanceSpec {
+    InstanceSpec::new(vec![container("main")])
+}
+
+fn init(name: &str, cpu: u32) -> ContainerSpec {
+    ContainerSpec { kind: ContainerKind::Init, cpu: CpuMillis::new(cpu), ..container(name) }
+}
+
+fn waits_for(name: &str, condition: Condition) -> Dependency {
+    Dependency { container: ContainerName::new(name).unwrap(), condition }
+}
+
+fn mount(volume: &str, path: &str) -> VolumeMount {
+    let volume = VolumeName::new(volume).unwrap();
+    VolumeMount { volume, path: path.to_owned(), sub_path: None, read_only: false }
+}
+
+fn volume(name: &str, source: VolumeSource) -> Volume {
+    Volume { name: VolumeName::new(name).unwrap(), source }
+}
+
+fn probe() -> Probe {
+    Probe {
+        check: Check::Tcp { port: 80 },
+        initial_delay: Seconds(0),
+        period: Seconds(10),
+        timeout: Seconds(1),
+        success_threshold: 1,
+        failure_threshold: 3,
+    }
+}
+
+#[test]
+fn a_good_spec_passes_and_sums_up() {
+    let spec = good();
+    assert_eq!(spec.check(), Ok(()));
+    assert_eq!((spec.demand().cpu.get(), spec.demand().memory.get()), (250, 64));
+}
+
+#[test]
+fn the_beginning_takes_the_place_of_the_rest_and_not_more() {
+    let spec = |largest| {
+        let mut spec = good();
+        spec.containers = vec![init("a", 100), init("b", largest), container("web"), container("side")];
+        assert_eq!(spec.check(), Ok(()));
+        spec.demand().cpu.get()
+    };
+    assert_eq!((spec(400), spec(900)), (500, 900));
+}
+
+#[test]
+fn what_an_older_agent_would_ignore_asks_for_a_newer_one() {
+    let mut spec = good();
+    spec.containers[0].env = vec![EnvVar::plain("A", "1")];
+    spec.containers[0].ports = vec![Port::new(80, Protocol::Tcp)];
+    spec.ttl_seconds = Some(60);
+    assert_eq!(spec.least_protocol(), 2);
+    type Ask = fn(&mut InstanceSpec);
+    let asks: [Ask; 5] = [
+        |s| s.containers.push(container("side")),
+        |s| s.containers[0].probes.liveness = Some(probe()),
+        |s| s.containers[0].ports[0].public_port = Some(8080),
+        |s| s.containers[0].env[0].secret = Some(Sealed::new("x".to_owned())),
+        |s| s.deadline_seconds = Some(5),
+    ];
+    for ask in asks {
+        let mut spec = spec.clone();
+        ask(&mut spec);
+        assert_eq!(spec.least_protocol(), 3);
+    }
+}
+
+#[test]
+fn a_record_of_the_first_release_reads_as_what_it_said() {
+    let record = r#"{"containers":[{"name":"main","image":"r.example/web:1","command":[],"args":[],"env":[{"name":"A","value":"1"}],
+        "working_dir":null,"cpu":250,"memory":64,"ports":[{"port":80,"protocol":"tcp"}]}],
+        "restart_policy":"on_failure","architecture":null,"stop_grace_seconds":10,"labels":{}}"#;
+    let mut wanted = good();
+    wanted.containers[0].env = vec![EnvVar::plain("A", "1")];
+    wanted.containers[0].ports = vec![Port::new(80, Protocol::Tcp)];
+    let read: InstanceSpec = serde_json::from_str(record).unwrap();
+    assert_eq!(read, wanted);
+    let compact: String = record.split_whitespace().collect();
+    assert_eq!(serde_json::to_string(&read).unwrap(), compact);
+}
+
+#[test]
+fn circles_are_found_and_chains_are_not() {
+    let mut spec = good();
+    spec.containers = vec![container("a"), container("b"), container("c")];
+    spec.containers[0].depends_on = vec![waits_for("b", Condition::Healthy)];
+    spec.containers[1].depends_on = vec![waits_for("c", Condition::Completed)];
+    assert_eq!(spec.check(), Ok(()));
+    assert!(spec.runs_once(&spec.containers[2]) && !spec.runs_once(&spec.containers[1]));
+    spec.containers[2].depends_on = vec![waits_for("a", Condition::Started)];
+    assert_eq!(spec.check().unwrap_err().field, "containers[0].depends_on");
+}
+
+#[test]
+fn every_bound_names_its_field() {
+    type Break = fn(&mut InstanceSpec);
+    let cases: [(&str, Break); 48] = [
+        ("containers", |s| s.containers.clear()),
+        ("containers", |s| s.containers = vec![init("a", 100)]),
+        ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
+        ("containers[1].name", |s| s.containers.push(s.containers[0].clone())),
+        ("init_containers[1].name", |s| s.containers.extend([init("a", 100), init("a", 100)])),
+        ("containers[0].cpu", |s| s.containers[0].cpu = CpuMillis::new(9)),
+        ("containers[0].memory", |s| s.containers[0].memory = MemoryMib::new(3)),
+        ("containers[0].limits.cpu", |s| s.containers[0].cpu_limit = Some(CpuMillis::new(249))),
+        ("containers[0].limits.memory", |s| s.containers[0].memory_limit = Some(MemoryMib::new(63))),
+        ("containers[0].pids", |s| s.containers[0].pids = Some(7)),
+        ("containers[0].command", |s| s.containers[0].command = vec!["x".into(); 257]),
+        ("containers[0].command", |s| s.containers[0].args = vec!["x".repeat(40_000)]),
+        ("containers[0].command", |s| s.containers[0].args = vec!["a\0b".into()]),
+        ("containers[0].working_dir", |s| s.containers[0].working_dir = Some("srv".into())),
+        ("containers[0].user", |s| s.containers[0].user = Some("1000:www".into())),
+        ("containers[0].user", |s| s.containers[0].user = Some("a b".into())),
+        ("containers[0].stop_signal", |s| s.containers[0].stop_signal = Some("TERM".into())),
+        ("containers[0].ports[0].port", |s| s.containers[0].ports = vec![Port::new(0, Protocol::Tcp)]),
+        ("containers[0].ports[0].public_port", |s| {
+            s.containers[0].ports = vec![Port { public_port: Some(0), ..Port::new(80, Protocol::Tcp) }];
+        }),
+        ("containers[0].ports[1]", |s| s.containers[0].ports = vec![Port::new(80, Protocol::Tcp); 2]),
+        ("containers[1].ports[0]", |s| {
+            s.containers.push(container("side"));
+            s.containers.iter_mut().for_each(|c| c.ports = vec![Port::new(80, Protocol::Tcp)]);
+        }),
+        ("containers[0].env[0].name", |s| s.containers[0].env = vec![EnvVar::plain("A=B", "")]),
+        ("containers[0].env[0].value", |s| s.containers[0].env = vec![EnvVar::plain("A", "\0")]),
+        ("containers[0].env[1].name", |s| s.containers[0].env = vec![EnvVar::plain("A", ""); 2]),
+        ("containers[0].volume_mounts[0].volume", |s| s.containers[0].mounts = vec![mount("data", "/data")]),
+        ("containers[0].volume_mounts[0].path", |s| {
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
+            s.containers[0].mounts = vec![mount("data", "/proc/sys")];
+        }),
+        ("containers[0].volume_mounts[1].path", |s| {
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
+            s.containers[0].mounts = vec![mount("data", "/data"), mount("data", "/data/")];
+        }),
+        ("containers[0].volume_mounts[0].sub_path", |s| {
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
+            s.containers[0].mounts = vec![VolumeMount { sub_path: Some("../x".into()), ..mount("data", "/data") }];
+        }),
+        ("volumes[1].name", |s| {
+            let source = VolumeSource::EmptyDir { medium: Medium::Memory, size: None };
+            s.volumes = vec![volume("data", source.clone()), volume("data", source)];
+        }),
+        ("volumes[0].size", |s| {
+            let source = VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(MemoryMib::new(0)) };
+            s.volumes = vec![volume("data", source)];
+        }),
+        ("volumes[0].files", |s| s.volumes = vec![volume("c", VolumeSource::Config { files: BTreeMap::new() })]),
+        ("volumes[0].files", |s| {
+            let files = [("../x".to_owned(), String::new())].into();
+            s.volumes = vec![volume("c", VolumeSource::Config { files })];
+        }),
+        ("volumes[0].repository", |s| {
+            let repository = "git@host:repository".to_owned();
+            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision: None, directory: None })];
+        }),
+        ("volumes[0].directory", |s| {
+            let (repository, directory) = ("https://git.example/r".to_owned(), Some("/abs".to_owned()));
+            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision: None, directory })];
+        }),
+        ("containers[0].depends_on[0].container", |s| {
+            s.containers[0].depends_on = vec![waits_for("nobody", Condition::Started)];
+        }),
+        ("containers[0].depends_on", |s| {
+            s.containers[0].depends_on = vec![waits_for("main", Condition::Started)];
+        }),
+        ("containers[0].liveness_probe.period_seconds", |s| {
+            s.containers[0].probes.liveness = Some(Probe { period: Seconds(0), ..probe() });
+        }),
+        ("containers[0].liveness_probe.success_threshold", |s| {
+            s.containers[0].probes.liveness = Some(Probe { success_threshold: 2, ..probe() });
+        }),
+        ("containers[0].readiness_probe.exec.command", |s| {
+            s.containers[0].probes.readiness = Some(Probe { check: Check::Exec { command: vec![] }, ..probe() });
+        }),
+        ("containers[0].startup_probe.http.path", |s| {
+            let check = Check::Http { port: 80, path: "x".into(), tls: false, headers: vec![] };
+            s.containers[0].probes.startup = Some(Probe { check, ..probe() });
+        }),
+        ("containers[0].pre_stop.tcp.port", |s| s.containers[0].hooks.pre_stop = Some(Check::Tcp { port: 0 })),
+        ("max_restarts", |s| s.max_restarts = Some(1_000_001)),
+        ("deadline_seconds", |s| s.deadline_seconds = Some(0)),
+        ("schedule.cron", |s| s.schedule = Some(Schedule { cron: String::new(), time_zone: "UTC".into() })),
+        ("dns.searches[0]", |s| s.dns.searches = vec!["a b".into()]),
+        ("host_aliases[0].names", |s| {
+            s.host_aliases = vec![HostAlias { address: [10, 0, 0, 1].into(), names: vec![] }];
+        }),
+        ("stop_grace_seconds", |s| s.stop_grace_seconds = 601),
+        ("labels.a", |s| {
+            s.labels.insert("a".into(), "\n".into());
+        }),
+    ];
+    for (field, break_it) in cases {
+        let mut spec = good();
+        break_it(&mut spec);
+        assert_eq!(spec.check().unwrap_err().field, field);
+    }
+}

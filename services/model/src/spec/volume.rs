@@ -1,0 +1,83 @@
+//! Volumes: folders that the containers of an instance share. They live as long as the instance is on its machine, through
+//! every restart of its containers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::VolumeName;
+use crate::quantity::MemoryMib;
+
+use super::Sealed;
+
+/// One volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Unique in the instance.
+    pub name: VolumeName,
+    /// What is in it at first.
+    #[serde(flatten)]
+    pub source: VolumeSource,
+}
+
+/// Where an empty folder is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    /// On the machine's disk.
+    #[default]
+    Disk,
+    /// In memory, which counts towards the memory of the containers that write it.
+    Memory,
+}
+
+/// What a volume holds at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// Nothing.
+    EmptyDir {
+        /// Where it is kept.
+        #[serde(default)]
+        medium: Medium,
+        /// The most that it takes; the instance's disk, or its memory, when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<MemoryMib>,
+    },
+    /// Files that nobody can read back from the service, kept in memory on the machine.
+    Secret {
+        /// File name → content.
+        files: BTreeMap<String, Sealed>,
+    },
+    /// Files.
+    Config {
+        /// File name → content.
+        files: BTreeMap<String, String>,
+    },
+    /// A git repository, checked out when the instance begins on a machine.
+    Git {
+        /// `https://…`; without credentials.
+        repository: String,
+        /// A branch, tag or commit; the repository's default branch when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
+        /// Where in the volume it goes; the volume itself when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
+    },
+}
+
+/// Where a container sees a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Which.
+    pub volume: VolumeName,
+    /// Absolute path in the container.
+    pub path: String,
+    /// A folder or file in the volume instead of all of it, without `..`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    /// Whether writing is refused. `secret` and `config` always are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+}
