@@ -16,6 +16,7 @@ mod gen_cri;
 mod interrupt;
 mod local;
 mod package;
+mod previous_release;
 mod repository;
 mod setup;
 mod simulate;
@@ -43,6 +44,8 @@ enum Task {
     Setup(setup::Arguments),
     /// Install what the tests need and run them all, real containerd included
     Test(test::Arguments),
+    /// Build the release that fleets run now, for the tests of upgrades, and say where it is
+    PreviousRelease,
     /// Compare the arrows between our crates with the layers and with xtask/internal-deps.txt
     CheckDeps(check_deps::Arguments),
     /// Check alert rules, dashboard and systemd units against the program
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::FleetDemo(arguments) => fleet_demo::run(&arguments),
         Task::Setup(arguments) => setup::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::PreviousRelease => previous_release::run(),
         Task::CheckDeps(arguments) => check_deps::run(&arguments),
         Task::CheckOperations => check_operations::run(),
         Task::Package(arguments) => package::run(&arguments),

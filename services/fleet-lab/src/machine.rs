@@ -47,7 +47,6 @@ pub struct Machine {
     /// Its agent's process.
     pub program: Program,
     data: PathBuf,
-    binary: PathBuf,
     /// The registry, at the address that it has on the machine of the lab.
     _registry: Gate,
     was_started: bool,
@@ -72,7 +71,7 @@ impl Machine {
         write_settings(&data, &text)?;
         let program = Program::new(&host.namespace, binary, folder.join(format!("{name}.log")));
         let registry = Gate::out_of(&host.namespace, registry.port(), registry)?;
-        Ok(Self { host, program, data, binary: binary.to_owned(), _registry: registry, was_started: false, boots: 0 })
+        Ok(Self { host, program, data, _registry: registry, was_started: false, boots: 0 })
     }
 
     /// Starts the agent for the first time.
@@ -95,6 +94,13 @@ impl Machine {
     /// SIGTERM to the agent, and waits for its end. Containers run on.
     pub async fn stop(&mut self) -> Result<()> {
         self.program.stop(STOP_WITHIN).await
+    }
+
+    /// Ends the agent and starts this binary in its place. Answers before it has found the control plane.
+    pub async fn upgrade(&mut self, binary: &Path) -> Result<()> {
+        self.stop().await?;
+        self.program.set_binary(binary);
+        self.begin()
     }
 
     /// Waits until the agent ends by itself, as one does that refuses to start. An error when it does not within `patience`.
@@ -232,7 +238,7 @@ impl Machine {
         }
         // What is frozen ends only once it goes on.
         self.thaw()?;
-        let mut command = self.host.namespace.command(&self.binary);
+        let mut command = self.host.namespace.command(self.program.binary());
         command.arg("--data").arg(&self.data).args(["down", "--purge"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run `wherry down`")?;

@@ -44,6 +44,11 @@ impl Program {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What it runs, or will from the next start on.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Another binary from the next start on: an upgrade.
     pub fn set_binary(&mut self, binary: &Path) {
         binary.clone_into(&mut self.binary);

@@ -109,6 +109,13 @@ impl Replica {
         self.program.stop(STOP_WITHIN).await
     }
 
+    /// Ends it, starts this binary in its place, and waits until that is ready.
+    pub async fn upgrade(&mut self, binary: &Path) -> Result<()> {
+        self.stop().await?;
+        self.program.set_binary(binary);
+        self.start().await
+    }
+
     /// SIGKILL. It stays dead until it is started.
     pub fn kill(&mut self) {
         self.program.kill();

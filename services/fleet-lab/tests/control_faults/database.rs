@@ -9,7 +9,7 @@ use wherry_api_types::InstanceState;
 use wherry_fleet_lab::PROJECT;
 use wherry_pg_cluster::Stop;
 
-use crate::support::{Crowd, Lab, PATIENCE, is_retryable, reach, run_servers, seed, server, told, until};
+use crate::support::{Crowd, Lab, PATIENCE, is_retryable, number, reach, run_servers, seed, server, told, until};
 
 /// F07. Errors while it is away, then all is as before; nothing acknowledged is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,8 +32,8 @@ async fn f07_a_database_that_restarts_loses_nothing_acknowledged() {
     lab.finish().await;
 }
 
-/// For how long the database is frozen: longer than a call waits for it, and than nodes may be silent here.
-const FROZEN: Duration = Duration::from_secs(8);
+/// For how long the database is frozen, in seconds: longer than a call waits for it, and than nodes may be silent here.
+const FROZEN_SECONDS: u64 = 8;
 const SETTINGS: &str = "[fleet]\ndetection_seconds = 5\nfence_after_seconds = 60\n";
 /// Callers of each replica while nothing is answered.
 const CALLERS: usize = 30;
@@ -49,6 +49,7 @@ async fn f08_a_database_that_freezes_is_waited_for_in_time_and_used_again() {
     let ids = run_servers(&lab, 3, |_| {}).await;
     let before = processes(&lab);
     assert_eq!(before.len(), ids.len());
+    let freeze = Duration::from_secs(number("WHERRY_FAULT_FREEZE_SECONDS").unwrap_or(FROZEN_SECONDS));
     lab.fleet.postgres.as_ref().unwrap().freeze();
     let frozen = Instant::now();
     let mut calls = JoinSet::new();
@@ -69,7 +70,7 @@ async fn f08_a_database_that_freezes_is_waited_for_in_time_and_used_again() {
     }
     // For its time at least, and until every replica has told somebody to come again: no call waits for the end of it.
     let before_it = refusals(&lab);
-    tokio::time::sleep(FROZEN.saturating_sub(frozen.elapsed())).await;
+    tokio::time::sleep(freeze.saturating_sub(frozen.elapsed())).await;
     until("callers are told while it is frozen", async || {
         let now = refusals(&lab);
         now.iter().zip(&before_it).all(|(now, before)| now > before).then_some(())
@@ -86,7 +87,8 @@ async fn f08_a_database_that_freezes_is_waited_for_in_time_and_used_again() {
     }
     let longest = outcomes.iter().map(|(_, time)| *time).max().unwrap_or_default();
     println!(
-        "F08: of {} callers {} were refused, the last one was told after {longest:?}",
+        "F08: frozen for {:?}; of {} callers {} were refused, the last one was told after {longest:?}",
+        thawed.duration_since(frozen),
         outcomes.len(),
         refused.count()
     );

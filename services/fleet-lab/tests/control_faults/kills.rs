@@ -5,16 +5,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{Crowd, Lab, seed};
+use crate::support::{Crowd, Lab, number, seed};
 
-const ROUNDS: usize = 10;
+const ROUNDS: u64 = 10;
 /// Answers that customers get at least in each round, so that the kills meet work.
 const ANSWERS: usize = 3;
 
 /// Every answer is a right one or one that means "ask again"; nothing acknowledged is lost, doubled or billed twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f02_replicas_that_are_killed_at_random_lose_and_double_nothing() {
-    let rounds = std::env::var("WHERRY_FAULT_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let rounds = number("WHERRY_FAULT_ROUNDS").unwrap_or(ROUNDS);
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut lab = Lab::start(2, 1).await;

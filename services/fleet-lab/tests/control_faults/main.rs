@@ -6,7 +6,8 @@
 //!
 //! They need root, PostgreSQL and what `cargo xtask setup` installs for containers. Nothing here asserts that something took
 //! less than some time, beyond generous bounds: they run beside other work. `WHERRY_FAULT_SEED` repeats the choices of a run,
-//! `WHERRY_FAULT_ROUNDS` sets how often replicas are killed.
+//! `WHERRY_FAULT_ROUNDS` sets how often replicas are killed, `WHERRY_FAULT_FREEZE_SECONDS` for how long the database is frozen; with more of
+//! either, run them with `--profile long`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
@@ -14,6 +15,7 @@ mod database;
 mod failpoints;
 mod herd;
 mod kills;
+mod releases;
 mod rivals;
 mod support;
 mod takeover;

@@ -44,7 +44,10 @@ impl Lab {
     /// `settings` is added to those of every replica.
     pub(crate) async fn start_with(replicas: usize, machines: usize, settings: &str) -> Self {
         let control_settings = settings.to_owned();
-        let options = FleetOptions { replicas, machines, control_settings, ..FleetOptions::new(binary()) };
+        Self::start_of(FleetOptions { replicas, machines, control_settings, ..FleetOptions::new(binary()) }).await
+    }
+
+    pub(crate) async fn start_of(options: FleetOptions) -> Self {
         let fleet = Fleet::start(options).await.unwrap();
         let history = History::start(&fleet).unwrap();
         let image = recipes::tool().unwrap().push(&fleet.registry.address(), "demo/tool", "1").await.unwrap();
@@ -100,10 +103,15 @@ impl Lab {
 
 /// The choices of a test; printed, and taken again from `WHERRY_FAULT_SEED`.
 pub(crate) fn seed() -> u64 {
-    let given = std::env::var("WHERRY_FAULT_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = given.unwrap_or_else(|| SysRng.try_next_u64().unwrap());
+    let seed = number("WHERRY_FAULT_SEED").unwrap_or_else(|| SysRng.try_next_u64().unwrap());
     println!("WHERRY_FAULT_SEED={seed}");
     seed
+}
+
+/// What a variable of the environment says, if it is set.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let given = std::env::var(variable).ok()?;
+    Some(given.parse().unwrap_or_else(|_| panic!("{variable} has to be a whole number, it is {given:?}")))
 }
 
 /// The body of a create that runs until it is stopped, and ends at once then.
@@ -160,7 +168,7 @@ pub(crate) async fn told<T>(
 }
 
 /// The pause before asking the next replica; fails when the answer was none that a caller can use, or patience is over.
-async fn again(client: &Client, error: ClientError, begun: Instant) {
+pub(crate) async fn again(client: &Client, error: ClientError, begun: Instant) {
     assert!(is_retryable(&error), "{} gave an answer that no caller can use: {error:?}", client.server());
     assert!(begun.elapsed() < PATIENCE, "no replica answers within {PATIENCE:?}: {error:?}");
     tokio::time::sleep(LOOK_EVERY).await;

@@ -1,7 +1,7 @@
 //! F38, the part of the database: replicas of one release beside the schema of the next, as `migrations/README.md` says.
 //!
-//! The next release is played: its migrations are done by hand and entered where a migrating binary enters them. That agents of
-//! the protocol before are served is tested in `agent-link`.
+//! The next release is played: its migrations are done by hand and entered where a migrating binary enters them. The release
+//! before is not: `releases.rs` runs its program.
 
 use wherry_api_types::InstanceState;
 
