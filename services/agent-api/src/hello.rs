@@ -28,6 +28,15 @@ pub struct NodeHello {
     /// The address at which the other nodes reach this one; absent where there is no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underlay: Option<Ipv4Addr>,
+    /// The version of this contract that the two speak. Not a part of the message: the transport knows it, and says this to the
+    /// control plane. An agent of a version without leases ends nothing by itself
+    /// ([`fence_after_seconds`](crate::DesiredInstance::fence_after_seconds)).
+    #[serde(skip, default = "present")]
+    pub protocol: u32,
+}
+
+const fn present() -> u32 {
+    crate::PROTOCOL
 }
 
 /// What the control plane answers to a hello.

@@ -77,14 +77,15 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 
 /// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
 fn for_tenants(refusal: &Refusal) -> String {
-    let Demand { cpu, memory, architecture } = refusal.demand;
+    let Demand { cpu, memory, architecture, fenced } = refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
     } else {
         "it is more than any machine has, ask for less"
     };
-    format!("{cpu} CPU and {memory} memory{kind} are not free; {way_out}")
+    let replaced = if fenced { " for on_node_loss replace" } else { "" };
+    format!("{cpu} CPU and {memory} memory{kind}{replaced} are not free; {way_out}")
 }
 
 /// A place that is proposed and kept free in the picture, so that creates that are decided at the same time do not all
@@ -201,6 +202,8 @@ mod tests {
             epoch: 0,
             heartbeats: 0,
             fenced: false,
+            protocol: NodeRecord::PROTOCOL_OF_LEASES,
+            fences: true,
             underlay: None,
             drain: None,
         }
@@ -208,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_read_meanwhile_does_not_free_what_is_proposed() {
-        let demand = Demand { cpu: CpuMillis::new(600), memory: MemoryMib::new(64), architecture: None };
+        let demand = Demand { cpu: CpuMillis::new(600), memory: MemoryMib::new(64), architecture: None, fenced: false };
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));
         let node = index.propose(&demand).unwrap();

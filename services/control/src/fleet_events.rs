@@ -38,27 +38,6 @@ pub enum FleetEventKind {
     Asked,
 }
 
-impl FleetEventKind {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NodeJoined => "node_joined",
-            Self::NodeChanged => "node_changed",
-            Self::NodeReady => "node_ready",
-            Self::NodeCordoned => "node_cordoned",
-            Self::NodeDraining => "node_draining",
-            Self::NodeDrained => "node_drained",
-            Self::NodeSilent => "node_silent",
-            Self::NodeFenced => "node_fenced",
-            Self::NodeRemoved => "node_removed",
-            Self::BrakeOn => "brake_on",
-            Self::BrakeOff => "brake_off",
-            Self::Placed => "placed",
-            Self::Asked => "asked",
-        }
-    }
-}
-
 /// One thing that happened to the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetEvent {
@@ -137,7 +116,10 @@ fn told(seeing: &Seeing) -> Vec<(FleetEventKind, String)> {
     use FleetEventKind as K;
     let (before, after) = match (&seeing.before, &seeing.after) {
         (None, None) => return Vec::new(),
-        (None, Some(after)) => return vec![(K::NodeJoined, joined(after))],
+        (None, Some(after)) => {
+            let old = (!after.fences).then(|| (K::NodeChanged, does_not_fence(after)));
+            return std::iter::once((K::NodeJoined, joined(after))).chain(old).collect();
+        }
         (Some(before), None) => return vec![(K::NodeRemoved, format!("{} was removed", before.name))],
         (Some(before), Some(after)) => (before, after),
     };
@@ -151,6 +133,10 @@ fn told(seeing: &Seeing) -> Vec<(FleetEventKind, String)> {
     }
     if after.capacity != before.capacity || after.range != before.range || after.underlay != before.underlay {
         told.push((K::NodeChanged, format!("{name} has now {}", sizes(after))));
+    }
+    if after.fences != before.fences {
+        let fences = || format!("the agent of {name} ends what may run elsewhere by itself again");
+        told.push((K::NodeChanged, if after.fences { fences() } else { does_not_fence(after) }));
     }
     if after.state != before.state || after.drain != before.drain {
         told.push(match after.state {
@@ -168,6 +154,14 @@ fn told(seeing: &Seeing) -> Vec<(FleetEventKind, String)> {
         told.push((K::NodeDrained, format!("{name} is empty")));
     }
     told
+}
+
+fn does_not_fence(record: &NodeRecord) -> String {
+    format!(
+        "the agent of {} is too old to end instances of on_node_loss replace by itself: those that are there stay there as if \
+         they said keep, and it gets no new ones; upgrade it",
+        record.name
+    )
 }
 
 fn joined(record: &NodeRecord) -> String {

@@ -159,6 +159,8 @@ mod tests {
             epoch,
             heartbeats,
             fenced: false,
+            protocol: NodeRecord::PROTOCOL_OF_LEASES,
+            fences: true,
             underlay: None,
             drain: None,
         }

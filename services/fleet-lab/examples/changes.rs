@@ -158,6 +158,7 @@ async fn agent(
         journal: JournalId::generate(&RealClock, &RealEntropy),
         desired_revision: None,
         underlay: None,
+        protocol: wherry_agent_api::PROTOCOL,
     };
     // Its answer names all replicas, this one first.
     link.hello(hello).await?;

@@ -124,6 +124,7 @@ impl AgentConfig {
             journal,
             desired_revision,
             underlay: machine.underlay,
+            protocol: wherry_agent_api::PROTOCOL,
         }
     }
 

@@ -16,6 +16,8 @@ pub struct NodeSnapshot {
     pub capacity: Capacity,
     /// What it has handed out. More than its capacity when the node came back smaller.
     pub used: Capacity,
+    /// Whether its agent ends by itself what may run elsewhere.
+    pub fences: bool,
 }
 
 impl NodeSnapshot {
@@ -38,6 +40,7 @@ impl From<&NodeRecord> for NodeSnapshot {
             state: record.state,
             capacity: record.capacity,
             used: record.used,
+            fences: record.fences,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The nodes that can take something, arranged so that the best one is found without looking at the others.
 //!
-//! Nodes stand in shelves: empty or not, architecture, size class of the free CPU. A shelf is an ordered set by free
+//! Nodes stand in shelves: empty or not, architecture, fencing or not, size class of the free CPU. A shelf is an ordered set by free
 //! memory. A decision walks the shelves upward from the demand's own class. On each shelf one or two look-ups find the best
 //! of it, and the walk ends where the CPU left over is by itself worse than the best so far. There are at most
 //! [`STEPS`] classes for each doubling of the CPU, so the number of shelves does not grow with the fleet.
@@ -32,6 +32,7 @@ pub(crate) const fn size_class(cpu_millis: u64) -> u64 {
 struct Aisle {
     empty: bool,
     architecture: Architecture,
+    fences: bool,
 }
 
 /// See the module.
@@ -83,7 +84,8 @@ impl Index {
             if found_in.is_some_and(|empty| empty != aisle.empty) {
                 return;
             }
-            if demand.architecture.is_some_and(|wanted| wanted != aisle.architecture) {
+            let other = demand.architecture.is_some_and(|wanted| wanted != aisle.architecture);
+            if other || (demand.fenced && !aisle.fences) {
                 continue;
             }
             for (class, root) in shelves.range(size_class(cpu)..) {
@@ -135,7 +137,7 @@ fn takes_anything(node: &NodeSnapshot) -> bool {
 }
 
 fn aisle_of(node: &NodeSnapshot) -> Aisle {
-    Aisle { empty: node.is_empty(), architecture: node.architecture }
+    Aisle { empty: node.is_empty(), architecture: node.architecture, fences: node.fences }
 }
 
 #[cfg(test)]

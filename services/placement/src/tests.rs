@@ -13,7 +13,7 @@ fn id(number: u128) -> NodeId {
 }
 
 fn demand(cpu: u32, memory: u32) -> Demand {
-    Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None }
+    Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None, fenced: false }
 }
 
 fn capacity(cpu_millis: u64, memory_mib: u64, instances: u32) -> Capacity {
@@ -28,6 +28,7 @@ fn node(number: u128, used: Capacity) -> NodeSnapshot {
         state: NodeState::Ready,
         capacity: capacity(16_000, 65_536, 100),
         used,
+        fences: true,
     }
 }
 
@@ -37,6 +38,7 @@ fn may_take(node: &NodeSnapshot, demand: &Demand) -> bool {
         && node.used.instances < node.capacity.instances
         && node.used.cpu_millis + u64::from(demand.cpu.get()) <= node.capacity.cpu_millis
         && node.used.memory_mib + u64::from(demand.memory.get()) <= node.capacity.memory_mib
+        && (!demand.fenced || node.fences)
         && (demand.architecture.is_none() || demand.architecture == Some(node.architecture))
 }
 
@@ -62,7 +64,11 @@ fn any_demand() -> impl Strategy<Value = Demand> {
     let cpu = prop_oneof![select(vec![250_u32, 500, 1_000, 2_000, 4_000]), 10_u32..20_000];
     let memory = prop_oneof![select(vec![256_u32, 1_024, 4_096, 16_384]), 4_u32..70_000];
     let architecture = option::weighted(0.3, select(vec![Architecture::Amd64, Architecture::Arm64]));
-    (cpu, memory, architecture).prop_map(|(cpu, memory, architecture)| Demand { architecture, ..demand(cpu, memory) })
+    (cpu, memory, architecture, any::<bool>()).prop_map(|(cpu, memory, architecture, fenced)| Demand {
+        architecture,
+        fenced,
+        ..demand(cpu, memory)
+    })
 }
 
 fn any_node() -> impl Strategy<Value = NodeSnapshot> {
@@ -73,8 +79,9 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
     let architecture = select(vec![Architecture::Amd64, Architecture::Amd64, Architecture::Arm64]);
     // Sometimes more is used than there is: the node came back smaller.
     let used = option::of((0_u64..70_000, 0_u64..140_000, 0_u32..8));
-    (0..IDS, size, 0_u32..8, state, architecture, used).prop_map(
-        |(number, size, instances, state, architecture, used)| {
+    let fences = select(vec![true, true, false]);
+    (0..IDS, size, 0_u32..8, state, architecture, used, fences).prop_map(
+        |(number, size, instances, state, architecture, used, fences)| {
             let (cpu, memory, count) = used.unwrap_or_default();
             NodeSnapshot {
                 id: id(number),
@@ -82,6 +89,7 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
                 state,
                 capacity: capacity(size.0, size.1, instances),
                 used: capacity(cpu, memory, count),
+                fences,
             }
         },
     )
@@ -292,6 +300,13 @@ fn a_refusal_counts_by_limit_and_names_no_node() {
          for less, or try again later"
     );
     assert!(!fleet.decide(&demand(16_001, 4)).unwrap_err().fits_an_empty_node);
+    let old = Fleet::from_iter([NodeSnapshot { fences: false, ..node(1, Capacity::default()) }]);
+    assert_eq!(
+        old.decide(&Demand { fenced: true, ..demand(1_000, 1_024) }).unwrap_err().to_string(),
+        "no room for 1 CPU and 1Gi memory: of 1 node 1 with an agent too old for on_node_loss replace; stop something, ask \
+         for less, or try again later"
+    );
+    assert!(old.decide(&demand(1_000, 1_024)).is_ok());
 }
 
 #[test]

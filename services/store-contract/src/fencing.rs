@@ -256,3 +256,23 @@ pub async fn of_racing_fencings_one_displaces(subject: &mut impl Subject) {
     assert_eq!((world.node(node).await.epoch, world.used(node).await), (1, 0));
     invariants::check(&world.store).await.unwrap();
 }
+
+/// In batches: with the same count of heartbeats the next one is stored, in another epoch. Who was heard in between keeps the rest.
+pub async fn a_fencing_goes_on_in_epochs_of_its_own(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let node = world.node_for(5).await;
+    let mut instances = Vec::new();
+    for name in ["a", "b", "c"] {
+        instances.push(replaceable(&world, name, node).await);
+    }
+    assert_eq!(world.store.fence(node, 0, &[lost(&instances[0])]).await.unwrap(), FenceOutcome::Fenced(1));
+    subject.reopen().await;
+    let world = world.on(subject);
+    assert_eq!(world.used(node).await, 2, "whoever dies here leaves what was not taken");
+    assert_eq!(world.store.fence(node, 0, &[lost(&instances[1])]).await.unwrap(), FenceOutcome::Fenced(2));
+    assert_eq!(prove(&world, node, 30, 1).await, LifeOutcome::Fenced { epoch: 2 }, "it may still hold the second");
+    assert_eq!(prove(&world, node, 30, 2).await, LifeOutcome::Taken { doubt: None });
+    assert_eq!(world.store.fence(node, 0, &[lost(&instances[2])]).await.unwrap(), FenceOutcome::Heard);
+    assert_eq!(world.store.instances_on(node).await.unwrap().unwrap().1, [instances[2].clone()]);
+    invariants::check(&world.store).await.unwrap();
+}

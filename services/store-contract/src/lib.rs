@@ -19,6 +19,7 @@ pub mod events;
 pub mod feed;
 pub mod fencing;
 pub mod invariants;
+pub mod leaseless;
 pub mod leases;
 pub mod lists;
 pub mod lives;
@@ -166,6 +167,13 @@ macro_rules! store_contract {
                 a_fencing_that_loses_a_race_stores_nothing,
                 of_a_proof_of_life_and_a_fencing_one_wins,
                 of_racing_fencings_one_displaces,
+                a_fencing_goes_on_in_epochs_of_its_own,
+            ]
+            leaseless: [
+                an_agent_that_knows_no_leases_is_heard_in_any_epoch,
+                what_must_be_fenced_is_not_placed_where_nobody_fences,
+                one_that_fences_is_believed_when_it_knows_what,
+                a_rollback_is_heard_before_a_fencing,
             ]
             drains: [
                 a_drain_is_kept_until_it_is_ended,

@@ -42,13 +42,14 @@ impl NodeStore for MemoryStore {
             let Some(known) = row(state, id) else { return Ok(Verdict::Undo(LifeOutcome::Unknown)) };
             let present = known.record.epoch;
             let doubt = (known.doubt > known.resolved_doubt).then_some(known.doubt);
-            if present != epoch {
+            if present != epoch && known.knows_leases() {
                 return Ok(Verdict::Undo(LifeOutcome::Fenced { epoch: present }));
             }
             state.nodes.change(&id, |row| {
                 row.record.proof_at = row.record.proof_at.max(at);
                 row.record.heartbeats += 1;
                 row.record.fenced = false;
+                row.record.fences = row.fences();
             });
             Ok(Verdict::Keep(LifeOutcome::Taken { doubt }))
         })
@@ -179,11 +180,13 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         desired_revision: if node.held_revision > 0 { node.held_revision + 1 } else { 0 },
         epoch: 0,
         fenced: false,
+        protocol: node.protocol,
+        fences: node.protocol >= NodeRecord::PROTOCOL_OF_LEASES,
         heartbeats: 0,
         underlay: node.underlay,
         drain: None,
     };
-    NodeRow { record, doubt: 0, resolved_doubt: 0, removed: false }
+    NodeRow { record, doubt: 0, resolved_doubt: 0, removed: false, unfenced_heartbeats: None }
 }
 
 fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
@@ -201,16 +204,31 @@ fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
     if record.desired_revision < node.held_revision {
         record.desired_revision = node.held_revision + 1;
     }
+    record.protocol = node.protocol;
+    match (known.knows_leases(), node.protocol >= NodeRecord::PROTOCOL_OF_LEASES) {
+        (false, true) => {
+            record.epoch += 1;
+            record.desired_revision += 1;
+            next.unfenced_heartbeats = Some(record.heartbeats);
+        }
+        (true, false) => {
+            record.heartbeats += 1;
+            record.fenced = false;
+        }
+        (true, true) | (false, false) => {}
+    }
+    next.record.fences = next.fences();
     next
 }
 
-/// Takes `demand` from the node's row if the node is ready, of the right kind and has it left. The row is the referee.
+/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, and has it left. The row is the referee.
 pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
     let fits = row(state, node).is_some_and(|row| {
         let record = &row.record;
         record.state == NodeState::Ready
             && record.capacity.minus(record.used).holds(demand)
             && demand.architecture.is_none_or(|wanted| wanted == record.architecture)
+            && (record.fences || !demand.fenced)
     });
     fits && state.nodes.change(&node, |row| {
         let used = &mut row.record.used;

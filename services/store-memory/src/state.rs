@@ -21,6 +21,19 @@ pub(crate) struct NodeRow {
     pub(crate) doubt: u64,
     pub(crate) resolved_doubt: u64,
     pub(crate) removed: bool,
+    /// The count of heartbeats up to which its present agent was not known to fence.
+    pub(crate) unfenced_heartbeats: Option<u64>,
+}
+
+impl NodeRow {
+    pub(crate) const fn knows_leases(&self) -> bool {
+        self.record.protocol >= NodeRecord::PROTOCOL_OF_LEASES
+    }
+
+    /// Whether its agent ends by itself what may run elsewhere.
+    pub(crate) fn fences(&self) -> bool {
+        self.knows_leases() && self.unfenced_heartbeats.is_none_or(|count| self.record.heartbeats > count)
+    }
 }
 
 #[derive(Clone)]

@@ -28,6 +28,9 @@ pub struct NodeRegistration {
     pub held_revision: u64,
     /// The address at which the other nodes reach it.
     pub underlay: Option<Ipv4Addr>,
+    /// The version of the agents' contract that its agent speaks. From [`NodeRecord::PROTOCOL_OF_LEASES`] on it fences: it ends
+    /// by itself what may run elsewhere.
+    pub protocol: u32,
 }
 
 /// What became of a proof of life.
@@ -77,7 +80,13 @@ pub enum RemoveOutcome {
 pub trait NodeStore: Send + Sync {
     /// Stores the node, or renews what it says of itself; keeps what is placed on it. A new or silent node becomes
     /// ready, a cordoned or draining one stays so. `now` becomes its first proof of life if it has none; it is not counted
-    /// in `heartbeats`. None when the node or its enrolment was removed: nothing was stored.
+    /// in `heartbeats`.
+    ///
+    /// An agent that fences after one that did not begins a new epoch and a new desired revision, and the row says that it
+    /// fences once it was heard in that: until then nobody knows that it has learnt what to end. An agent that does not after
+    /// one that did is heard by this, so that no fencing that was computed before is written any more.
+    ///
+    /// None when the node or its enrolment was removed: nothing was stored.
     async fn register_node(&self, node: &NodeRegistration, now: Timestamp) -> Result<Option<NodeRecord>, StoreError>;
 
     /// All nodes, by id. To this trait a removed node is no node.
@@ -86,7 +95,8 @@ pub trait NodeStore: Send + Sync {
     /// One node.
     async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, StoreError>;
 
-    /// Moves the node's last proof of life forward, never back, and counts it in `heartbeats`, if `epoch` is the node's.
+    /// Moves the node's last proof of life forward, never back, and counts it in `heartbeats`, if `epoch` is the node's or its
+    /// agent does not fence: that one knows no epochs.
     async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError>;
 
     /// Notes that the node's instances are believed unknown, or are about to be, under a new number. Called before and

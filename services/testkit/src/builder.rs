@@ -183,5 +183,6 @@ fn hello(machine: Machine, clock: &ManualClock, entropy: &SeededEntropy) -> Node
         journal: JournalId::generate(clock, entropy),
         desired_revision: None,
         underlay: machine.underlay,
+        protocol: wherry_agent_api::PROTOCOL,
     }
 }

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
-use wherry_agent_api::{Ack, Call, ControlError, Desired, Heartbeat, NodeHello, Report, Welcome};
+use wherry_agent_api::{Ack, Call, ControlError, Heartbeat, NodeHello, Report, Welcome};
 
 use super::admission::{Caller, Refusal};
 use super::limits::{MAX_HEARTBEAT_BYTES, MAX_REPORT_BYTES, MAX_SMALL_BYTES};
@@ -49,7 +49,8 @@ async fn hello(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Json<Option<Welcome>>, Refusal> {
-    let message: NodeHello = body::read(body, MAX_SMALL_BYTES, port.limits.body).await?;
+    let mut message: NodeHello = body::read(body, MAX_SMALL_BYTES, port.limits.body).await?;
+    message.protocol = caller.protocol;
     caller.must_be(message.node, "hello")?;
     let welcome = port.within(port.limits.message, port.services.control.hello(message)).await?;
     // Version 1 answers nothing.
@@ -86,21 +87,10 @@ async fn desired(
     Extension(caller): Extension<Caller>,
     Query(query): Query<Have>,
 ) -> Result<Response, Refusal> {
-    let mut answer = port.long_poll(caller, port.services.control.desired(caller.node, query.have)).await?;
-    if let Some(desired) = answer.as_mut().filter(|_| caller.protocol < PROTOCOL_OF_FLEETS) {
-        withhold_what_must_be_fenced(caller, desired);
-    }
-    Ok(some_or_no_content(answer))
-}
-
-/// An agent of version 1 knows no fencing: what may be started elsewhere when it falls silent would run twice.
-fn withhold_what_must_be_fenced(caller: Caller, desired: &mut Desired) {
-    let all = desired.instances.len();
-    desired.instances.retain(|instance| instance.fence_after_seconds.is_none());
-    let withheld = all - desired.instances.len();
-    if withheld > 0 {
-        tracing::warn!(node = %caller.node, withheld, "an agent of protocol 1 does not get what it cannot fence: upgrade it");
-    }
+    port.within(port.limits.message, port.services.control.is_introduced(caller.node, caller.protocol)).await?;
+    // An agent of version 1 does not know what is to be fenced. It gets it nevertheless, and keeps it: what is not listed it would
+    // end without a word. The control plane learnt at its hello to take nothing from it, and gives it nothing new of the kind.
+    Ok(some_or_no_content(port.long_poll(caller, port.services.control.desired(caller.node, query.have)).await?))
 }
 
 async fn surroundings(

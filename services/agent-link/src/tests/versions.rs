@@ -40,6 +40,7 @@ pub(super) fn hello(number: u128) -> NodeHello {
         journal: JournalId::from_uuid(uuid::Uuid::from_u128(6)),
         desired_revision: None,
         underlay: Some("192.0.2.1".parse().unwrap()),
+        protocol: wherry_agent_api::PROTOCOL,
     }
 }
 
@@ -126,14 +127,15 @@ async fn a_replica_serves_an_agent_of_version_1() {
     assert_eq!(world.control.heartbeats.lock().unwrap()[0].epoch, 0);
     assert_eq!(world.control.reports.lock().unwrap()[0].observations.len(), 7);
 
-    // What must be fenced is not for an agent that cannot.
+    // The control plane is told that it fences nothing; what is there it keeps.
+    assert_eq!(world.control.hellos.lock().unwrap().iter().map(|hello| hello.protocol).collect::<Vec<_>>(), [1]);
     let mut desired: Desired = serde_json::from_str(DESIRED).unwrap();
     let mut fenced = desired.instances[0].clone();
     fenced.fence_after_seconds = Some(300);
     desired.instances.push(fenced);
     desired.revision = 8;
     world.control.desired.send_replace(desired);
-    for (protocol, instances) in [(1, 1), (2, 2), (3, 2)] {
+    for (protocol, instances) in [(1, 2), (2, 2), (3, 2)] {
         let answer = live.exchange(message(Method::GET, "/agent/v2/desired?have=7", protocol, "")).await.unwrap();
         let desired: Desired = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!((desired.revision, desired.instances.len()), (8, instances), "version {protocol}");
@@ -161,6 +163,7 @@ async fn agents_and_replicas_of_both_versions_speak_with_each_other() {
         let link = world.link_with(&machine, settings);
         let welcome = link.hello(hello(number)).await.unwrap();
         let spoken = agent.min(replica);
+        assert_eq!(world.control.hellos.lock().unwrap().pop().unwrap().protocol, spoken);
         assert_eq!(welcome.endpoints.len(), usize::from(spoken == 2), "agent {agent}, replica {replica}");
         link.heartbeat(heartbeat(node(number), 4)).await.unwrap();
         let told = world.control.heartbeats.lock().unwrap().pop().unwrap();

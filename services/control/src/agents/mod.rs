@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
-use wherry_model::NodeId;
+use wherry_model::{NodeId, NodeRecord};
 use wherry_store::NodeRegistration;
 
 use crate::{Control, Error};
@@ -39,11 +39,25 @@ impl ControlPlane for Control {
             boot: hello.boot,
             held_revision: hello.desired_revision.unwrap_or(0),
             underlay: hello.underlay,
+            protocol: hello.protocol,
         };
+        if hello.protocol < NodeRecord::PROTOCOL_OF_LEASES {
+            tracing::warn!(
+                node = %hello.node,
+                "its agent does not know leases: instances of on_node_loss replace wait for it as those of keep do, and none \
+                 is placed on it; upgrade it"
+            );
+        }
         let stored = self.store().register_node(&registration, self.now()).await.map_err(Error::from)?;
         let record = stored.ok_or_else(removed)?;
         self.see_node(&record);
         Ok(Welcome { endpoints: self.agent_endpoints().await? })
+    }
+
+    async fn is_introduced(&self, node: NodeId, protocol: u32) -> Result<(), ControlError> {
+        let rows = self.rows(self.store().position()).await?;
+        let introduced = rows.get(&node).is_some_and(|record| record.protocol == protocol);
+        introduced.then_some(()).ok_or(ControlError::UnknownNode)
     }
 
     async fn desired(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {

@@ -4,12 +4,14 @@
 //! wait for a place they had. A node that is silent is left alone, because nothing can be stopped on it; what it holds is
 //! taken by fencing, or when an operator confirms that it is off.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle;
-use wherry_model::{Drain, DrainThen, Instance, Leaving, NodeRecord};
+use wherry_model::{Drain, DrainThen, Instance, Leaving, NodeId, NodeRecord};
 
+use super::failures::Failures;
 use super::{Reconciler, Work};
 use crate::fleet::Reservation;
 use crate::{Control, Error, lock};
@@ -45,19 +47,27 @@ impl Reconciler for Draining {
         if !nodes.iter().any(|node| node.drain.as_ref().is_some_and(due)) {
             return Ok(None);
         }
-        let mut promises = Promises::of(control, &nodes).await?;
+        let mut failures = Failures::default();
+        let Some((mut promises, unread)) = Promises::of(control, &nodes, &mut failures).await? else {
+            return failures.or(None);
+        };
         let mut left = Vec::new();
-        for node in nodes {
+        for node in nodes.into_iter().filter(|node| !unread.contains(&node.id)) {
             let Some(drain) = node.drain.filter(due) else { continue };
             if lock(&control.inner.watch).silent_for(node.id) > control.inner.config.detection {
                 continue;
             }
-            let count = control.empty(&node, &drain, &mut promises).await?;
-            if count > 0 {
-                left.push(format!("{count} instances leave {}", node.name));
+            match control.empty(&node, &drain, &mut promises).await {
+                Ok(0) => {}
+                Ok(count) => left.push(format!("{count} instances leave {}", node.name)),
+                Err(error) => {
+                    if !failures.note(control, node.id, error).await {
+                        break;
+                    }
+                }
             }
         }
-        Ok((!left.is_empty()).then(|| left.join(", ")))
+        failures.or((!left.is_empty()).then(|| left.join(", ")))
     }
 }
 
@@ -65,13 +75,31 @@ impl Reconciler for Draining {
 struct Promises(Vec<Reservation>);
 
 impl Promises {
-    async fn of(control: &Control, nodes: &[NodeRecord]) -> Result<Self, Error> {
+    /// Also the nodes that could not be read: what leaves them is not counted, and they are left alone in this pass. None when
+    /// it is no use to go on.
+    async fn of(
+        control: &Control,
+        nodes: &[NodeRecord],
+        failures: &mut Failures,
+    ) -> Result<Option<(Self, BTreeSet<NodeId>)>, Error> {
         let mut on_the_way = control.store().pending(MAX_PENDING).await?;
+        let mut unread = BTreeSet::new();
         for node in nodes.iter().filter(|node| node.drain.is_some()) {
-            let Some((_, instances)) = control.store().instances_on(node.id).await? else { continue };
-            on_the_way.extend(instances.into_iter().filter(|one| one.leaving == Some(Leaving::Move)));
+            match control.store().instances_on(node.id).await {
+                Ok(None) => {}
+                Ok(Some((_, instances))) => {
+                    on_the_way.extend(instances.into_iter().filter(|one| one.leaving == Some(Leaving::Move)));
+                }
+                Err(error) => {
+                    unread.insert(node.id);
+                    if !failures.note(control, node.id, error.into()).await {
+                        return Ok(None);
+                    }
+                }
+            }
         }
-        Ok(Self(on_the_way.iter().filter_map(|one| control.propose(&one.spec.demand()).ok()).collect()))
+        let rooms = on_the_way.iter().filter_map(|one| control.propose(&one.spec.demand()).ok()).collect();
+        Ok(Some((Self(rooms), unread)))
     }
 
     /// Promises room to one more; false when there is none.

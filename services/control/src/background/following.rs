@@ -1,12 +1,12 @@
 //! Follows what any replica writes: the zone and the picture of the fleet learn of it, right after the commit that the store's
 //! wake-up tells of, and within a second when that was lost. Own writes come by here too; what is known already changes nothing.
-//! What operators and machines change of a node (cordon, drain, join) comes with no instance, so the rows are looked at too.
+//! What operators and machines change of a node (cordon, drain, join, removal) comes with no instance, so the rows are looked at too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wherry_model::NodeId;
+use wherry_model::{NodeId, NodeRecord};
 
 use super::Statuses;
 use crate::{Control, Error, lock};
@@ -77,6 +77,14 @@ impl Control {
             if nodes.contains(&record.id) || (latest && lock(&self.inner.watch).is_news(record)) {
                 self.see_node(record);
             }
+        }
+        let gone = |known: &NodeRecord| !rows.contains_key(&known.id);
+        let gone: Vec<NodeId> =
+            lock(&self.inner.watch).records().filter(|known| gone(known)).map(|one| one.id).collect();
+        for node in gone {
+            // A read of its own: it may have joined since the rows were read.
+            lock(&self.inner.enrolled).forget(node);
+            self.learn_node(node).await?;
         }
         Ok(())
     }

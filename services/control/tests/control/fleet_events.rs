@@ -1,11 +1,11 @@
 use futures_util::StreamExt;
-use wherry_control::{Background, FleetEvent};
+use wherry_control::{Background, FleetEvent, FleetEventKind};
 use wherry_testkit::{PATIENCE, Stack, eventually, spec};
 
 use crate::support::seconds;
 
-fn kinds(events: &[FleetEvent]) -> Vec<&'static str> {
-    events.iter().map(|event| event.kind.as_str()).collect()
+fn kinds(events: &[FleetEvent]) -> Vec<FleetEventKind> {
+    events.iter().map(|event| event.kind).collect()
 }
 
 #[tokio::test]
@@ -17,12 +17,12 @@ async fn every_replica_sees_what_happens_to_the_fleet() {
     stack.control().cordon_node(operator, "node-0").await.unwrap();
     eventually("the other sees it", || async {
         let events = other.fleet_events(operator, 0, 100).unwrap();
-        kinds(&events).contains(&"node_cordoned").then_some(())
+        kinds(&events).contains(&FleetEventKind::NodeCordoned).then_some(())
     })
     .await;
     background.stop().await;
     let own = stack.control().fleet_events(operator, 0, 100).unwrap();
-    assert!(kinds(&own).contains(&"asked"), "who asked stands where it was asked: {own:?}");
+    assert!(kinds(&own).contains(&FleetEventKind::Asked), "who asked stands where it was asked: {own:?}");
     assert!(own.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
     let first = own.first().unwrap().seq;
     assert!(stack.control().fleet_events(operator, first, 100).unwrap().iter().all(|event| event.seq > first));
@@ -39,9 +39,9 @@ async fn silence_and_return_are_told_once_each() {
     stack.agent().heartbeat().await.unwrap();
     stack.background().await;
     let events = stack.control().fleet_events(stack.operator(), 0, 100).unwrap();
-    let told: Vec<_> =
-        kinds(&events).into_iter().filter(|kind| matches!(*kind, "node_silent" | "node_ready")).collect();
-    assert_eq!(told, ["node_silent", "node_ready"]);
+    let wanted = [FleetEventKind::NodeSilent, FleetEventKind::NodeReady];
+    let told: Vec<_> = kinds(&events).into_iter().filter(|kind| wanted.contains(kind)).collect();
+    assert_eq!(told, wanted);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Machines that are lost: nothing is run elsewhere before its old copy has ended.
 
 use wherry_agent_api::ControlError;
-use wherry_control::Background;
+use wherry_control::{Background, FleetEventKind};
 use wherry_model::{Capacity, EndReason, EventKind, Generation, InstanceState, NodeState};
 use wherry_testkit::{Node, ScriptedAgent, Stack, replaceable, sized, spec};
 
@@ -182,7 +182,7 @@ async fn when_many_are_silent_at_once_nothing_is_replaced_and_it_is_said() {
     assert_eq!((brake.silent, brake.nodes), (2, 5));
     assert!(stack.control().fleet_summary().await.unwrap().brake);
     let said = stack.control().fleet_events(stack.operator(), 0, 1_000).unwrap();
-    assert!(said.iter().any(|event| event.kind.as_str() == "brake_on"), "{said:?}");
+    assert!(said.iter().any(|event| event.kind == FleetEventKind::BrakeOn), "{said:?}");
     for agent in stack.agents() {
         assert_eq!(stack.store().node(agent.node()).await.unwrap().unwrap().epoch, 0);
     }
@@ -196,7 +196,7 @@ async fn when_many_are_silent_at_once_nothing_is_replaced_and_it_is_said() {
     pass(&stack, 10, &heard).await;
     assert_eq!(stack.store().node(stack.agents()[1].node()).await.unwrap().unwrap().epoch, 1);
     let said = stack.control().fleet_events(stack.operator(), 0, 1_000).unwrap();
-    assert!(said.iter().any(|event| event.kind.as_str() == "brake_off"), "{said:?}");
+    assert!(said.iter().any(|event| event.kind == FleetEventKind::BrakeOff), "{said:?}");
 }
 
 #[tokio::test]

@@ -27,4 +27,5 @@ mod surroundings;
 mod tenants;
 mod usage;
 mod wait;
+mod without_leases;
 mod zone;

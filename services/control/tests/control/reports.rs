@@ -164,6 +164,7 @@ async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_se
         journal,
         desired_revision: None,
         underlay: None,
+        protocol: wherry_agent_api::PROTOCOL,
     };
     stack.control().hello(hello).await.unwrap();
     let web = stack.create(stack.acme(), "web", spec()).await.instance;

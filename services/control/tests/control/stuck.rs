@@ -1,30 +1,34 @@
 //! On a store in memory, which fails single calls: all time is tokio's here, and paused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use wherry_agent_api::{ControlPlane, Heartbeat, NodeHello};
-use wherry_control::{Background, Control, ControlConfig, ReconcilerStatus};
+use wherry_control::{Background, Control, ControlConfig, DrainRequest, FleetEventKind, ReconcilerStatus};
 use wherry_model::{
-    Architecture, BootId, Capacity, Clock, JournalId, NodeId, NodeRecord, NodeState, Principal, ScopeSet, Subject,
-    TenantName,
+    Architecture, BootId, Capacity, Clock, DrainThen, Instance, InstanceSpec, InstanceState, JournalId, NodeId,
+    NodeRecord, NodeState, Principal, ScopeSet, Subject, TenantName,
 };
-use wherry_store::{NodeStore, StoreError};
-use wherry_testkit::{ManualClock, MemoryStore, RecordingZone, SeededEntropy, Stack, Trouble};
+use wherry_store::{InstanceStore, NodeStore, StoreError};
+use wherry_testkit::{ManualClock, MemoryStore, RecordingZone, SeededEntropy, Stack, Trouble, replaceable, sized};
 
-use crate::support::seconds;
+use crate::support::{asked, seconds};
 
-/// Fails the next call of this name, once it is armed.
+/// Fails the next call of this name, once it is armed, or one after that.
 struct FailsOnce {
     call: &'static str,
     armed: AtomicBool,
+    passing: AtomicU32,
 }
 
 #[async_trait]
 impl Trouble for FailsOnce {
     async fn before(&self, call: &'static str) -> Result<(), StoreError> {
-        if call == self.call && self.armed.swap(false, Ordering::SeqCst) {
+        let passes =
+            || self.passing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if call == self.call && self.armed.load(Ordering::SeqCst) && !passes() {
+            self.armed.store(false, Ordering::SeqCst);
             return Err(StoreError::Violation { context: "the test wants it so".to_owned(), source: None });
         }
         Ok(())
@@ -39,7 +43,7 @@ impl Trouble for FailsOnce {
     }
 }
 
-/// Nodes on a store in memory, without anything on them.
+/// Nodes on a store in memory, with nothing on them yet.
 struct Fleet {
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
@@ -53,7 +57,7 @@ impl Fleet {
     async fn start(count: u8, call: &'static str) -> Self {
         let (clock, entropy) = (Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1)));
         clock.run();
-        let trouble = Arc::new(FailsOnce { call, armed: AtomicBool::new(false) });
+        let trouble = Arc::new(FailsOnce { call, armed: AtomicBool::new(false), passing: AtomicU32::new(0) });
         let store = Arc::new(MemoryStore::new().handle(Arc::clone(&trouble) as Arc<dyn Trouble>));
         let control = application(&store, &clock, &entropy).await;
         let mut nodes = Vec::new();
@@ -62,16 +66,19 @@ impl Fleet {
                 node: NodeId::generate(clock.as_ref(), entropy.as_ref()),
                 name: format!("node-{number}"),
                 architecture: Architecture::Amd64,
-                capacity: Capacity { cpu_millis: 1_000, memory_mib: 1_024, instances: 10 },
+                capacity: Capacity { cpu_millis: 20_000, memory_mib: 20_480, instances: 1_000 },
                 range: (std::net::Ipv4Addr::new(10, 200, number, 0), 24),
                 boot: BootId::generate(clock.as_ref(), entropy.as_ref()),
                 journal: JournalId::generate(clock.as_ref(), entropy.as_ref()),
                 desired_revision: None,
                 underlay: None,
+                protocol: wherry_agent_api::PROTOCOL,
             };
             control.hello(hello.clone()).await.unwrap();
             nodes.push(hello);
         }
+        // As placement does.
+        nodes.sort_by_key(|hello| hello.node);
         let fleet = Self { store, clock, entropy, trouble, control, nodes };
         fleet.heard(0).await;
         Stack::background_of(&fleet.control).await;
@@ -95,6 +102,23 @@ impl Fleet {
         let statuses = Stack::background_of(&self.control).await;
         assert!(!self.trouble.armed.load(Ordering::SeqCst), "the call was made");
         statuses
+    }
+
+    /// Somebody who may do everything.
+    async fn operator(&self) -> Principal {
+        let tenant = self.control.ensure_tenant(TenantName::new("operator").unwrap()).await.unwrap().id;
+        let subject = Subject::External { issuer: "test".to_owned(), subject: "operator".to_owned() };
+        Principal { tenant, subject, scopes: ScopeSet::all() }
+    }
+
+    /// Creates one, and says where it is.
+    async fn create(&self, principal: &Principal, spec: InstanceSpec) -> NodeId {
+        let created = self.control.create_instance(principal, asked(None, spec)).await.unwrap();
+        created.view.instance.node.unwrap()
+    }
+
+    async fn on(&self, node: NodeId) -> Vec<Instance> {
+        self.store.instances_on(node).await.unwrap().unwrap().1
     }
 
     /// How many rows are so.
@@ -136,9 +160,7 @@ async fn a_node_that_cannot_be_doubted_does_not_hold_up_those_behind_it() {
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_of_a_node_at_one_replica_is_seen_by_the_others_at_once() {
     let fleet = Fleet::start(3, "no such call").await;
-    let tenant = fleet.control.ensure_tenant(TenantName::new("operator").unwrap()).await.unwrap().id;
-    let subject = Subject::External { issuer: "test".to_owned(), subject: "operator".to_owned() };
-    let operator = Principal { tenant, subject, scopes: ScopeSet::all() };
+    let operator = fleet.operator().await;
     let other = application(&fleet.store, &fleet.clock, &fleet.entropy).await;
     let background = Background::start(&other);
     // Between two of its looks at all rows, which are a second apart.
@@ -146,6 +168,86 @@ async fn what_is_asked_of_a_node_at_one_replica_is_seen_by_the_others_at_once() 
     fleet.control.cordon_node(&operator, "node-1").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let told = other.fleet_events(&operator, 0, 100).unwrap();
-    assert!(told.iter().any(|event| event.kind.as_str() == "node_cordoned"), "{told:?}");
+    assert!(told.iter().any(|event| event.kind == FleetEventKind::NodeCordoned), "{told:?}");
+
+    fleet.control.remove_node(&operator, "node-1").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let told = other.fleet_events(&operator, 0, 100).unwrap();
+    assert!(told.iter().any(|event| event.kind == FleetEventKind::NodeRemoved), "{told:?}");
     background.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_be_emptied_does_not_hold_up_those_behind_it() {
+    for call in ["changing an instance", "reading a node's instances"] {
+        let fleet = Fleet::start(3, call).await;
+        let operator = fleet.operator().await;
+        // More than half of a machine each.
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            nodes.push(fleet.create(&operator, sized(11_000, 64)).await);
+        }
+        assert_ne!(nodes[0], nodes[1]);
+        for node in &nodes {
+            let request = DrainRequest { grace: std::time::Duration::ZERO, then: DrainThen::Stop };
+            fleet.control.drain_node(&operator, &node.to_string(), request).await.unwrap();
+        }
+        let leaving = async || {
+            let mut count = 0;
+            for node in &nodes {
+                count += fleet.on(*node).await.iter().filter(|one| one.state == InstanceState::Stopping).count();
+            }
+            count
+        };
+        fleet.trouble.armed.store(true, Ordering::SeqCst);
+        let statuses = Stack::background_of(&fleet.control).await;
+        assert_eq!(failures(&statuses, "node drain"), 1, "it is said: {statuses:?}");
+        assert_eq!(leaving().await, 1, "{call}");
+        Stack::background_of(&fleet.control).await;
+        assert_eq!(leaving().await, 2, "it is tried again: {call}");
+    }
+}
+
+/// Whoever fences dies in the middle of it: what was not taken yet is still where it was, and is taken by the next pass.
+#[tokio::test(start_paused = true)]
+async fn a_node_with_many_instances_is_fenced_in_batches_and_where_that_broke_off_it_goes_on() {
+    let fleet = Fleet::start(6, "fencing a node").await;
+    let operator = fleet.operator().await;
+    let mut small = replaceable();
+    small.containers[0].cpu = wherry_model::CpuMillis::new(10);
+    let lost = fleet.nodes[0].node;
+    for _ in 0..250 {
+        assert_eq!(fleet.create(&operator, small.clone()).await, lost, "one machine is filled first");
+    }
+    // The first batch of this node is written, the second is not.
+    fleet.trouble.passing.store(1, Ordering::SeqCst);
+    let statuses = fleet.two_are_silent(400).await;
+    assert_eq!(failures(&statuses, "node fencing"), 1, "{statuses:?}");
+    let row = fleet.store.node(lost).await.unwrap().unwrap();
+    assert_eq!((row.epoch, row.fenced, row.used.instances), (1, true, 150));
+    assert!(fleet.on(lost).await.iter().all(|one| one.generation == wherry_model::Generation(1)));
+    Stack::background_of(&fleet.control).await;
+    let row = fleet.store.node(lost).await.unwrap().unwrap();
+    assert_eq!((row.epoch, row.used.instances, fleet.on(lost).await.len()), (3, 0, 0));
+}
+
+/// What comes back between two batches keeps what was not taken.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_heard_between_two_batches_keeps_the_rest() {
+    let fleet = Fleet::start(6, "fencing a node").await;
+    let operator = fleet.operator().await;
+    let mut small = replaceable();
+    small.containers[0].cpu = wherry_model::CpuMillis::new(10);
+    let hello = fleet.nodes[0].clone();
+    for _ in 0..150 {
+        assert_eq!(fleet.create(&operator, small.clone()).await, hello.node);
+    }
+    fleet.trouble.passing.store(1, Ordering::SeqCst);
+    fleet.two_are_silent(400).await;
+    let at = fleet.clock.now();
+    let life = Heartbeat { node: hello.node, boot: hello.boot, epoch: 1, at, running: Vec::new(), pulls: Vec::new() };
+    fleet.control.heartbeat(life).await.unwrap();
+    Stack::background_of(&fleet.control).await;
+    let row = fleet.store.node(hello.node).await.unwrap().unwrap();
+    assert_eq!((row.epoch, row.fenced, fleet.on(hello.node).await.len()), (1, false, 50));
 }

@@ -185,6 +185,7 @@ impl Agent {
             journal: self.journal,
             desired_revision: None,
             underlay: Some(self.underlay),
+            protocol: wherry_agent_api::PROTOCOL,
         }
     }
 }

@@ -75,6 +75,7 @@ impl Member {
             journal,
             desired_revision: None,
             underlay: None,
+            protocol: wherry_agent_api::PROTOCOL,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
 use wherry_model::lifecycle::Change;
-use wherry_model::{NodeId, Timestamp};
+use wherry_model::{NodeId, NodeRecord, Timestamp};
 use wherry_store::{Applied, FenceOutcome, LifeOutcome, StoreError};
 
 use super::found_one;
@@ -31,10 +31,10 @@ impl Unit for Prove {
         let epoch = i64::try_from(self.epoch).unwrap_or(i64::MAX);
         let row = sqlx::query(
             "UPDATE nodes SET
-                 proof_at = CASE WHEN epoch = $3 THEN greatest(proof_at, $2) ELSE proof_at END,
-                 heartbeats = CASE WHEN epoch = $3 THEN heartbeats + 1 ELSE heartbeats END
+                 proof_at = CASE WHEN epoch = $3 OR protocol < 2 THEN greatest(proof_at, $2) ELSE proof_at END,
+                 heartbeats = CASE WHEN epoch = $3 OR protocol < 2 THEN heartbeats + 1 ELSE heartbeats END
              WHERE id = $1 AND removed_at IS NULL
-             RETURNING id, epoch, doubt, resolved_doubt",
+             RETURNING id, epoch, doubt, resolved_doubt, protocol",
         )
         .bind(self.id.as_uuid())
         .bind(self.at.as_micros())
@@ -45,7 +45,7 @@ impl Unit for Prove {
         let Some(row) = row else { return Ok(Verdict::Undo(LifeOutcome::Unknown)) };
         let fields = Fields { table: "nodes", row: &row };
         let present: u64 = fields.count("epoch")?;
-        if present != self.epoch {
+        if present != self.epoch && fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES {
             return Ok(Verdict::Undo(LifeOutcome::Fenced { epoch: present }));
         }
         let (doubt, resolved): (u64, u64) = (fields.count("doubt")?, fields.count("resolved_doubt")?);

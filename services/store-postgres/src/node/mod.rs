@@ -139,6 +139,9 @@ fn record(row: &PgRow) -> Result<NodeRecord, StoreError> {
         epoch: fields.count("epoch")?,
         heartbeats: fields.count("heartbeats")?,
         fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
+        protocol: fields.count("protocol")?,
+        fences: fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES
+            && fields.count_if_any::<u64>("unfenced_heartbeats")? < Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
         drain: drain(&fields)?,
     })

@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! What a node says of itself. The protocol of leases is 2 ([`NodeRecord::PROTOCOL_OF_LEASES`]).
 
 use std::net::Ipv4Addr;
 
@@ -26,8 +26,8 @@ impl Unit for Register<'_> {
         let node = self.node;
         let row = sqlx::query(
             "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
-                 capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay)
-             SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12
+                 capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol)
+             SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12, $13
              WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = $1 AND removed_at IS NOT NULL)
              ON CONFLICT (id) DO UPDATE SET
                  name = excluded.name,
@@ -39,7 +39,13 @@ impl Unit for Register<'_> {
                  boot = excluded.boot,
                  range_first = excluded.range_first,
                  range_prefix = excluded.range_prefix,
-                 desired_revision = CASE WHEN known.desired_revision < $11 THEN $11 + 1 ELSE known.desired_revision END,
+                 desired_revision = CASE WHEN known.desired_revision < $11 THEN $11 + 1 ELSE known.desired_revision END
+                     + CASE WHEN $13 >= 2 AND known.protocol < 2 THEN 1 ELSE 0 END,
+                 epoch = known.epoch + CASE WHEN $13 >= 2 AND known.protocol < 2 THEN 1 ELSE 0 END,
+                 unfenced_heartbeats = CASE WHEN $13 >= 2 AND known.protocol < 2 THEN known.heartbeats
+                     ELSE known.unfenced_heartbeats END,
+                 heartbeats = known.heartbeats + CASE WHEN known.protocol >= 2 AND $13 < 2 THEN 1 ELSE 0 END,
+                 protocol = excluded.protocol,
                  underlay = excluded.underlay
              WHERE known.removed_at IS NULL
              RETURNING *",
@@ -56,6 +62,7 @@ impl Unit for Register<'_> {
         .bind(self.now.as_micros())
         .bind(integer(node.held_revision)?)
         .bind(node.underlay.map(|address| i64::from(Ipv4Addr::to_bits(address))))
+        .bind(i64::from(node.protocol))
         .fetch_optional(connection)
         .await
         .context("registering a node")?;

@@ -18,6 +18,8 @@ struct Difference {
     given: Amounts,
     taken: Amounts,
     architecture: Option<Architecture>,
+    /// One that is taken must be fenced.
+    fenced: bool,
     /// Two instances want two kinds of machine of one node.
     impossible: bool,
     news: i64,
@@ -59,6 +61,7 @@ impl Settlement {
     pub(crate) fn take(&mut self, node: NodeId, demand: Demand) {
         let difference = self.0.entry(node).or_default();
         difference.taken.add(demand);
+        difference.fenced |= demand.fenced;
         match (difference.architecture, demand.architecture) {
             (Some(one), Some(other)) => difference.impossible |= one != other,
             (None, asked) => difference.architecture = asked,
@@ -94,6 +97,7 @@ impl Settlement {
             .bind(column(|one| one.taken.instances))
             .bind(column(|one| one.news))
             .bind(all().map(|one| one.architecture.map(Architecture::as_str)).collect::<Vec<_>>())
+            .bind(all().map(|one| one.fenced).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
             .await
             .context(CONTEXT)?;
@@ -127,8 +131,9 @@ macro_rules! settle {
         concat!(
             "WITH wanted AS (
                  SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
-                     $8::int8[], $9::text[])
-                     AS wanted (id, given_cpu, given_memory, given, taken_cpu, taken_memory, taken, news, architecture)
+                     $8::int8[], $9::text[], $10::bool[])
+                     AS wanted (id, given_cpu, given_memory, given, taken_cpu, taken_memory, taken, news, architecture,
+                         fenced)
              )",
             $before,
             "UPDATE nodes AS node SET
@@ -149,6 +154,8 @@ macro_rules! settle {
                    AND node.capacity_memory_mib - node.used_memory_mib + wanted.given_memory >= wanted.taken_memory
                    AND node.capacity_instances - node.used_instances + wanted.given >= wanted.taken
                    AND (wanted.architecture IS NULL OR node.architecture = wanted.architecture)
+                   AND (NOT wanted.fenced
+                       OR (node.protocol >= 2 AND node.heartbeats > coalesce(node.unfenced_heartbeats, -1)))
                ))
              RETURNING node.id"
         )

@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 use wherry_model::lifecycle::Change;
-use wherry_model::{NodeId, Timestamp};
+use wherry_model::{NodeId, NodeRecord, Timestamp};
 use wherry_store::{Applied, FenceOutcome, LifeOutcome, StoreError};
 
 use super::found_one;
@@ -20,10 +20,10 @@ pub(super) async fn prove(
     const CONTEXT: &str = "storing a proof of life";
     let row = sqlx::query(
         "UPDATE nodes SET
-             proof_at = CASE WHEN epoch = ?3 THEN max(proof_at, ?2) ELSE proof_at END,
-             heartbeats = CASE WHEN epoch = ?3 THEN heartbeats + 1 ELSE heartbeats END
+             proof_at = CASE WHEN epoch = ?3 OR protocol < 2 THEN max(proof_at, ?2) ELSE proof_at END,
+             heartbeats = CASE WHEN epoch = ?3 OR protocol < 2 THEN heartbeats + 1 ELSE heartbeats END
          WHERE id = ?1 AND removed_at IS NULL
-         RETURNING id, epoch, doubt, resolved_doubt",
+         RETURNING id, epoch, doubt, resolved_doubt, protocol",
     )
     .bind(id.blob())
     .bind(at.as_micros())
@@ -35,7 +35,7 @@ pub(super) async fn prove(
     let Some(row) = row else { return Ok(Verdict::Undo(LifeOutcome::Unknown)) };
     let fields = Fields { table: "nodes", row: &row };
     let present: u64 = fields.count("epoch")?;
-    if present != epoch {
+    if present != epoch && fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES {
         return Ok(Verdict::Undo(LifeOutcome::Fenced { epoch: present }));
     }
     let (doubt, resolved): (u64, u64) = (fields.count("doubt")?, fields.count("resolved_doubt")?);

@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! What a node says of itself. The protocol of leases is 2 ([`NodeRecord::PROTOCOL_OF_LEASES`]).
 
 use std::net::Ipv4Addr;
 
@@ -19,8 +19,8 @@ pub(super) async fn register(
     const CONTEXT: &str = "registering a node";
     let row = sqlx::query(
         "INSERT INTO nodes (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
-             capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay)
-         SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12
+             capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol)
+         SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12, ?13
          WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = ?1 AND removed_at IS NOT NULL)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name,
@@ -32,7 +32,12 @@ pub(super) async fn register(
              boot = excluded.boot,
              range_first = excluded.range_first,
              range_prefix = excluded.range_prefix,
-             desired_revision = CASE WHEN desired_revision < ?11 THEN ?11 + 1 ELSE desired_revision END,
+             desired_revision = CASE WHEN desired_revision < ?11 THEN ?11 + 1 ELSE desired_revision END
+                 + (?13 >= 2 AND protocol < 2),
+             epoch = epoch + (?13 >= 2 AND protocol < 2),
+             unfenced_heartbeats = CASE WHEN ?13 >= 2 AND protocol < 2 THEN heartbeats ELSE unfenced_heartbeats END,
+             heartbeats = heartbeats + (protocol >= 2 AND ?13 < 2),
+             protocol = excluded.protocol,
              underlay = excluded.underlay
          WHERE removed_at IS NULL
          RETURNING *",
@@ -49,6 +54,7 @@ pub(super) async fn register(
     .bind(now.as_micros())
     .bind(integer(node.held_revision)?)
     .bind(node.underlay.map(Ipv4Addr::to_bits))
+    .bind(node.protocol)
     .fetch_optional(connection)
     .await
     .context(CONTEXT)?;

@@ -27,6 +27,8 @@ pub(super) struct Character {
     agents_die: bool,
     machines_die: bool,
     agents_freeze: bool,
+    /// Agents are rolled back to the version before, and upgraded again.
+    agents_are_exchanged: bool,
     engines_fail: bool,
     /// Calls of engines take their time.
     pub(super) slow_engines: bool,
@@ -64,6 +66,7 @@ impl Character {
             agents_die: dice.happens(500),
             machines_die: dice.happens(350),
             agents_freeze: dice.happens(250),
+            agents_are_exchanged: dice.happens(200),
             engines_fail: dice.happens(350),
             slow_engines: dice.happens(400),
             lines_are_cut: dice.happens(500),
@@ -97,7 +100,7 @@ const CALLS: [&str; 7] = [
 pub(super) async fn step(world: &mut World) {
     let dice = world.dice.clone();
     fleet::adopt(world).await;
-    match dice.below(104) {
+    match dice.below(108) {
         0..16 => world.users.begin(Arc::clone(&world.users).create()),
         16..22 => {
             // Many at once, at all replicas.
@@ -126,6 +129,12 @@ pub(super) async fn step(world: &mut World) {
         96..98 if world.character.clocks_jump => clock_jumps(world),
         98..101 if world.character.replicas_freeze => replica_freezes(world),
         101..104 if world.character.fleet_changes => fleet::changes(world),
+        104..108 if world.character.agents_are_exchanged => {
+            let index = dice.index(world.machines.len());
+            if let Some(machine) = world.machines.get_mut(index) {
+                machine.exchange_agent().await;
+            }
+        }
         _ => {}
     }
 }
@@ -291,9 +300,11 @@ fn reports_come_late(world: &World) {
     let machine = dice.index(world.machines.len());
     let (away, later) = (dice.millis(26_000..36_000), dice.millis(3_000..25_000));
     let mut soon = Duration::ZERO;
-    if dice.happens(500) {
-        // What is lost there has nowhere to go but there, once its life is proved again; and some of it nobody has heard of.
-        soon = dice.millis(0..400);
+    if dice.happens(600) {
+        // What is lost there has nowhere to go but there, once its life is proved again; and what begins there until then begins
+        // without that anybody hears of it.
+        soon = dice.millis(500..5_000);
+        world.network.stall_reports(machine, soon + away + later);
         for (_, other) in world.machines.iter().enumerate().filter(|(index, _)| *index != machine) {
             world.users.begin(Arc::clone(&world.users).close(other.name().to_owned()));
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wherry_agent_api::ControlPlane;
-use wherry_model::{BootId, InstanceId, NodeId, ProjectId, TenantId};
+use wherry_agent_api::{ControlPlane, PROTOCOL};
+use wherry_model::{BootId, InstanceId, NodeId, NodeRecord, ProjectId, TenantId};
 use wherry_node_agent::{
     Agent, AgentConfig, AgentParts, BootClock, RecordingFirewall, RecordingNames, RecordingRoutes,
 };
@@ -23,6 +23,9 @@ use crate::{ManualClock, SeededEntropy};
 /// What is pulled in the simulation: at once, slowly, never.
 pub(super) const IMAGES: [(&str, u64); 2] =
     [("registry.example/demo/web:1", 0), ("registry.example/demo/slow:1", 2_500)];
+
+/// The last version of the agents' contract without leases.
+const WITHOUT_LEASES: u32 = NodeRecord::PROTOCOL_OF_LEASES - 1;
 
 /// The clock that nobody can set.
 struct SinceBoot(Instant);
@@ -133,6 +136,18 @@ impl Machine {
         self.tell_ability();
     }
 
+    /// Another version of the agent takes the place of this one: the last without leases, or the present one again.
+    pub(super) async fn exchange_agent(&mut self) {
+        if !self.grip.holds_agent() {
+            return;
+        }
+        self.crash().await;
+        let protocol = if self.link.protocol() == PROTOCOL { WITHOUT_LEASES } else { PROTOCOL };
+        self.oracle.note(format!("machine {}: its agent is replaced by one of protocol {protocol}", self.index));
+        self.link.set_protocol(protocol);
+        self.start().await;
+    }
+
     /// No power: nothing runs.
     pub(super) async fn power_off(&mut self) {
         self.freeze(false);
@@ -173,6 +188,9 @@ impl Machine {
         self.freeze(false);
         self.power_on().await;
         self.start().await;
+        if self.link.protocol() != PROTOCOL {
+            self.exchange_agent().await;
+        }
     }
 
     /// Whether an agent is there that could end what runs.

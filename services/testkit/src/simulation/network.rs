@@ -10,10 +10,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use wherry_agent_api::{
-    Ack, ControlError, ControlPlane, Desired, Enrolment, Heartbeat, NodeHello, Report, Surroundings, Welcome,
+    Ack, ControlError, ControlPlane, Desired, Enrolment, Heartbeat, NodeHello, PROTOCOL, Report, Surroundings, Welcome,
 };
 use wherry_control::Control;
-use wherry_model::NodeId;
+use wherry_model::{NodeId, NodeRecord};
 
 use super::dice::Dice;
 use super::grip::Grip;
@@ -102,6 +102,8 @@ pub(super) struct Link {
     grip: Arc<Grip>,
     /// Who its certificate says that it is.
     node: NodeId,
+    /// The version of the contract that its agent speaks: the present one, or 1, which knows no leases, no epochs and no fence.
+    protocol: AtomicU32,
 }
 
 type Delivery<T> = dyn Fn(Control) -> BoxFuture<'static, Result<T, ControlError>> + Send + Sync;
@@ -109,7 +111,28 @@ type Delivery<T> = dyn Fn(Control) -> BoxFuture<'static, Result<T, ControlError>
 impl Link {
     pub(super) fn new(network: Arc<Network>, machine: usize, node: NodeId, grip: Arc<Grip>) -> Self {
         let towards = AtomicUsize::new(machine);
-        Self { network, machine, towards, frozen: watch::channel(false).0, grip, node }
+        Self {
+            network,
+            machine,
+            towards,
+            frozen: watch::channel(false).0,
+            grip,
+            node,
+            protocol: AtomicU32::new(PROTOCOL),
+        }
+    }
+
+    /// The agent that begins next is of this version.
+    pub(super) fn set_protocol(&self, protocol: u32) {
+        self.protocol.store(protocol, Ordering::SeqCst);
+    }
+
+    pub(super) fn protocol(&self) -> u32 {
+        self.protocol.load(Ordering::SeqCst)
+    }
+
+    fn knows_leases(&self) -> bool {
+        self.protocol() >= NodeRecord::PROTOCOL_OF_LEASES
     }
 
     /// While frozen the agent neither sends nor hears: it is stopped.
@@ -209,11 +232,19 @@ macro_rules! deliver {
 #[async_trait]
 impl ControlPlane for Link {
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
+        let hello = NodeHello { protocol: self.protocol(), ..hello };
         deliver!(self, control, hello => control.hello(hello))
     }
 
     async fn desired(&self, node: NodeId, have: Option<u64>) -> Result<Option<Desired>, ControlError> {
-        deliver!(self, control, node, have => control.desired(node, have))
+        let protocol = self.protocol();
+        let introduced = deliver!(self, control, node, protocol => control.is_introduced(node, protocol));
+        introduced?;
+        let mut desired = deliver!(self, control, node, have => control.desired(node, have))?;
+        if let Some(desired) = desired.as_mut().filter(|_| !self.knows_leases()) {
+            desired.instances.iter_mut().for_each(|instance| instance.fence_after_seconds = None);
+        }
+        Ok(desired)
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
@@ -225,7 +256,14 @@ impl ControlPlane for Link {
     }
 
     async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), ControlError> {
-        deliver!(self, control, heartbeat => control.heartbeat(heartbeat))
+        if self.knows_leases() {
+            return deliver!(self, control, heartbeat => control.heartbeat(heartbeat));
+        }
+        let heartbeat = Heartbeat { epoch: 0, ..heartbeat };
+        match deliver!(self, control, heartbeat => control.heartbeat(heartbeat)) {
+            Err(ControlError::Fenced { .. }) => Err(ControlError::Unavailable("it cannot be read".to_owned())),
+            answer => answer,
+        }
     }
 
     async fn surroundings(&self, node: NodeId, have: Option<u64>) -> Result<Option<Surroundings>, ControlError> {
