@@ -102,8 +102,7 @@ impl Agent {
             let folder = &opening.data_folder;
             let journal = Journal::open(folder, clock, &*entropy, opening.journal_max_bytes)?;
             let boot = opening.machine.boot;
-            let kept =
-                (DesiredStore::open(folder)?, Proofs::open(folder, boot)?, Lease::open(folder, boot, boot_clock)?);
+            let kept = (DesiredStore::open(folder), Proofs::open(folder, boot)?, Lease::open(folder, boot, boot_clock));
             Ok::<_, io::Error>((journal, kept, KeptFile::open(folder)?))
         });
         let ((journal, file), kept, around) =

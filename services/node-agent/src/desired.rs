@@ -27,6 +27,9 @@ pub(crate) struct Known {
     pub(crate) confirmed: bool,
     /// Whether the control plane has removed the node: then nothing is listed, which is confirmed also after a restart.
     pub(crate) removed: bool,
+    /// What was stored cannot be read, and nothing was received since: nothing is listed, and anything may be. What may run elsewhere
+    /// is told by the labels of the containers then.
+    pub(crate) unreadable: bool,
     pub(crate) instances: BTreeMap<InstanceId, Arc<DesiredInstance>>,
 }
 
@@ -53,23 +56,23 @@ pub(crate) struct DesiredStore {
 }
 
 impl DesiredStore {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+    /// Reads what the last agent kept. A file that cannot be read, or is gone though there was one, does not keep an agent from
+    /// its work; see [`Known::unreadable`].
+    pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join("desired.json");
-        let stored = durable_file::read(&path)?;
-        let read = |bytes: Vec<u8>| {
+        let parsed = |bytes: Vec<u8>| {
             let desired: Desired = serde_json::from_slice(&bytes)?;
-            Ok::<_, serde_json::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
+            Ok::<_, io::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
         };
-        let known = match stored.map(read) {
-            None => Known::default(),
-            Some(Ok((desired, Beside { removed: true }))) => removed(desired),
-            Some(Ok((desired, _))) => known(desired, false),
-            Some(Err(error)) => {
-                tracing::error!(%error, "the stored desired state cannot be read; waiting for the control plane");
-                Known::default()
-            }
+        let known = match durable_file::read(&path).and_then(|stored| stored.map(parsed).transpose()) {
+            Ok(Some((desired, Beside { removed: true }))) => removed(desired),
+            Ok(Some((desired, _))) => known(desired, false),
+            // Who has a lease has had a desired state.
+            Ok(None) if folder.join("lease.json").exists() => unreadable(&"it is not there any more"),
+            Ok(None) => Known::default(),
+            Err(error) => unreadable(&error),
         };
-        Ok(Self { path, known: watch::channel(known).0 })
+        Self { path, known: watch::channel(known).0 }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Known> {
@@ -126,9 +129,18 @@ impl DesiredStore {
     }
 }
 
+fn unreadable(why: &dyn std::fmt::Display) -> Known {
+    tracing::error!(
+        %why,
+        "the stored desired state cannot be read; until the control plane says it again what runs is left alone, and what may \
+         run elsewhere is told by the labels of the containers"
+    );
+    Known { unreadable: true, ..Known::default() }
+}
+
 fn known(desired: Desired, confirmed: bool) -> Known {
     let instances = desired.instances.into_iter().map(|instance| (instance.id, Arc::new(instance))).collect();
-    Known { revision: Some(desired.revision), epoch: desired.epoch, confirmed, removed: false, instances }
+    Known { revision: Some(desired.revision), epoch: desired.epoch, confirmed, instances, ..Known::default() }
 }
 
 fn removed(desired: Desired) -> Known {
@@ -146,12 +158,12 @@ mod tests {
     #[test]
     fn survives_a_restart_unconfirmed_and_refuses_older() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path()).unwrap();
+        let store = DesiredStore::open(folder.path());
         assert_eq!(store.revision(), None);
         assert_eq!(store.receive(desired(7)).unwrap(), Received::Taken);
         assert_eq!(store.receive(desired(6)).unwrap(), Received::Older);
         assert!(store.watch().borrow().confirmed);
-        let again = DesiredStore::open(folder.path()).unwrap();
+        let again = DesiredStore::open(folder.path());
         assert_eq!((again.revision(), again.watch().borrow().confirmed), (Some(7), false));
         assert_eq!(again.receive(desired(6)).unwrap(), Received::Older);
         assert!(!again.watch().borrow().confirmed, "an older state confirms nothing");
@@ -162,41 +174,59 @@ mod tests {
     #[test]
     fn a_removal_is_confirmed_after_a_restart_too_until_something_is_desired_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path()).unwrap();
+        let store = DesiredStore::open(folder.path());
         store.receive(desired(7)).unwrap();
         store.remove().unwrap();
-        for store in [store, DesiredStore::open(folder.path()).unwrap()] {
+        for store in [store, DesiredStore::open(folder.path())] {
             let known = store.watch().borrow().clone();
             assert!(known.confirmed && known.removed && known.instances.is_empty());
             assert_eq!((known.revision, known.epoch), (Some(7), 1));
         }
-        let again = DesiredStore::open(folder.path()).unwrap();
+        let again = DesiredStore::open(folder.path());
         assert_eq!(again.receive(desired(7)).unwrap(), Received::Taken);
         assert!(!again.is_removed());
-        let last = DesiredStore::open(folder.path()).unwrap();
+        let last = DesiredStore::open(folder.path());
         assert!(!last.is_removed() && !last.watch().borrow().confirmed);
     }
 
     #[test]
     fn a_removal_holds_although_the_disk_refuses_it() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path()).unwrap();
+        let store = DesiredStore::open(folder.path());
         std::fs::create_dir(folder.path().join("desired.new")).unwrap();
         store.remove().unwrap_err();
         assert!(store.is_removed());
         std::fs::remove_dir(folder.path().join("desired.new")).unwrap();
         store.remove().unwrap();
-        assert!(DesiredStore::open(folder.path()).unwrap().is_removed());
+        assert!(DesiredStore::open(folder.path()).is_removed());
     }
 
     #[test]
     fn what_cannot_be_kept_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path()).unwrap();
+        let store = DesiredStore::open(folder.path());
         std::fs::create_dir(folder.path().join("desired.new")).unwrap();
         store.receive(desired(1)).unwrap_err();
         assert_eq!(store.revision(), None);
-        std::fs::write(folder.path().join("desired.json"), "{torn").unwrap();
-        assert_eq!(DesiredStore::open(folder.path()).unwrap().revision(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_to_be_so_until_the_control_plane_speaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desired.json");
+        let is_unreadable = || DesiredStore::open(folder.path()).watch().borrow().unreadable;
+        assert!(!is_unreadable(), "there was none yet");
+        std::fs::write(folder.path().join("lease.json"), "{}").unwrap();
+        assert!(is_unreadable(), "there was one");
+        std::fs::create_dir(&path).unwrap();
+        assert!(is_unreadable());
+        std::fs::remove_dir(&path).unwrap();
+        for content in ["", "{torn", "{}"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(is_unreadable(), "{content:?}");
+        }
+        let store = DesiredStore::open(folder.path());
+        assert_eq!(store.receive(desired(1)).unwrap(), Received::Taken);
+        assert!(!store.watch().borrow().unreadable && !is_unreadable());
     }
 }

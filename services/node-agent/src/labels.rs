@@ -11,6 +11,12 @@ const TENANT: &str = "wherry/tenant";
 const PROJECT: &str = "wherry/project";
 const CONTAINER: &str = "wherry/container";
 const RUN: &str = "wherry/run";
+const FENCE_AFTER: &str = "wherry/fence-after-seconds";
+
+/// Stands for "it is never run elsewhere" where seconds would stand.
+const NEVER: &str = "never";
+/// The least that a fleet's settings take: what nothing is known of may have to end then.
+pub(crate) const SHORTEST_FENCE_SECONDS: u32 = 10;
 
 /// The node, as text, whose agent made the sandbox or container with these labels; none when no agent did.
 pub fn node_of(labels: &Labels) -> Option<&str> {
@@ -29,7 +35,16 @@ pub(crate) fn of_sandbox(node: NodeId, desired: &DesiredInstance) -> Labels {
     labels.insert(GENERATION.to_owned(), desired.generation.to_string());
     labels.insert(TENANT.to_owned(), desired.tenant.to_string());
     labels.insert(PROJECT.to_owned(), desired.project.to_string());
+    let fence_after = desired.fence_after_seconds.map_or_else(|| NEVER.to_owned(), |seconds| seconds.to_string());
+    labels.insert(FENCE_AFTER.to_owned(), fence_after);
     labels
+}
+
+/// With how old a lease it has to end, for an agent that has nothing else to know it from; none when it may stay. What an
+/// agent made that did not say so may be anything, and counts as what ends first.
+pub(crate) fn fence_after_seconds(labels: &Labels) -> Option<u32> {
+    let said = labels.get(FENCE_AFTER).map(String::as_str);
+    (said != Some(NEVER)).then(|| said.and_then(|text| text.parse().ok()).unwrap_or(SHORTEST_FENCE_SECONDS))
 }
 
 /// Labels of a container.

@@ -66,10 +66,16 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Reads what the last agent held. A file that cannot be read, or of another boot, is no lease.
-    pub(crate) fn open(folder: &Path, boot: BootId, clock: Arc<dyn BootClock>) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, boot: BootId, clock: Arc<dyn BootClock>) -> Self {
         let path = folder.join("lease.json");
-        let stored = durable_file::read(&path)?.and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok());
-        Ok(Self { path, boot, clock, held: Mutex::new(stored.filter(|stored| stored.boot == boot)) })
+        let read = durable_file::read(&path).and_then(|bytes| {
+            bytes.map(|bytes| serde_json::from_slice::<Stored>(&bytes)).transpose().map_err(io::Error::from)
+        });
+        let stored = read.unwrap_or_else(|error| {
+            tracing::error!(%error, "the stored lease cannot be read; there is none until the control plane answers");
+            None
+        });
+        Self { path, boot, clock, held: Mutex::new(stored.filter(|stored| stored.boot == boot)) }
     }
 
     /// To be read before a proof of life is sent.
@@ -130,8 +136,13 @@ impl Lease {
 
     /// Whether that has been so for this long.
     pub(crate) fn forbids_for(&self, desired: &DesiredInstance, longer: Duration) -> bool {
-        let Some(seconds) = desired.fence_after_seconds else { return false };
-        self.age().is_none_or(|age| age >= Duration::from_secs(u64::from(seconds)).saturating_add(longer))
+        desired.fence_after_seconds.is_some_and(|seconds| self.is_over_for(seconds, longer))
+    }
+
+    /// Whether something that is fenced after so many seconds has had to end for this long.
+    pub(crate) fn is_over_for(&self, fence_after_seconds: u32, longer: Duration) -> bool {
+        let fence_after = Duration::from_secs(u64::from(fence_after_seconds));
+        self.age().is_none_or(|age| age >= fence_after.saturating_add(longer))
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Stored>> {
@@ -152,7 +163,7 @@ mod tests {
     }
 
     fn lease(folder: &Path, now: u64) -> Lease {
-        Lease::open(folder, "ab".repeat(16).parse().unwrap(), Arc::new(At(now))).unwrap()
+        Lease::open(folder, "ab".repeat(16).parse().unwrap(), Arc::new(At(now)))
     }
 
     const fn seconds(count: u64) -> Duration {
@@ -166,7 +177,7 @@ mod tests {
         lease(folder.path(), 100).renew(3, seconds(90)).unwrap();
         lease(folder.path(), 100).renew(3, seconds(80)).unwrap();
         assert_eq!(lease(folder.path(), 100).age(), Some(seconds(10)));
-        let other_boot = Lease::open(folder.path(), "cd".repeat(16).parse().unwrap(), Arc::new(At(100))).unwrap();
+        let other_boot = Lease::open(folder.path(), "cd".repeat(16).parse().unwrap(), Arc::new(At(100)));
         assert_eq!(other_boot.age(), None);
     }
 
@@ -195,5 +206,14 @@ mod tests {
         let former = format!(r#"{{"boot":"{}","epoch":1,"renewed_at_ms":95000}}"#, held.boot);
         std::fs::write(folder.path().join("lease.json"), former).unwrap();
         assert_eq!(lease(folder.path(), 100).age(), Some(seconds(5)));
+    }
+    #[test]
+    fn what_cannot_be_read_is_no_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("lease.json"), "{torn").unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), None);
+        std::fs::remove_file(folder.path().join("lease.json")).unwrap();
+        std::fs::create_dir(folder.path().join("lease.json")).unwrap();
+        assert_eq!(lease(folder.path(), 100).age(), None);
     }
 }

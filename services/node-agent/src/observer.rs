@@ -5,8 +5,8 @@
 //! began after the change and is never shown an older picture. A round that fails is an answer too: nothing is believed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -28,6 +28,8 @@ pub(crate) struct Snapshot {
     /// Before the engine was asked.
     pub(crate) at: Timestamp,
     pub(crate) instances: BTreeMap<InstanceId, Seen>,
+    /// With how old a lease those have to end that may run elsewhere, by what their labels say.
+    pub(crate) fence_after_seconds: BTreeMap<InstanceId, u32>,
 }
 
 impl Snapshot {
@@ -55,6 +57,8 @@ pub(crate) struct Observer {
     begun: AtomicU64,
     asked: Notify,
     latest: watch::Sender<Option<Round>>,
+    /// The latest picture that there was.
+    shown: Mutex<Option<Arc<Snapshot>>>,
 }
 
 impl Observer {
@@ -67,7 +71,8 @@ impl Observer {
         poll_every: Duration,
     ) -> Self {
         let (begun, asked, latest) = (AtomicU64::new(0), Notify::new(), watch::channel(None).0);
-        Self { runtime, clock, node, proofs, board, poll_every, begun, asked, latest }
+        let shown = Mutex::default();
+        Self { runtime, clock, node, proofs, board, poll_every, begun, asked, latest, shown }
     }
 
     /// The number of the latest round that has begun: what a later one shows is after now.
@@ -106,6 +111,11 @@ impl Observer {
         self.latest.borrow().as_ref().and_then(|round| round.outcome.clone().ok())
     }
 
+    /// The latest picture that there was, however many rounds have failed since.
+    pub(crate) fn shown(&self) -> Option<Arc<Snapshot>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Makes rounds for ever.
     pub(crate) async fn observe(self: Arc<Self>) {
         let mut events = self.runtime.events();
@@ -117,6 +127,9 @@ impl Observer {
                 && self.board.subscribe().borrow().runtime_trouble.is_none()
             {
                 tracing::error!(trouble, "the container engine cannot be asked what runs");
+            }
+            if let Ok(snapshot) = &outcome {
+                *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
             }
             let idle = outcome.as_ref().is_ok_and(|snapshot| snapshot.instances.is_empty());
             self.board.set(|status| &mut status.runtime_trouble, trouble);
@@ -144,6 +157,7 @@ impl Observer {
         )
         .await?;
         let mut instances: BTreeMap<InstanceId, Seen> = BTreeMap::new();
+        let mut fence_after_seconds = BTreeMap::new();
         for sandbox in sandboxes {
             let Some((instance, generation)) = labels::owner(&sandbox.labels) else { continue };
             let ready = sandbox.state == SandboxState::Ready;
@@ -153,11 +167,15 @@ impl Observer {
         for container in containers {
             let (owner, run) = (labels::owner(&container.labels), labels::run(&container.labels));
             let (Some((instance, generation)), Some((name, run))) = (owner, run) else { continue };
+            if let Some(seconds) = labels::fence_after_seconds(&container.labels) {
+                let least = fence_after_seconds.entry(instance).or_insert(seconds);
+                *least = seconds.min(*least);
+            }
             let (id, sandbox, state) = (container.id, container.sandbox, container.state);
             let seen = instances.entry(instance).or_default();
             seen.containers.push(SeenContainer { id, sandbox, generation, name, run, state });
         }
-        let snapshot = Snapshot { at, instances };
+        let snapshot = Snapshot { at, instances, fence_after_seconds };
         self.proofs.renew(at, snapshot.running().map(|(instance, container)| (instance, run_key(container))));
         Ok(snapshot)
     }

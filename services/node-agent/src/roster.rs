@@ -81,7 +81,9 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
 }
 
 fn count_replaceable(node: &Node, known: &Known) {
-    let count = known.instances.values().filter(|desired| guard::is_replaceable(desired)).count();
+    let listed = known.instances.values().filter(|desired| guard::is_replaceable(desired)).count();
+    // As long as nobody knows, there may be one.
+    let count = listed.max(usize::from(known.unreadable));
     node.board.set(|status| &mut status.replaceable, count);
 }
 

@@ -326,6 +326,8 @@ impl ContainerRuntime for CriRuntime {
         if !self.is_vetted(&config.image) {
             self.vetted_image(&config.image).await?;
         }
+        // What was in it may have been ended by force.
+        self.sandboxes.cgroups.open(&sandbox_config.cgroup_name, sandbox_config.pids_max)?;
         let parent = self.sandboxes.cgroups.parent(&sandbox_config.cgroup_name);
         let message = v1::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_string(),
@@ -419,6 +421,14 @@ impl ContainerRuntime for CriRuntime {
             Err(RuntimeError::Timeout { .. }) => Err(RuntimeError::ProgramTimeout { after }),
             Err(error) => Err(self.why_no_program(id, error).await),
         }
+    }
+
+    async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {
+        self.sandboxes.cgroups.alive(cgroup_name)
+    }
+
+    async fn end_by_force(&self, cgroup_name: &str) -> Result<()> {
+        self.sandboxes.cgroups.end_by_force(cgroup_name).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

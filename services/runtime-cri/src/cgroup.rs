@@ -4,6 +4,8 @@
 //! Works on cgroup v2, v1, and v1 with a v2 tree beside it (hybrid). OCI runtimes remove only the leaf that they made, so
 //! the parent is removed here, in every hierarchy.
 
+mod forced_end;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

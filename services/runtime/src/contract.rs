@@ -3,6 +3,7 @@
 //! Each method is one CRI call (or two where CRI's answer alone is not enough), so what the agent does between two of
 //! them is visible to it and it can resume after a crash at any of them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -109,6 +110,18 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// [`crate::RuntimeError::ProgramTimeout`] when it had to be killed, [`crate::RuntimeError::CannotStart`] when there is
     /// no such program, [`crate::RuntimeError::NotRunning`] when the container does not run.
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput>;
+
+    /// What has processes in the cgroup of this name ([`crate::SandboxConfig::cgroup_name`]), as the kernel shows it: engine and shim
+    /// are not asked, so this works while they hang. May name the sandbox too, whose own process can be a member.
+    async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>>;
+
+    /// Kills every process in the cgroup of this name, past the engine, for one that does not do it. Succeeds only when it has
+    /// found no process left in there, also of what came into it meanwhile. Idempotent; a cgroup that is not there is empty.
+    ///
+    /// The engine learns of the ends by itself, as of any other; sandboxes of this cgroup may be broken by it. As far as the
+    /// kernel can see to it nothing begins in the cgroup any more until [`Self::run_sandbox`] or [`Self::create_container`] is
+    /// called for it: a start that the engine was at fails. Who depends on that looks again, all the same.
+    async fn end_by_force(&self, cgroup_name: &str) -> Result<()>;
 
     /// Wake-ups from now on. They can be lost or doubled, so whoever listens also reads the state from time to time.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

@@ -2,6 +2,7 @@
 //! container, every report, and before, in the middle of and after every write of the journal. Its successor must bring
 //! the same life to the same end, with nothing done twice and nothing left over.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -178,6 +179,14 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
         self.inner.exec(id, request).await
+    }
+
+    async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {
+        self.inner.alive_in_cgroup(cgroup_name).await
+    }
+
+    async fn end_by_force(&self, cgroup_name: &str) -> Result<()> {
+        self.around("end_by_force", self.inner.end_by_force(cgroup_name)).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

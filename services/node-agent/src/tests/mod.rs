@@ -5,6 +5,7 @@ mod control;
 mod crash;
 mod disturbed;
 mod exec;
+mod forced;
 mod former;
 mod lease;
 mod life;

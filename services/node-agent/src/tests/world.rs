@@ -160,6 +160,11 @@ impl World {
         self.control.get(id)
     }
 
+    /// What the wall clock said when it began.
+    pub(super) fn begun(&self) -> Timestamp {
+        self.clock.now().minus(self.elapsed())
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.clock.0.elapsed()
     }

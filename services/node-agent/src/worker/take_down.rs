@@ -44,6 +44,10 @@ impl Worker {
         }
         self.node.runtime.stop_sandbox(id).await?;
         self.node.runtime.remove_sandbox(id).await?;
+        // Whoever ended it by force could not tell the sandbox's own process from a container's.
+        let (folder, id) = (self.node.config.data_folder.clone(), ContainerId::new(id.as_str()));
+        self.node.fenced().remove(&id);
+        blocking(move || fenced_notes::remove(&folder, &id)).await;
         Ok(Next::LookAgain)
     }
 

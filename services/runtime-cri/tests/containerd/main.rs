@@ -6,6 +6,7 @@
 mod conformance;
 mod exec;
 mod faults;
+mod force;
 mod security;
 mod support;
 mod warm;

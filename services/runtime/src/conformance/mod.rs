@@ -5,6 +5,7 @@
 
 mod containers;
 mod exec;
+mod force;
 mod images;
 mod sandboxes;
 
@@ -20,6 +21,7 @@ pub use containers::{
 pub use exec::{
     programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
+pub use force::{what_is_in_a_cgroup_ends_by_force, what_was_ended_by_force_can_run_again};
 pub use images::{bad_images_are_told_apart, pulls_pin_a_digest};
 pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
 
@@ -85,7 +87,9 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     logs_reopen(runtime, fixture).await?;
     programs_end_with_their_code_and_output(runtime, fixture).await?;
     programs_past_their_time_are_killed(runtime, fixture).await?;
-    programs_need_a_container_that_runs(runtime, fixture).await
+    programs_need_a_container_that_runs(runtime, fixture).await?;
+    what_is_in_a_cgroup_ends_by_force(runtime, fixture).await?;
+    what_was_ended_by_force_can_run_again(runtime, fixture).await
 }
 
 /// The stage of one check: its configs, and its cleaning.

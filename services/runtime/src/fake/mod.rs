@@ -1,7 +1,7 @@
 //! A container engine in memory, for tests of what stands above it.
 //!
 //! It obeys the rules that containerd's CRI plugin enforces ([`crate::conformance`] holds both to them) and it can be told
-//! to misbehave: slow or failing pulls, calls that hang before or after they took effect, an engine that is down,
+//! to misbehave: slow or failing pulls, calls that hang before or after they took effect, an engine that is down or stuck,
 //! containers that exit or run out of memory. Waiting uses tokio's time, so a test may pause it; moments come from the
 //! given [`Clock`].
 
@@ -56,6 +56,7 @@ struct Script {
     registry: BTreeMap<String, FakeImage>,
     faults: BTreeMap<&'static str, (Fault, u32)>,
     engine_down: bool,
+    engine_stuck: bool,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -178,6 +179,14 @@ impl FakeRuntime {
         }
     }
 
+    /// Stops (SIGSTOP) the engine, or lets it go on: it takes calls and answers none. Containers run on, their wake-ups are lost.
+    pub fn set_engine_stuck(&self, stuck: bool) {
+        self.script().engine_stuck = stuck;
+        if !stuck {
+            self.wake(RuntimeEvent::Resynchronise);
+        }
+    }
+
     /// How often a call was made, failed ones included.
     pub fn calls(&self, call: &str) -> u64 {
         self.script().calls.get(call).copied().unwrap_or(0)
@@ -214,7 +223,11 @@ impl FakeRuntime {
     }
 
     fn wake(&self, event: RuntimeEvent) {
-        if !self.script().engine_down {
+        let is_heard = {
+            let script = self.script();
+            !script.engine_down && !script.engine_stuck
+        };
+        if is_heard {
             // Nobody listening is normal.
             drop(self.events.send(event));
         }

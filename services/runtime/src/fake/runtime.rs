@@ -1,5 +1,6 @@
 //! The fake behind the production trait.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,12 +24,31 @@ impl FakeRuntime {
         F: FnOnce(&mut State) -> Result<T> + Send,
         T: Send,
     {
+        self.does(call, true, effect).await
+    }
+
+    /// The same for what is done without asking the engine, however that is.
+    async fn past_the_engine<T, F>(&self, call: &'static str, effect: F) -> Result<T>
+    where
+        F: FnOnce(&mut State) -> Result<T> + Send,
+        T: Send,
+    {
+        self.does(call, false, effect).await
+    }
+
+    async fn does<T, F>(&self, call: &'static str, needs_engine: bool, effect: F) -> Result<T>
+    where
+        F: FnOnce(&mut State) -> Result<T> + Send,
+        T: Send,
+    {
         self.thawed().await;
         if let Some(between) = self.interposed.get() {
             between.before().await;
         }
-        let fault = self.enter(call)?;
+        let is_stuck = self.script().engine_stuck;
+        let fault = self.enter(call, needs_engine)?;
         let outcome = match fault {
+            _ if needs_engine && is_stuck => self.hang(call).await,
             Some(Fault::HangBefore) => self.hang(call).await,
             Some(Fault::Fail(error)) => Err(error),
             None => effect(&mut self.state()),
@@ -44,10 +64,10 @@ impl FakeRuntime {
         outcome
     }
 
-    fn enter(&self, call: &'static str) -> Result<Option<Fault>> {
+    fn enter(&self, call: &'static str, needs_engine: bool) -> Result<Option<Fault>> {
         let mut script = self.script();
         *script.calls.entry(call).or_default() += 1;
-        if script.engine_down {
+        if script.engine_down && needs_engine {
             return down();
         }
         let Some((fault, times)) = script.faults.get_mut(call) else { return Ok(None) };
@@ -319,6 +339,22 @@ impl ContainerRuntime for FakeRuntime {
         self.thawed().await;
         let output = outcome.map_err(|_| RuntimeError::ProgramTimeout { after })?;
         Ok(output.cut_at(request.max_output_bytes))
+    }
+
+    async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {
+        self.past_the_engine("AliveInCgroup", |state| Ok(state.alive_in_cgroup(cgroup_name))).await
+    }
+
+    async fn end_by_force(&self, cgroup_name: &str) -> Result<()> {
+        let mut killed = Vec::new();
+        let result = self
+            .past_the_engine("EndByForce", |state| {
+                killed = state.end_by_force(cgroup_name, self.clock.now());
+                Ok(())
+            })
+            .await;
+        self.announce_exits(killed);
+        result
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -1,6 +1,6 @@
 //! What the fake engine holds, and the rules by which it changes: the ones that containerd's CRI plugin enforces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(super) struct SandboxRecord {
     pub(super) sandbox: Sandbox,
     pub(super) address: Option<Ipv4Addr>,
     pub(super) log_directory: PathBuf,
+    pub(super) cgroup_name: String,
 }
 
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     pub(super) containers: BTreeMap<ContainerId, ContainerRecord>,
     pub(super) downloads: BTreeMap<u64, Download>,
+    /// Cgroups in which nothing can begin, since what was in them was ended by force.
+    closed: BTreeSet<String>,
     last_id: u64,
     last_address: u32,
 }
@@ -107,7 +110,10 @@ impl State {
             annotations: config.annotations.clone(),
         };
         let log_directory = config.log_directory.clone();
-        self.sandboxes.insert(id.clone(), SandboxRecord { sandbox, address: Some(address), log_directory });
+        let cgroup_name = config.cgroup_name.clone();
+        self.closed.remove(&cgroup_name);
+        self.sandboxes
+            .insert(id.clone(), SandboxRecord { sandbox, address: Some(address), log_directory, cgroup_name });
         Ok(id)
     }
 
@@ -173,6 +179,8 @@ impl State {
             let message = format!("container \"{}\" attempt {} exists", config.name, config.attempt);
             return Err(RuntimeError::AlreadyExists { message });
         }
+        let cgroup_name = record.cgroup_name.clone();
+        self.closed.remove(&cgroup_name);
         let id = ContainerId::new(format!("fake-container-{}", self.next_id()));
         let status = ContainerStatus {
             id: id.clone(),
@@ -199,9 +207,17 @@ impl State {
     /// Returns the program to run and the file that its output goes to.
     pub(super) fn start_container(&mut self, id: &ContainerId, now: Timestamp) -> Result<(Program, PathBuf)> {
         let pid = u32::try_from(self.next_id()).unwrap_or(u32::MAX);
+        let is_closed = self.cgroup_of(id).is_some_and(|name| self.closed.contains(name));
         let record = self.container_mut(id)?;
         if record.status.state != ContainerState::Created {
             return Err(RuntimeError::InvalidArgument { message: format!("container {id} was started before") });
+        }
+        if is_closed {
+            record.status.state = ContainerState::Exited;
+            record.status.finished_at = Some(now);
+            record.status.exit_code = Some(128);
+            record.status.reason = "StartError".into();
+            return Err(RuntimeError::Internal { message: "resource temporarily unavailable".into() });
         }
         let Some(program) = record.program.clone() else {
             record.status.state = ContainerState::Exited;
@@ -243,6 +259,26 @@ impl State {
         true
     }
 
+    fn cgroup_of(&self, id: &ContainerId) -> Option<&str> {
+        let sandbox = &self.containers.get(id)?.sandbox;
+        self.sandboxes.get(sandbox).map(|record| record.cgroup_name.as_str())
+    }
+
+    pub(super) fn alive_in_cgroup(&self, name: &str) -> BTreeSet<ContainerId> {
+        let running = self.containers.iter().filter(|(_, record)| record.status.state == ContainerState::Running);
+        running.filter(|(id, _)| self.cgroup_of(id) == Some(name)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Kills what is in the cgroup, first processes of sandboxes included; returns the containers that ran.
+    pub(super) fn end_by_force(&mut self, name: &str, now: Timestamp) -> Vec<ContainerId> {
+        self.closed.insert(name.to_owned());
+        for record in self.sandboxes.values_mut().filter(|record| record.cgroup_name == name) {
+            record.sandbox.state = SandboxState::NotReady;
+        }
+        let alive = self.alive_in_cgroup(name);
+        alive.into_iter().filter(|id| self.end(id, 137, "Error", now)).collect()
+    }
+
     /// What a reboot leaves: every process is gone, the engine still lists what it made.
     pub(super) fn reboot(&mut self, now: Timestamp) {
         let running: Vec<ContainerId> = self.containers.keys().cloned().collect();
@@ -259,6 +295,7 @@ impl State {
             record.sandbox.state = SandboxState::NotReady;
         }
         self.downloads.clear();
+        self.closed.clear();
     }
 
     pub(super) fn listed(id: &ContainerId, record: &ContainerRecord) -> Container {
