@@ -39,6 +39,10 @@ pub enum NodeError {
     /// The instance, container or run is not there.
     #[error("the node has no such thing: {0}")]
     NotFound(String),
+    /// What was asked for cannot be done in there: no such program, nothing that listens on the port. The words are for whoever
+    /// asked, so they name nothing of the node.
+    #[error("{0}")]
+    Refused(String),
     /// The node cannot be reached or cannot answer now.
     #[error("the node cannot answer: {0}")]
     Unavailable(String),

@@ -32,6 +32,8 @@ pub struct ControlConfig {
     pub agents_url: Option<String>,
     /// How long deleted instances and idempotency records are kept. At least 24 hours.
     pub retention: Duration,
+    /// How long it stays on record who entered an instance. At least a day.
+    pub audit_retention: Duration,
     /// How long `start` waits for a stop that is still under way.
     pub settle_wait: Duration,
     /// What new intervals are rated with.
@@ -53,6 +55,7 @@ impl ControlConfig {
             node_prefix: 24,
             agents_url: None,
             retention: Duration::from_hours(7 * 24),
+            audit_retention: Duration::from_hours(90 * 24),
             settle_wait: Duration::from_secs(20),
             price_book: PriceBook::default_book(),
         }

@@ -25,6 +25,7 @@ mod change;
 mod config;
 mod cursor;
 mod effects;
+mod entries;
 mod error;
 mod events;
 mod fleet;
@@ -48,6 +49,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use wherry_agent_api::{NodeDirectory, NodeServices};
 use wherry_model::{Clock, Entropy, InstanceId, NodeId, NodeRecord, PriceBook, ReplicaId, SpecError};
 use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
@@ -55,11 +57,13 @@ use wherry_store::{ChangeCursor, PriceBookOutcome, Store};
 pub use background::{Background, ReconcilerStatus};
 pub use brake::Brake;
 pub use config::ControlConfig;
+pub use entries::{EntriesRequest, EntryPage, EntryState, EntryView};
 pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
-    CreateInstance, Created, DryRun, ExecRequest, InstancePage, ListInstances, LogRequest, LogStream, Put, Waited,
+    CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, ListInstances, LogRequest, LogStream,
+    Put, Waited,
 };
 pub use operator::{
     DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,
@@ -69,9 +73,12 @@ pub use usage::Usage;
 pub use view::{Cost, InstanceView, Progress};
 pub use zone::{ZoneContents, ZonePublisher};
 // Parts of the answers above: surfaces name them without knowing the store or the meter.
-pub use wherry_agent_api::ExecOutcome;
+pub use wherry_agent_api::{ExecOutcome, Session, SessionInput, SessionKind, SessionOutput, SessionSink, TerminalSize};
 pub use wherry_metering::{Bill, Line, Resource};
-pub use wherry_store::{ApiKeyRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord, StoredEvent, TenantRecord};
+pub use wherry_store::{
+    ApiKeyRecord, AuditEnd, AuditKind, AuditOutcome, AuditRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord,
+    StoredEvent, TenantRecord,
+};
 
 use agents::EnrolledCache;
 use background::lease::Lease;
@@ -109,6 +116,8 @@ struct Inner {
     /// When this replica last said that it lives.
     present: Mutex<Option<Instant>>,
     start_waits: instances::StartWaits,
+    /// Those who are inside of an instance, and the ends that are being written.
+    entries: TaskTracker,
     enrolled: Mutex<EnrolledCache>,
     /// Agents in this process.
     nodes: RwLock<BTreeMap<NodeId, Arc<dyn NodeServices>>>,
@@ -156,6 +165,7 @@ impl Control {
             braked: AtomicBool::default(),
             present: Mutex::default(),
             start_waits: instances::StartWaits::default(),
+            entries: TaskTracker::new(),
             enrolled: Mutex::default(),
             nodes: RwLock::default(),
             directory: RwLock::default(),

@@ -63,6 +63,7 @@ impl Control {
     /// Leaves in order: its leases are free at once, and agents are not sent to it any more. The background work must have been
     /// stopped.
     pub async fn close(&self) -> Result<(), Error> {
+        self.end_entries().await;
         self.give_up_lease().await?;
         Ok(self.store().forget_replica(self.inner.replica).await?)
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use wherry_agent_api::{ControlPlane, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices};
+use wherry_agent_api::{
+    ControlPlane, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Session, SessionQuery,
+};
 use wherry_control::Control;
 use wherry_model::{InstanceId, NodeId};
 use wherry_node_agent::{Agent, AgentConfig, AgentError, Machine, RecordingFirewall};
@@ -177,6 +179,13 @@ impl NodeServices for Services {
     async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
         match self.0.upgrade() {
             Some(agent) => agent.exec(query).await,
+            None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
+        }
+    }
+
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        match self.0.upgrade() {
+            Some(agent) => agent.session(query).await,
             None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
         }
     }

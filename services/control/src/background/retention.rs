@@ -29,6 +29,8 @@ impl Reconciler for Retention {
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
         let before = control.now().minus(control.inner.config.retention);
         let rows = control.store().purge(before, BATCH).await?;
-        Ok((rows > 0).then(|| format!("forgot {rows} rows older than {before}")))
+        let audits_before = control.now().minus(control.inner.config.audit_retention);
+        let rows = rows + control.store().purge_audits(audits_before, BATCH).await?;
+        Ok((rows > 0).then(|| format!("forgot {rows} rows that are past their time")))
     }
 }

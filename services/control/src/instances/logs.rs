@@ -77,7 +77,7 @@ impl Control {
 /// A node's words may name paths or addresses of the fleet, so a tenant does not get to read them.
 fn node_error(error: NodeError) -> Error {
     match error {
-        NodeError::NotFound(_) => Error::NotFound("the output of this run".to_owned()),
+        NodeError::NotFound(_) | NodeError::Refused(_) => Error::NotFound("the output of this run".to_owned()),
         NodeError::Unavailable(message) => {
             tracing::warn!(error = message, "a node could not serve output");
             Error::unavailable("the output of this instance cannot be reached")

@@ -7,6 +7,7 @@ mod life;
 mod logs;
 mod put;
 mod read;
+mod session;
 mod start_waits;
 mod wait;
 
@@ -16,5 +17,6 @@ pub use exec::ExecRequest;
 pub use logs::{LogRequest, LogStream};
 pub use put::Put;
 pub use read::{InstancePage, ListInstances};
+pub use session::InstanceSession;
 pub(crate) use start_waits::StartWaits;
 pub use wait::Waited;

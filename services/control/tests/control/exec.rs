@@ -9,7 +9,7 @@ use wherry_testkit::{ScriptedAgent, Stack, main_container, spec};
 use crate::support::stop;
 
 fn run(words: &[&str], timeout_seconds: u32) -> ExecRequest {
-    ExecRequest { command: words.iter().map(|word| (*word).to_owned()).collect(), timeout_seconds }
+    ExecRequest { command: words.iter().map(|word| (*word).to_owned()).collect(), stdin: None, timeout_seconds }
 }
 
 async fn exec(stack: &Stack, request: ExecRequest) -> Result<ExecOutcome, Error> {

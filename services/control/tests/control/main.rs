@@ -20,6 +20,7 @@ mod random;
 mod read;
 mod replicas;
 mod reports;
+mod sessions;
 mod silence;
 mod stuck;
 mod support;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wherry_control::{
-    Control, CreateInstance, DrainRequest, Error, EventsRequest, ExecRequest, JoinTokenRequest, ListInstances,
-    LogRequest, TenantKeyRequest,
+    Control, CreateInstance, DrainRequest, EntriesRequest, Error, EventsRequest, ExecRequest, JoinTokenRequest,
+    ListInstances, LogRequest, SessionKind, TenantKeyRequest,
 };
 use wherry_model::{ApiKeyId, DrainThen, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId, Timestamp};
 use wherry_testkit::{Stack, main_container, spec};
@@ -34,7 +34,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 38] = [
+const TABLE: [(&str, Scope, Kind); 41] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),
@@ -46,6 +46,9 @@ const TABLE: [(&str, Scope, Kind); 38] = [
     ("wait_instance", Scope::InstancesRead, Kind::Names),
     ("instance_logs", Scope::LogsRead, Kind::Names),
     ("instance_exec", Scope::Exec, Kind::Names),
+    ("instance_session", Scope::Exec, Kind::Names),
+    ("entries", Scope::Exec, Kind::Own),
+    ("all_entries", Scope::Admin, Kind::Other),
     ("instance_usage", Scope::UsageRead, Kind::Names),
     ("usage", Scope::UsageRead, Kind::Own),
     ("events", Scope::InstancesRead, Kind::Names),
@@ -81,6 +84,7 @@ const FURTHER_CASES: [&str; 2] = ["project_events", "project_usage"];
 async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target) -> Result<(), Error> {
     let (project, instance) = (&target.project, target.instance.as_str());
     let events = |instance| EventsRequest { project: project.clone(), instance, after: 0, limit: 10 };
+    let entries = || EntriesRequest { instance: None, cursor: None, limit: 10 };
     let key =
         || TenantKeyRequest { name: "k".into(), scopes: [Scope::LogsRead].into_iter().collect(), expires_at: None };
     let (from, to) = (Timestamp::from_seconds(1_767_000_000), Timestamp::from_seconds(1_768_000_000));
@@ -116,9 +120,15 @@ async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target
             control.instance_logs(who, project, instance, &main_container(), LogRequest::default()).await.map(drop)
         }
         "instance_exec" => {
-            let request = ExecRequest { command: vec!["true".to_owned()], timeout_seconds: 1 };
+            let request = ExecRequest { command: vec!["true".to_owned()], stdin: None, timeout_seconds: 1 };
             control.instance_exec(who, project, instance, &main_container(), request).await.map(drop)
         }
+        "instance_session" => {
+            let kind = SessionKind::Port { port: 80 };
+            control.instance_session(who, project, instance, kind).await.map(drop)
+        }
+        "entries" => control.entries(who, project, entries()).await.map(drop),
+        "all_entries" => control.all_entries(who, entries()).await.map(drop),
         "instance_usage" => control.instance_usage(who, project, instance).await.map(drop),
         "usage" => control.usage(who, None, from, to).await.map(drop),
         "project_usage" => control.usage(who, Some(project), from, to).await.map(drop),

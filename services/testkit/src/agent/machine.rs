@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::sync::Weak;
 
 use wherry_agent_api::{Desired, DesiredInstance};
 use wherry_model::{Action, ContainerExit, EndReason, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
@@ -21,6 +22,8 @@ pub(super) struct Machine {
     pub(super) instances: BTreeMap<InstanceId, Local>,
     /// By instance and run; outlives the containers, as log files do.
     pub(super) output: BTreeMap<(InstanceId, u32), Vec<u8>>,
+    /// Conversations; those that were left are gone.
+    pub(super) sessions: Vec<Weak<()>>,
     first_address: Ipv4Addr,
     addresses_given: u32,
 }
@@ -68,6 +71,7 @@ impl Machine {
             epoch: 0,
             instances: BTreeMap::new(),
             output: BTreeMap::new(),
+            sessions: Vec::new(),
             first_address,
             addresses_given: 0,
         }

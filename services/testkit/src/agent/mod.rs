@@ -8,6 +8,7 @@
 mod machine;
 mod obey;
 mod output;
+mod session;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream;
-use wherry_agent_api::{ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices};
-use wherry_model::InstanceId;
+use wherry_agent_api::{ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Session, SessionQuery};
+use wherry_model::{Generation, InstanceId};
 
 use super::ScriptedAgent;
 
@@ -16,6 +16,14 @@ impl ScriptedAgent {
         let output = machine.output.entry((instance, run)).or_default();
         output.extend_from_slice(line.as_bytes());
         output.push(b'\n');
+    }
+
+    /// Nothing can be entered that does not run there in this generation.
+    pub(super) fn require_running(&self, instance: InstanceId, generation: Generation) -> Result<(), NodeError> {
+        let machine = self.machine();
+        let local = machine.instances.get(&instance).filter(|local| local.generation == generation);
+        let running = local.filter(|local| local.running_since.is_some());
+        running.map(drop).ok_or_else(|| NodeError::NotFound("the instance".to_owned()))
     }
 
     fn printed(&self, query: &LogQuery) -> Result<Vec<u8>, NodeError> {
@@ -42,12 +50,12 @@ impl NodeServices for ScriptedAgent {
 
     /// A program that prints its own words; it runs in the present generation of what runs, and nowhere else.
     async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
-        let machine = self.machine();
-        let local = machine.instances.get(&query.instance).filter(|local| local.generation == query.generation);
-        local
-            .filter(|local| local.running_since.is_some())
-            .ok_or_else(|| NodeError::NotFound("the instance".to_owned()))?;
+        self.require_running(query.instance, query.generation)?;
         let stdout = query.command.join(" ").into_bytes();
         Ok(ExecOutcome { exit_code: 0, stdout, stderr: Vec::new(), truncated: false })
+    }
+
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        self.converse(query)
     }
 }

@@ -47,7 +47,7 @@ pub(crate) async fn handle(
     let _exec = state.execs.take(principal.tenant)?;
     let _permit = place.admit(&state, principal.tenant)?;
     let timeout_seconds = body.timeout_seconds.unwrap_or(DEFAULT_EXEC_TIMEOUT_SECONDS);
-    let asked = Asked { command: body.command, timeout_seconds };
+    let asked = Asked { command: body.command, stdin: None, timeout_seconds };
     let outcome = state.control.instance_exec(&principal, &project, &instance, &container, asked).await?;
     Ok(Json(convert::exec_result(outcome)))
 }
