@@ -1,11 +1,13 @@
 //! The time of troubles: what happens at one step of a world.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wherry_runtime::RuntimeError;
 use wherry_runtime::fake::Fault;
+use wherry_store::NodeStore;
 
 use super::dice::Dice;
 use super::fleet;
@@ -33,6 +35,8 @@ pub(super) struct Character {
     /// Calls of engines take their time.
     pub(super) slow_engines: bool,
     lines_are_cut: bool,
+    /// Machines come back just after they were lost, and what they have to say comes later.
+    machines_return: bool,
     store_is_out: bool,
     operators: bool,
     /// Machines join, and are taken out.
@@ -46,12 +50,21 @@ pub(super) struct Character {
 /// The farthest that one clock is turned at once.
 const LONGEST_JUMP_MS: u64 = 20_000;
 
+/// For so long a machine is cut off at most until it is lost, and how often that is looked at.
+const LONGEST_LOSS: Duration = Duration::from_mins(1);
+const LOOK_DISTANCE: Duration = Duration::from_millis(250);
+/// The time in which what waits has found its way back.
+const LATE: Duration = Duration::from_secs(15);
+
 impl Character {
     pub(super) fn draw(dice: &Dice) -> Self {
         let some = |in_thousand: u32, most: u64| {
             if dice.happens(in_thousand) { u32::try_from(dice.below(most)).unwrap_or(0) } else { 0 }
         };
-        Self {
+        let machines_return = dice.happens(200);
+        // What is not replaced is not lost.
+        let least_replaceable = usize::from(machines_return);
+        let drawn = Self {
             store: Chances {
                 slow: some(700, 200),
                 fails: some(400, 40),
@@ -70,11 +83,39 @@ impl Character {
             engines_fail: dice.happens(350),
             slow_engines: dice.happens(400),
             lines_are_cut: dice.happens(500),
+            machines_return,
             store_is_out: dice.happens(300),
             operators: dice.happens(400),
             fleet_changes: dice.happens(300),
             crowded: dice.happens(400),
-            replaceable: [0, 500, 1_000].get(dice.index(3)).copied().unwrap_or(0),
+            replaceable: [0, 500, 1_000].get(dice.index(3).max(least_replaceable)).copied().unwrap_or(0),
+        };
+        // The way there and back is long, and whatever else goes wrong ends it.
+        if machines_return && dice.happens(700) { drawn.with_nothing_else() } else { drawn }
+    }
+
+    /// Of all that goes wrong only that machines return.
+    fn with_nothing_else(self) -> Self {
+        Self {
+            store: Chances::default(),
+            lossy: 0,
+            clock_skew_ms: 0,
+            clocks_jump: false,
+            replicas_die: false,
+            replicas_freeze: false,
+            agents_die: false,
+            machines_die: false,
+            agents_freeze: false,
+            agents_are_exchanged: false,
+            engines_fail: false,
+            slow_engines: false,
+            lines_are_cut: false,
+            store_is_out: false,
+            operators: false,
+            fleet_changes: false,
+            crowded: false,
+            replaceable: 1_000,
+            ..self
         }
     }
 
@@ -100,7 +141,16 @@ const CALLS: [&str; 7] = [
 pub(super) async fn step(world: &mut World) {
     let dice = world.dice.clone();
     fleet::adopt(world).await;
-    match dice.below(108) {
+    if world.character.agents_are_exchanged && dice.happens(40) {
+        let index = dice.index(world.machines.len());
+        if let Some(machine) = world.machines.get_mut(index) {
+            machine.exchange_agent().await;
+        }
+    }
+    if world.character.machines_return && dice.happens(80) {
+        is_lost_and_comes_back(world);
+    }
+    match dice.below(104) {
         0..16 => world.users.begin(Arc::clone(&world.users).create()),
         16..22 => {
             // Many at once, at all replicas.
@@ -129,12 +179,6 @@ pub(super) async fn step(world: &mut World) {
         96..98 if world.character.clocks_jump => clock_jumps(world),
         98..101 if world.character.replicas_freeze => replica_freezes(world),
         101..104 if world.character.fleet_changes => fleet::changes(world),
-        104..108 if world.character.agents_are_exchanged => {
-            let index = dice.index(world.machines.len());
-            if let Some(machine) = world.machines.get_mut(index) {
-                machine.exchange_agent().await;
-            }
-        }
         _ => {}
     }
 }
@@ -300,21 +344,9 @@ fn reports_come_late(world: &World) {
     let machine = dice.index(world.machines.len());
     let (away, later) = (dice.millis(26_000..36_000), dice.millis(3_000..25_000));
     let mut soon = Duration::ZERO;
-    if dice.happens(600) {
-        // What is lost there has nowhere to go but there, once its life is proved again; and what begins there until then begins
-        // without that anybody hears of it.
-        soon = dice.millis(500..5_000);
-        world.network.stall_reports(machine, soon + away + later);
-        for (_, other) in world.machines.iter().enumerate().filter(|(index, _)| *index != machine) {
-            world.users.begin(Arc::clone(&world.users).close(other.name().to_owned()));
-        }
-        for _ in 0..3 {
-            let (users, moment) = (Arc::clone(&world.users), dice.millis(0..400));
-            world.users.begin(async move {
-                tokio::time::sleep(moment).await;
-                users.create().await;
-            });
-        }
+    if dice.happens(500) {
+        soon = dice.millis(0..400);
+        fill(world, machine, 3);
     }
     world.oracle.note(format!("in {soon:?} machine {machine} is cut off for {away:?}, its reports for {later:?} more"));
     let network = Arc::clone(&world.network);
@@ -324,6 +356,65 @@ fn reports_come_late(world: &World) {
             network.cut(machine, replica, Way::Up, away);
         }
         network.stall_reports(machine, away + later);
+    });
+}
+
+/// What is lost on the machine has nowhere to go but there, once its life is proved again: all others are closed, and some ask for
+/// something at once.
+fn fill(world: &World, machine: usize, asks: u32) {
+    for (_, other) in world.machines.iter().enumerate().filter(|(index, _)| *index != machine) {
+        world.users.begin(Arc::clone(&world.users).close(other.name().to_owned()));
+    }
+    for _ in 0..asks {
+        let (users, moment) = (Arc::clone(&world.users), world.dice.millis(0..400));
+        world.users.begin(async move {
+            tokio::time::sleep(moment).await;
+            users.create().await;
+        });
+    }
+}
+
+/// A machine on which something has begun that nobody has heard of is cut off until it is lost, and hears again right after that: what
+/// it says then of what it had is about instances that are there again.
+fn is_lost_and_comes_back(world: &World) {
+    let dice = &world.dice;
+    let machine = dice.index(world.machines.len());
+    let Some((node, name)) = world.machines.get(machine).map(|machine| (machine.node(), machine.name().to_owned()))
+    else {
+        return;
+    };
+    if world.network.keeps_away.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let (soon, back, later) = (dice.millis(500..6_000), dice.millis(0..2_000), dice.millis(6_000..25_000));
+    world.network.stall_reports(machine, soon + LONGEST_LOSS);
+    fill(world, machine, 6);
+    let message = format!("in {soon:?} machine {machine} is cut off until it is lost, its reports for {later:?} more");
+    world.oracle.note(message);
+    let (network, users, store) = (Arc::clone(&world.network), Arc::clone(&world.users), world.store.clone());
+    tokio::spawn(async move {
+        users.open(&name).await;
+        tokio::time::sleep(soon).await;
+        let lines = |time: Duration| {
+            for replica in 0..network.replicas.len() {
+                network.cut(machine, replica, Way::Up, time);
+            }
+        };
+        lines(LONGEST_LOSS);
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST_LOSS {
+            tokio::time::sleep(LOOK_DISTANCE).await;
+            if store.node(node).await.is_ok_and(|row| row.is_none_or(|row| row.fenced)) {
+                break;
+            }
+        }
+        tokio::time::sleep(back).await;
+        lines(Duration::ZERO);
+        network.stall_reports(machine, later);
+        users.open(&name).await;
+        // What waits for a place is not tried again every second.
+        tokio::time::sleep(later + LATE).await;
+        network.keeps_away.store(false, Ordering::SeqCst);
     });
 }
 

@@ -37,12 +37,22 @@ pub(super) struct Network {
     /// Messages of a thousand that are lost, and as many that arrive twice.
     lossy: AtomicU32,
     calm: AtomicBool,
+    /// Some machine is kept away until it is lost: one at a time, or they would close each other's way back.
+    pub(super) keeps_away: AtomicBool,
 }
 
 impl Network {
     pub(super) fn new(replicas: Vec<Arc<Replica>>, dice: Dice, lossy: u32) -> Self {
         let (lossy, calm) = (AtomicU32::new(lossy), AtomicBool::new(false));
-        Self { replicas, dice, cuts: Mutex::default(), stalls: Mutex::default(), lossy, calm }
+        Self {
+            replicas,
+            dice,
+            cuts: Mutex::default(),
+            stalls: Mutex::default(),
+            lossy,
+            calm,
+            keeps_away: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn cut(&self, machine: usize, replica: usize, way: Way, time: Duration) {
