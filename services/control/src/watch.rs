@@ -7,15 +7,30 @@
 //! which must never be early, counts from there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wherry_agent_api::Peer;
 use wherry_model::{NodeId, NodeRecord, Timestamp};
+
+use crate::stable_hash;
 
 /// The nodes as this replica saw them last.
 #[derive(Default)]
 pub(crate) struct Watch {
     seen: BTreeMap<NodeId, Seen>,
+    /// Made when it is asked for; none after it has changed.
+    ways: Option<Arc<Ways>>,
+}
+
+/// How nodes reach each other. Each of them asks at every news, so what is the same for all is made once.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    /// Of all of it.
+    pub(crate) hash: u64,
+    /// The nodes that have an underlay address, in order of id.
+    pub(crate) peers: Vec<Peer>,
 }
 
 struct Seen {
@@ -46,6 +61,7 @@ impl Watch {
             let most_drained = most_drained(None, record);
             let fresh = Seen { record: record.clone(), heard: now, grown: now, own: 0, most_drained };
             self.seen.insert(record.id, fresh);
+            self.ways = None;
             return Seeing { before: None, after };
         };
         // Any difference counts: after a fail-over the number may have fallen, and who is heard is heard.
@@ -58,6 +74,9 @@ impl Watch {
         seen.own = 0;
         seen.most_drained = most_drained(seen.most_drained, record);
         let before = std::mem::replace(&mut seen.record, record.clone());
+        if way(&before) != way(record) {
+            self.ways = None;
+        }
         Seeing { before: Some(before), after }
     }
 
@@ -82,6 +101,7 @@ impl Watch {
 
     /// The node is not there any more.
     pub(crate) fn forget(&mut self, node: NodeId) -> Option<NodeRecord> {
+        self.ways = None;
         self.seen.remove(&node).map(|seen| seen.record)
     }
 
@@ -124,10 +144,24 @@ impl Watch {
         self.seen.values().map(|seen| &seen.record)
     }
 
+    /// How all nodes reach each other.
+    pub(crate) fn ways(&mut self) -> Arc<Ways> {
+        let seen = &self.seen;
+        let make = || {
+            let peers: Vec<Peer> = seen.values().filter_map(|seen| way(&seen.record)).collect();
+            Arc::new(Ways { hash: stable_hash(&peers), peers })
+        };
+        Arc::clone(self.ways.get_or_insert_with(make))
+    }
+
     /// One node.
     pub(crate) fn record(&self, node: NodeId) -> Option<&NodeRecord> {
         self.seen.get(&node).map(|seen| &seen.record)
     }
+}
+
+fn way(record: &NodeRecord) -> Option<Peer> {
+    record.underlay.map(|underlay| Peer { node: record.id, range: record.range, underlay })
 }
 
 fn most_drained(before: Option<(Timestamp, u32)>, record: &NodeRecord) -> Option<(Timestamp, u32)> {
@@ -259,5 +293,26 @@ mod tests {
         assert_eq!(watch.look_at_all(&[row(1, 0)]), [Seeing { before: None, after: Some(row(1, 0)) }]);
         assert_eq!(watch.look_at_all(&[]), [Seeing { before: Some(row(1, 0)), after: None }]);
         assert_eq!(watch.records().count(), 0);
+    }
+    #[test]
+    fn ways_are_made_anew_when_and_only_when_one_has_changed() {
+        let mut watch = Watch::default();
+        assert!(watch.ways().peers.is_empty());
+        watch.look(&row(1, 0));
+        let none = watch.ways();
+        assert!(none.peers.is_empty(), "nobody reaches a machine without an address");
+        let with =
+            |heartbeats, last| NodeRecord { underlay: Some(Ipv4Addr::new(192, 0, 2, last)), ..row(heartbeats, 0) };
+        watch.look(&with(1, 1));
+        let first = watch.ways();
+        assert_eq!(first.peers.iter().map(|peer| peer.underlay.octets()[3]).collect::<Vec<_>>(), [1]);
+        watch.look(&with(2, 1));
+        assert!(Arc::ptr_eq(&first, &watch.ways()), "a heartbeat changes no way");
+        watch.look(&with(2, 2));
+        let second = watch.ways();
+        watch.forget(node());
+        let hashes = [none.hash, first.hash, second.hash, watch.ways().hash];
+        assert_eq!(hashes, [none.hash, first.hash, second.hash, none.hash]);
+        assert!(none.hash != first.hash && first.hash != second.hash);
     }
 }

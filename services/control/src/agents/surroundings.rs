@@ -2,7 +2,7 @@
 
 use tokio::time::{Duration, Instant};
 use wherry_agent_api::{ControlError, NameRecord, Neighbours, Peer, Surroundings};
-use wherry_model::{NodeId, NodeRecord};
+use wherry_model::NodeId;
 
 use super::NEWS_WAIT;
 use crate::{Control, Error, lock, stable_hash};
@@ -37,27 +37,17 @@ impl Control {
 
     /// What is around the node now, unless that is what `have` names.
     fn surroundings_unless(&self, node: NodeId, have: Option<u64>) -> Option<Surroundings> {
-        let peers = self.peers_of(node);
+        let ways = lock(&self.inner.watch).ways();
         let zone = &self.inner.zone;
         zone.read(|names| {
             let neighbours: Vec<Neighbours> = names.neighbourhood.of(node);
-            let tag = stable_hash(&(zone.apex(), names.hash(), &peers, &neighbours));
+            let tag = stable_hash(&(zone.apex(), names.hash(), ways.hash, &neighbours));
             (have != Some(tag)).then(|| {
                 let records: Vec<NameRecord> = names.visible().cloned().collect();
+                let peers: Vec<Peer> = ways.peers.iter().filter(|peer| peer.node != node).cloned().collect();
                 let (apex, serial) = (zone.apex().to_owned(), names.serial());
                 Surroundings { tag, apex, serial, names: records, peers, neighbours }
             })
         })
-    }
-
-    /// The other nodes that have an underlay address, in order of id.
-    fn peers_of(&self, node: NodeId) -> Vec<Peer> {
-        let watch = lock(&self.inner.watch);
-        let others = watch.records().filter(|record| record.id != node);
-        let peer = |record: &NodeRecord| {
-            let (node, range) = (record.id, record.range);
-            record.underlay.map(|underlay| Peer { node, range, underlay })
-        };
-        others.filter_map(peer).collect()
     }
 }

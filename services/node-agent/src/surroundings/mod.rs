@@ -41,6 +41,9 @@ const STORE_EVERY: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// The same for each name in the answer: whoever fetches much fetches it less often.
 const PAUSE_FOR_EACH_NAME: Duration = Duration::from_micros(20);
+/// The same for each other node. All of them ask when one joins: so long a pause that together they ask at most a thousand times
+/// a second, however many they are.
+const PAUSE_FOR_EACH_PEER: Duration = Duration::from_millis(1);
 
 /// Serials that may have been served since the file was written, generously: they are never served again.
 const SERIALS_SINCE_STORED: u32 = 10_000;
@@ -168,10 +171,17 @@ impl Keeper {
         self.failures = if trouble.is_some() { self.failures.saturating_add(1) } else { 0 };
         self.node.board.set(|status| &mut status.surroundings_trouble, trouble);
         match self.failures {
-            0 => PAUSE + PAUSE_FOR_EACH_NAME * u32::try_from(self.belief.len()).unwrap_or(u32::MAX),
+            0 => self.pause(),
             _ if self.node.desired.is_removed() => session::REMOVED_LOOK,
             failures => Backoff::CONTROL_PLANE.delay(failures),
         }
+    }
+
+    /// Between an answer and the next question.
+    fn pause(&self) -> Duration {
+        let times = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let peers = self.around.as_ref().map_or(0, |around| around.peers.len());
+        PAUSE + PAUSE_FOR_EACH_NAME * times(self.belief.len()) + PAUSE_FOR_EACH_PEER * times(peers)
     }
 
     fn believe(&mut self, surroundings: Surroundings) {
