@@ -39,8 +39,8 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, after_help = ABOUT_EXIT_CODES, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Folder with everything that Wherry keeps
-    #[arg(long, global = true, value_name = "DIR", env = "WHERRY_DATA", default_value = DEFAULT_DATA)]
+    /// Folder with everything that Wherry keeps on this machine, also where commands find its server and key
+    #[arg(long, global = true, value_name = "DIR", env = "WHERRY_DATA", default_value = DEFAULT_DATA, display_order = 900)]
     pub(crate) data: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -60,18 +60,19 @@ Stopping it leaves the instances running; the next `wherry up` finds them again.
     Up(UpArgs),
     /// Run a replica of the control plane until Ctrl-C: API, names, the agents' port; no containers
     #[command(after_help = "\
-Examples:
-  wherry migrate --url postgres://wherry@db.example/wherry
+Examples, with store.url = \"postgres://wherry@db.example/wherry\" in wherry.toml of the data folder:
+  wherry migrate       makes the schema, once
   wherry control
 
-Any number of them answer for one PostgreSQL (store.url). All need the same keys: copy the folder `keys`.")]
+Any number of them answer for one PostgreSQL. All need the same keys: copy the folder `keys` from the data folder of the \
+first one. Without store.url it keeps its records in a SQLite file, and is the only one.")]
     Control(ControlArgs),
     /// Run containers on this machine for a control plane elsewhere, until Ctrl-C
     #[command(after_help = "\
 Examples:
-  wherry admin node token       on a machine of the control plane: prints the command for the first start
+  wherry admin node token    with the control plane: prints the first command
   WHERRY_JOIN_TOKEN=wjt_... wherry node --join https://control.example:7443 --ca-fingerprint sha256:...
-  wherry node                   every later start
+  wherry node                every later start
 
 It needs root and nothing connects to it. Stopping it leaves the instances running; so does losing the control plane.")]
     Node(NodeArgs),
@@ -154,7 +155,7 @@ Examples:
   wherry exec web -- sh -c 'ps | wc -l'
   wherry exec --timeout 5m db -c main -- /bin/backup --all
 
-It has no terminal and no input. What it prints comes when it has ended, at most 1 MiB of each stream. The exit code is
+It has no terminal and no input. What it prints comes when it has ended, at most 1 MiB of each stream. The exit code is \
 the program's own; 125 means that it could not be run.")]
     Exec(ExecArgs),
     /// Show what instances cost
@@ -206,15 +207,15 @@ Examples:
     },
 }
 
-/// How to find the service. Without any of it: what `wherry up` on this machine left in the data folder.
+/// How to find the service. Without any of it: what `wherry up` or `wherry control` on this machine left in the data folder.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
     /// Base URL of the service
     #[arg(long, value_name = "URL", env = "WHERRY_SERVER")]
     pub(crate) server: Option<String>,
-    /// File with server and key, as `wherry key create --save` writes it. The environment variables `WHERRY_KEY_ID`
-    /// and `WHERRY_KEY_SECRET` do the same
+    /// File with server and key, as `wherry key create --save` writes it; the environment variables `WHERRY_KEY_ID` and
+    /// `WHERRY_KEY_SECRET` do the same [default: what `wherry up` or `wherry control` left in the data folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Project [default: the one that belongs to the key, else `default`]

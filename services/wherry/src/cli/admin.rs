@@ -55,13 +55,13 @@ Ends with 0 when the machine is empty. Ctrl-C ends the waiting, not the drain.")
 Example:
   wherry admin lost lyon-3 --confirm-off
 
-Instances of --on-node-loss replace are run elsewhere at once, the others end as failed. Say it only of a machine that is
+Instances of --on-node-loss replace are run elsewhere at once, the others end as failed. Say it only of a machine that is \
 switched off or will never be heard again: what still runs there would run twice.")]
     Lost(LostArgs),
     /// Take an empty machine out of the fleet for good
     #[command(after_help = "Example:\n  wherry admin remove lyon-3")]
     Remove(OneNodeArgs),
-    /// List the processes that answer for the service
+    /// List the replicas of the control plane
     #[command(after_help = "Example:\n  wherry admin replicas")]
     Replicas(ViewArgs),
 }
@@ -86,7 +86,7 @@ pub(crate) struct NodeTokenArgs {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = value::duration)]
     pub(crate) ttl: Duration,
     /// The range that the machine's instances get addresses from [default: the next free one]
-    #[arg(long, value_name = "CIDR", value_parser = value::node_range)]
+    #[arg(long, value_name = "ADDRESS/BITS", value_parser = value::node_range)]
     pub(crate) range: Option<String>,
     /// As the API answers
     #[arg(long)]
@@ -99,7 +99,7 @@ pub(crate) struct NodeTokenArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NodesArgs {
     /// Form of the list
-    #[arg(long, short = 'o', value_enum, default_value_t)]
+    #[arg(long, short = 'o', value_name = "FORM", value_enum, default_value_t)]
     pub(crate) output: ListFormat,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

@@ -30,7 +30,8 @@ pub(crate) struct RunArgs {
     /// Label; may be repeated
     #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// What happens when the program ends by itself [default: on-failure]
+    /// Whether a program that has ended by itself is started again: `always`, `on-failure` or `never`
+    /// [default: on-failure]
     #[arg(long, value_name = "WHEN", value_parser = value::restart_policy)]
     pub(crate) restart: Option<RestartPolicy>,
     /// What happens when its machine is lost: `keep` waits for the machine and never runs it twice, `replace` runs it
@@ -55,7 +56,7 @@ pub(crate) struct RunArgs {
     /// Return once the service has accepted it
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// How long to wait for it
+    /// How long to wait for it, such as `90s` or `5m`
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::duration)]
     pub(crate) timeout: Duration,
     /// Program and arguments in place of the image's own, after `--`
@@ -86,11 +87,11 @@ pub(crate) struct PsArgs {
     /// Only with this label; may be repeated
     #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Only in this state; may be repeated
+    /// Only in this state, such as `running` or `failed`; may be repeated
     #[arg(long = "state", short = 's', value_name = "STATE", value_parser = value::state)]
     pub(crate) states: Vec<InstanceState>,
     /// Form of the list
-    #[arg(long, short = 'o', value_enum, default_value_t)]
+    #[arg(long, short = 'o', value_name = "FORM", value_enum, default_value_t)]
     pub(crate) output: ListFormat,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
@@ -165,7 +166,7 @@ pub(crate) struct NamesArgs {
     /// Return once the service has accepted it
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// How long to wait for each
+    /// How long to wait for each, such as `90s` or `5m`
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = value::duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
@@ -211,7 +212,7 @@ pub(crate) struct StoryArgs {
 pub(crate) struct WaitArgs {
     /// Name or id of the instance
     pub(crate) name: String,
-    /// State to wait for; may be repeated, any of them will do
+    /// State to wait for, such as `running`, `succeeded` or `stopped`; may be repeated, any of them will do
     #[arg(long = "for", value_name = "STATE", value_parser = value::state, default_value = "running")]
     pub(crate) states: Vec<InstanceState>,
     /// How long to wait

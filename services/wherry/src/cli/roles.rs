@@ -83,7 +83,7 @@ pub(crate) struct JoinArgs {
     /// File with the token for one machine, - for standard input [default: the environment variable WHERRY_JOIN_TOKEN]
     #[arg(long, value_name = "FILE", requires = "join")]
     pub(crate) token_file: Option<PathBuf>,
-    /// By which the control plane is known
+    /// Fingerprint by which this machine knows the control plane
     #[arg(long, value_name = "sha256:...", requires = "join")]
     pub(crate) ca_fingerprint: Option<String>,
     /// What operators will call this machine [default: node.name, else its host name]
@@ -101,14 +101,15 @@ pub(crate) struct NodeArgs {
     /// Settings, in place of `wherry.toml` in the data folder
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) join: JoinArgs,
     /// Where metrics and health are [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen_operator: Option<SocketAddr>,
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, value_enum, value_name = "FORM")]
     pub(crate) log_format: Option<LogFormat>,
+    // The last, because its heading counts for what follows.
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
 }
 
 /// `wherry node-guard`.
@@ -125,8 +126,8 @@ pub(crate) struct NodeGuardArgs {
 /// `wherry migrate`.
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// The database [default: store.url of the settings]. A password is better kept out of it: WHERRY_DATABASE_PASSWORD, or
-    /// store.password_file
+    /// The database; keep a password out of it: WHERRY_DATABASE_PASSWORD, or store.password_file
+    /// [default: store.url of the settings]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Settings, in place of `wherry.toml` in the data folder

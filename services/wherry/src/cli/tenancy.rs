@@ -14,7 +14,8 @@ pub(crate) enum KeyCommand {
     #[command(after_help = "\
 Examples:
   wherry key create ci --scope instances:read --scope instances:write
-  wherry key create laptop --save ~/.config/wherry/key.json     then: wherry ps --key ~/.config/wherry/key.json")]
+  wherry key create laptop --save laptop.json
+  wherry ps --key laptop.json")]
     Create(KeyCreateArgs),
     /// List the tenant's keys
     #[command(after_help = "Example:\n  wherry key list")]
@@ -29,7 +30,8 @@ Examples:
 pub(crate) struct KeyCreateArgs {
     /// What you call it
     pub(crate) name: String,
-    /// What it may do; may be repeated [default: everything that a tenant may do]
+    /// What it may do: instances:read, instances:write, instances:exec, logs:read, usage:read, keys:write, or admin; may be
+    /// repeated [default: everything that a tenant may do, which is all but admin]
     #[arg(long = "scope", value_name = "SCOPE", value_parser = value::scope)]
     pub(crate) scopes: Vec<Scope>,
     /// When it stops working, RFC 3339 [default: never]
@@ -66,7 +68,7 @@ pub(crate) struct ConnectionOnly {
 pub(crate) enum TenantCommand {
     /// Make a tenant
     #[command(after_help = "\
-Example:
+Examples:
   wherry admin tenant create acme
   wherry key create acme-first --tenant ID --save acme.json")]
     Create(TenantCreateArgs),
