@@ -59,20 +59,15 @@ impl DesiredStore {
     /// Reads what the last agent kept. A file that cannot be read, or is gone though there was one, does not keep an agent from
     /// its work; see [`Known::unreadable`].
     pub(crate) fn open(folder: &Path) -> Self {
-        let path = folder.join("desired.json");
-        let parsed = |bytes: Vec<u8>| {
-            let desired: Desired = serde_json::from_slice(&bytes)?;
-            Ok::<_, io::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
-        };
-        let known = match durable_file::read(&path).and_then(|stored| stored.map(parsed).transpose()) {
-            Ok(Some((desired, Beside { removed: true }))) => removed(desired),
-            Ok(Some((desired, _))) => known(desired, false),
-            // Who has a lease has had a desired state.
-            Ok(None) if folder.join("lease.json").exists() => unreadable(&"it is not there any more"),
-            Ok(None) => Known::default(),
-            Err(error) => unreadable(&error),
-        };
-        Self { path, known: watch::channel(known).0 }
+        let (known, trouble) = read(folder);
+        if let Some(error) = trouble {
+            tracing::error!(
+                %error,
+                "the stored desired state cannot be read; until the control plane says it again what runs is left alone, and \
+                 what may run elsewhere is told by the labels of the containers"
+            );
+        }
+        Self { path: folder.join("desired.json"), known: watch::channel(known).0 }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Known> {
@@ -129,13 +124,21 @@ impl DesiredStore {
     }
 }
 
-fn unreadable(why: &dyn std::fmt::Display) -> Known {
-    tracing::error!(
-        %why,
-        "the stored desired state cannot be read; until the control plane says it again what runs is left alone, and what may \
-         run elsewhere is told by the labels of the containers"
-    );
-    Known { unreadable: true, ..Known::default() }
+/// What is stored, and what is wrong with it.
+pub(crate) fn read(folder: &Path) -> (Known, Option<io::Error>) {
+    let parsed = |bytes: Vec<u8>| {
+        let desired: Desired = serde_json::from_slice(&bytes)?;
+        Ok::<_, io::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
+    };
+    let unreadable = |error| (Known { unreadable: true, ..Known::default() }, Some(error));
+    match durable_file::read(&folder.join("desired.json")).and_then(|stored| stored.map(parsed).transpose()) {
+        Ok(Some((desired, Beside { removed: true }))) => (removed(desired), None),
+        Ok(Some((desired, _))) => (known(desired, false), None),
+        // Who has a lease has had a desired state.
+        Ok(None) if folder.join("lease.json").exists() => unreadable(io::ErrorKind::NotFound.into()),
+        Ok(None) => (Known::default(), None),
+        Err(error) => unreadable(error),
+    }
 }
 
 fn known(desired: Desired, confirmed: bool) -> Known {

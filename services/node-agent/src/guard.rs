@@ -31,9 +31,8 @@ use wherry_model::{BootId, InstanceId, NodeId};
 use wherry_runtime::{ContainerId, ContainerRuntime, ContainerState, RuntimeError};
 
 use crate::blocking::blocking;
-use crate::desired::DesiredStore;
 use crate::lease::{BootClock, Lease};
-use crate::{durable_file, fence, fenced_notes, labels};
+use crate::{desired, durable_file, fence, fenced_notes, labels};
 
 /// How often the lease is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -151,14 +150,12 @@ impl Guard {
     async fn end_by_engine(&self, orders: &Orders) -> Result<Sight, RuntimeError> {
         let listed = self.runtime.list_containers(&labels::selector(self.node)).await?;
         let there = listed.iter().map(|container| container.id.clone()).collect();
+        let lease = self.lease().await;
         let (mut running, mut covers_some) = (BTreeSet::new(), !orders.covered.is_empty());
         for container in listed.into_iter().filter(|container| container.state == ContainerState::Running) {
             let Some((instance, _)) = labels::owner(&container.labels) else { continue };
             let labelled = labels::fence_after_seconds(&container.labels).filter(|_| orders.unreadable);
-            let is_over = match labelled {
-                Some(seconds) => self.lease().await.is_over_for(seconds, MARGIN),
-                None => false,
-            };
+            let is_over = labelled.is_some_and(|seconds| lease.is_over_for(seconds, MARGIN));
             if is_over || orders.forbidden.contains(&instance) {
                 running.insert(container.id);
             } else {
@@ -215,7 +212,7 @@ impl Guard {
 
     async fn lease(&self) -> Lease {
         let (folder, boot, clock) = (self.folder.clone(), self.boot, self.clock.clone());
-        blocking(move || Lease::open(&folder, boot, clock)).await
+        blocking(move || Lease::read(&folder, boot, clock).0).await
     }
 
     /// None as long as the lease is younger than anything that there could be to do.
@@ -229,11 +226,11 @@ impl Guard {
     async fn orders_at(&self, longer: Duration) -> Orders {
         let (folder, lease) = (self.folder.clone(), self.lease().await);
         blocking(move || {
-            let known = DesiredStore::open(&folder).watch().borrow().clone();
+            let (known, _) = desired::read(&folder);
             let mut orders = Orders { unreadable: known.unreadable, ..Orders::default() };
-            for desired in known.instances.into_values().filter(|desired| is_replaceable(desired)) {
-                let is_over = lease.forbids_for(&desired, longer);
-                (if is_over { &mut orders.forbidden } else { &mut orders.covered }).insert(desired.id);
+            for listed in known.instances.into_values().filter(|listed| is_replaceable(listed)) {
+                let is_over = lease.forbids_for(&listed, longer);
+                (if is_over { &mut orders.forbidden } else { &mut orders.covered }).insert(listed.id);
             }
             orders
         })

@@ -67,15 +67,21 @@ pub(crate) struct Lease {
 impl Lease {
     /// Reads what the last agent held. A file that cannot be read, or of another boot, is no lease.
     pub(crate) fn open(folder: &Path, boot: BootId, clock: Arc<dyn BootClock>) -> Self {
+        let (lease, trouble) = Self::read(folder, boot, clock);
+        if let Some(error) = trouble {
+            tracing::error!(%error, "the stored lease cannot be read; there is none until the control plane answers");
+        }
+        lease
+    }
+
+    /// The same for who reads it again and again, with what was wrong.
+    pub(crate) fn read(folder: &Path, boot: BootId, clock: Arc<dyn BootClock>) -> (Self, Option<io::Error>) {
         let path = folder.join("lease.json");
         let read = durable_file::read(&path).and_then(|bytes| {
             bytes.map(|bytes| serde_json::from_slice::<Stored>(&bytes)).transpose().map_err(io::Error::from)
         });
-        let stored = read.unwrap_or_else(|error| {
-            tracing::error!(%error, "the stored lease cannot be read; there is none until the control plane answers");
-            None
-        });
-        Self { path, boot, clock, held: Mutex::new(stored.filter(|stored| stored.boot == boot)) }
+        let (stored, trouble) = read.map_or_else(|error| (None, Some(error)), |stored| (stored, None));
+        (Self { path, boot, clock, held: Mutex::new(stored.filter(|stored| stored.boot == boot)) }, trouble)
     }
 
     /// To be read before a proof of life is sent.

@@ -9,7 +9,7 @@ use wherry_runtime_cri::containerd::{Containerd, OciRuntime, Outcome};
 use crate::support::Engine;
 
 /// Waits until this many sandboxes are ready in advance, told by the host names of their first processes.
-async fn wait_for_warm(engine: &Engine, count: usize) {
+pub(crate) async fn wait_for_warm(engine: &Engine, count: usize) {
     for _ in 0..500 {
         let shims = engine.containerd.leftovers().processes.values().filter(|line| *line == "/pause").count();
         if shims == count {
