@@ -43,8 +43,14 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Progress)]
     pub progress: Option<Progress>,
+    /// Whether every container that is there to last runs and is found ready by its probes. Its DNS name is answered then.
+    #[serde(default)]
+    pub ready: bool,
     /// One per container of the spec, in its order.
     pub containers: Vec<Container>,
+    /// Likewise, of those that run before them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<Container>,
     /// What it costs.
     pub cost: Cost,
     /// What was asked for, defaults filled in.
@@ -84,6 +90,9 @@ pub struct Container {
     pub image_digest: Option<String>,
     /// Whether it runs.
     pub state: ContainerState,
+    /// Whether it runs and its probes, if it has any, find it ready.
+    #[serde(default)]
+    pub ready: bool,
     /// How often the restart policy has started it again.
     pub restart_count: u32,
     /// When the restart policy will start it again.

@@ -27,8 +27,10 @@ pub use fleet::{
 pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use spec::{
-    ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY, DEFAULT_STOP_GRACE_SECONDS, EnvVar,
-    InstanceCreate, InstanceSpec, Port,
+    Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
+    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, GitVolume, Hook, HostAlias,
+    HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstanceSpec, Medium, Port, Probe, PullPolicy, ResourceLimits,
+    Schedule, TcpCheck, Volume, VolumeMount,
 };
 pub use state::{
     Architecture, ContainerState, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState, MeterKind, NodeState,

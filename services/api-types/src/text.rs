@@ -136,6 +136,62 @@ text_schema!(
     AbsolutePath { pattern: r"^/[^\u0000]*$", length: 1..=4096, example: "/srv" }
 );
 text_schema!(
+    /// As whom a program runs: a user id, `uid:gid`, or a name that the image knows.
+    UserName { pattern: r"^(?:[0-9]{1,10}(?::[0-9]{1,10})?|[A-Za-z0-9_.$-]+)$", length: 1..=255, example: "1000:1000" }
+);
+text_schema!(
+    /// A signal, as signal(7) names it.
+    SignalName { pattern: "^SIG[A-Z0-9]{2,7}$", length: 5..=10, example: "SIGINT" }
+);
+text_schema!(
+    /// A relative path that stays where it begins: no empty parts, no `.` and no `..`.
+    InnerPath {
+        pattern: r"^(?!\.{1,2}(?:/|$))[^/\u0000]+(?:/(?!\.{1,2}(?:/|$))[^/\u0000]+)*$",
+        length: 1..=4096,
+        example: "conf/site"
+    }
+);
+text_schema!(
+    /// Path and query of a URL: begins with `/`, no spaces.
+    UrlPath { pattern: r"^/[\u0021-\u007e]*$", length: 1..=8192, example: "/healthz" }
+);
+text_schema!(
+    /// The name of an HTTP header.
+    HeaderName { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", length: 1..=4096, example: "X-Probe" }
+);
+text_schema!(
+    /// The value of an HTTP header.
+    HeaderValue { pattern: r"^[\u0009\u0020-\u007e]*$", length: 0..=4096, example: "wherry" }
+);
+text_schema!(
+    /// Where a git repository is. Without credentials.
+    RepositoryUrl { pattern: r"^https?://[^@\s\u0000-\u001f\u007f-\u009f]+$", length: 8..=2048, example: "https://git.example/team/site" }
+);
+text_schema!(
+    /// A branch, a tag or a commit.
+    GitRevision { pattern: r"^[^-\s\u0000-\u001f\u007f-\u009f][^\s\u0000-\u001f\u007f-\u009f]*$", length: 1..=2048, example: "v1.2" }
+);
+text_schema!(
+    /// An IPv4 or IPv6 address.
+    IpAddress { pattern: "^[0-9A-Fa-f:.]+$", length: 2..=45, example: "10.0.0.53" }
+);
+text_schema!(
+    /// A domain or host name.
+    DomainName { pattern: "^[A-Za-z0-9._-]+$", length: 1..=253, example: "db.internal" }
+);
+text_schema!(
+    /// An option of resolv.conf(5).
+    ResolverOption { pattern: "^[A-Za-z0-9._:-]+$", length: 1..=253, example: "ndots:2" }
+);
+text_schema!(
+    /// Minute, hour, day of month, month, day of week, as in crontab(5).
+    CronExpression { pattern: r"^\S+(?: +\S+){4}$", length: 9..=128, example: "*/15 * * * *" }
+);
+text_schema!(
+    /// A name of the IANA time zone database.
+    TimeZone { pattern: "^[A-Za-z0-9_+/-]+$", length: 1..=128, example: "Europe/Paris" }
+);
+text_schema!(
     /// The key of a label: 1 to 255 letters, digits, '.', '_', '-' or '/'.
     LabelKey { pattern: "^[A-Za-z0-9._/-]{1,255}$", length: 1..=255, example: "app" }
 );
@@ -190,6 +246,24 @@ fn formatted(format: KnownFormat, description: &str, example: &str) -> RefOr<Sch
         .format(Some(SchemaFormat::KnownFormat(format)))
         .description(Some(description))
         .examples([example])
+        .into()
+}
+
+/// The files of a volume: at most 64, names of letters, digits, '.', '-' and '_'.
+pub(crate) fn files_schema() -> RefOr<Schema> {
+    let name = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(r"^(?!\.\.)(?!\.$)[A-Za-z0-9._-]{1,253}$"))
+        .build();
+    let content = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).max_length(Some(256 * 1024)).build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Object))
+        .description(Some("File name to content; 256 KiB in all volumes of an instance together."))
+        .property_names(Some(Schema::Object(name)))
+        .additional_properties(Some(RefOr::T(Schema::Object(content))))
+        .min_properties(Some(1))
+        .max_properties(Some(64))
+        .examples([serde_json::json!({"site.conf": "listen 80"})])
         .into()
 }
 

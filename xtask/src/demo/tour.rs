@@ -93,7 +93,7 @@ async fn create(rest: &Rest, name: &str, image: &str) -> Result<()> {
         image: image.to_owned(),
         cpu: Some("0.25".to_owned()),
         memory: Some("64Mi".to_owned()),
-        ports: vec![Port { port: 80, protocol: Protocol::Tcp }],
+        ports: vec![Port::new(80, Protocol::Tcp)],
         ..ContainerSpec::default()
     };
     let body = InstanceCreate { name: Some(name.to_owned()), containers: vec![container], ..InstanceCreate::default() };

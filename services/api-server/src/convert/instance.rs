@@ -9,8 +9,11 @@ use super::spec::spec_to_wire;
 /// An instance as its tenant sees it.
 pub(crate) fn instance(view: InstanceView) -> wire::Instance {
     let InstanceView { instance, fqdn, cost, progress } = view;
-    let containers = instance.spec.containers.iter().zip(&instance.containers);
-    let containers = containers.map(|(spec, status)| container(spec, status, instance.first_run));
+    let of = |kind: model::ContainerKind| {
+        let containers = instance.spec.containers.iter().zip(&instance.containers);
+        let containers = containers.filter(|(spec, _)| spec.kind == kind);
+        containers.map(|(spec, status)| container(spec, status, instance.first_run)).collect()
+    };
     wire::Instance {
         id: instance.id.to_string(),
         name: instance.name.to_string(),
@@ -24,7 +27,9 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         progress: progress
             .filter(|_| instance.state == model::InstanceState::Pulling)
             .map(|known| wire::Progress { done_bytes: known.done_bytes, total_bytes: known.total_bytes }),
-        containers: containers.collect(),
+        ready: instance.is_ready(),
+        containers: of(model::ContainerKind::Main),
+        init_containers: of(model::ContainerKind::Init),
         cost: wire::Cost {
             so_far: cost.so_far.to_string(),
             per_hour: cost.per_hour.to_string(),
@@ -52,6 +57,7 @@ fn container(spec: &model::ContainerSpec, status: &model::ContainerStatus, first
         } else {
             wire::ContainerState::Waiting
         },
+        ready: status.is_ready(),
         restart_count: status.restart_count,
         restart_at: status.restart_at.map(|at| at.to_string()),
         runs: status.runs.iter().map(run).collect(),

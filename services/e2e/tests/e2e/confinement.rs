@@ -156,7 +156,7 @@ async fn who_reaches_whom() {
     let other = world.wherry.client_with(Credentials { key_id: key.key.id, key_secret: key.secret });
 
     let mut serve = world.script("web", "echo hello > /tmp/index.html; httpd -p 80 -h /tmp; httpd -p 8080 -h /tmp; trap 'exit 0' TERM; while :; do sleep 1; done");
-    serve.containers[0].ports = vec![Port { port: 80, protocol: Protocol::Tcp }];
+    serve.containers[0].ports = vec![Port::new(80, Protocol::Tcp)];
     let web = world.run(&serve).await;
     let address = web.address.clone().unwrap();
     let port = host_service();

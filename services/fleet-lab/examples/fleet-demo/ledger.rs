@@ -98,7 +98,7 @@ impl Order {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             cpu: Some(format!("{}m", size.cpu_millis)),
             memory: Some(format!("{}Mi", size.memory_mib)),
-            ports: vec![Port { port: 80, protocol: Protocol::Tcp }],
+            ports: vec![Port::new(80, Protocol::Tcp)],
             ..ContainerSpec::default()
         };
         let body = InstanceCreate {

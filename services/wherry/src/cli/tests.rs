@@ -42,7 +42,7 @@ fn a_whole_run() {
     let ClientCommand::Run(run) = client(words) else { panic!("another command") };
     assert_eq!((run.image.as_str(), run.name.as_deref()), ("r.example/a:1", Some("web")));
     assert_eq!((run.cpu.as_deref(), run.memory.as_deref()), (Some("0.25"), Some("64Mi")));
-    let ports = [Port { port: 80, protocol: Protocol::Tcp }, Port { port: 53, protocol: Protocol::Udp }];
+    let ports = [Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
     assert_eq!(run.ports, ports);
     assert_eq!(run.env, [EnvVar { name: "A".into(), value: "b=c".into() }]);
     assert_eq!(run.labels, [("team".to_owned(), "net".to_owned())]);
@@ -62,6 +62,8 @@ fn the_data_folder_stands_before_or_after_the_command() {
 fn earlier_runs_are_negative_numbers() {
     let ClientCommand::Logs(logs) = client("wherry logs --run -1 web") else { panic!("another command") };
     assert_eq!((logs.run, logs.name.as_str()), (Some(-1), "web"));
+    let ClientCommand::Logs(logs) = client("wherry logs -p --since 10m web") else { panic!("another command") };
+    assert_eq!((logs.previous, logs.since.as_deref()), (true, Some("10m")));
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn port(text: &str) -> Result<Port, String> {
         _ => return Err(format!("{protocol:?} is no protocol: write 80, 80/tcp or 53/udp")),
     };
     match number.parse() {
-        Ok(port) if port > 0 => Ok(Port { port, protocol }),
+        Ok(port) if port > 0 => Ok(Port::new(port, protocol)),
         _ => Err(format!("{number:?} is no port: a port is a number from 1 to 65535")),
     }
 }
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn ports() {
-        assert_eq!(port("80"), Ok(Port { port: 80, protocol: Protocol::Tcp }));
-        assert_eq!(port("53/udp"), Ok(Port { port: 53, protocol: Protocol::Udp }));
+        assert_eq!(port("80"), Ok(Port::new(80, Protocol::Tcp)));
+        assert_eq!(port("53/udp"), Ok(Port::new(53, Protocol::Udp)));
         for wrong in ["", "0", "65536", "-1", "80/", "80/icmp", "80:80", "/udp"] {
             assert!(port(wrong).is_err(), "{wrong}");
         }

@@ -69,6 +69,7 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         stop_grace_seconds,
         on_node_loss: args.on_node_loss,
         labels: args.labels.iter().cloned().collect(),
+        ..InstanceCreate::default()
     })
 }
 
@@ -200,7 +201,7 @@ mod tests {
     fn what_runs_says_all_that_is_needed_next() {
         let mut web = instance("web");
         web.spec.containers[0].ports =
-            vec![Port { port: 80, protocol: Protocol::Tcp }, Port { port: 53, protocol: Protocol::Udp }];
+            vec![Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
         let expected = "\
 web runs.
   name     web.4kq.local.wherry.internal

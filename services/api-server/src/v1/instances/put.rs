@@ -4,6 +4,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use wherry_api_types::{Instance, InstanceSpec, Problem, text};
+use wherry_control::Error as ControlError;
+use wherry_model::SpecError;
 
 use super::answer;
 use crate::auth::Caller;
@@ -44,8 +46,13 @@ pub(crate) async fn handle(
     IdempotencyKey { key: idempotency_key }: IdempotencyKey,
     JsonBody(body): JsonBody<InstanceSpec>,
 ) -> Result<Response, ApiError> {
+    let (named, spec) = body.split();
+    if named.is_some_and(|named| named != name) {
+        let message = format!("the path says {name}: give the same name here, or none");
+        return Err(ControlError::from(SpecError::new("name", message)).into());
+    }
     let name = convert::instance_name(&name)?;
-    let spec = convert::spec_to_model(body)?;
+    let spec = convert::spec_to_model(spec)?;
     let put = state.control.put_instance(&principal, &project, name, spec, if_match, idempotency_key).await?;
     Ok(answer(if put.created { StatusCode::CREATED } else { StatusCode::OK }, put.view))
 }

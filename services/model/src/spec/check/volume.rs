@@ -9,33 +9,32 @@ impl Volume {
     pub(super) fn check(&self, field: &str) -> Checked {
         match &self.source {
             VolumeSource::EmptyDir { size: Some(size), .. } if *size < MemoryMib::new(1) || *size > MemoryMib::MAX => {
-                wrong(format!("{field}.size"), format!("{size} is outside 1Mi to 16Ti"))
+                wrong(format!("{field}.empty_dir.size"), format!("{size} is outside 1Mi to 16Ti"))
             }
             VolumeSource::EmptyDir { .. } => Ok(()),
-            VolumeSource::Secret { files } => check_files(field, files.keys()),
-            VolumeSource::Config { files } => check_files(field, files.keys()),
+            VolumeSource::Secret { files } => check_files(format!("{field}.secret.files"), files.keys()),
+            VolumeSource::Config { files } => check_files(format!("{field}.config.files"), files.keys()),
             VolumeSource::Git { repository, revision, directory } => {
                 if !repository.starts_with("https://") && !repository.starts_with("http://") {
-                    return wrong(format!("{field}.repository"), "give an address that begins with https://");
+                    return wrong(format!("{field}.git.repository"), "give an address that begins with https://");
                 }
                 let plain =
                     |text: &str| text.len() <= 2048 && !text.chars().any(|c| c.is_control() || c.is_whitespace());
                 if !plain(repository) || repository.contains('@') {
-                    return wrong(format!("{field}.repository"), "it is too long, or holds spaces or credentials");
+                    return wrong(format!("{field}.git.repository"), "it is too long, or holds spaces or credentials");
                 }
                 if let Some(revision) = revision
                     && (revision.is_empty() || revision.starts_with('-') || !plain(revision))
                 {
-                    return wrong(format!("{field}.revision"), "give a branch, a tag or a commit");
+                    return wrong(format!("{field}.git.revision"), "give a branch, a tag or a commit");
                 }
-                directory.as_deref().map_or(Ok(()), |path| check_inner_path(&format!("{field}.directory"), path))
+                directory.as_deref().map_or(Ok(()), |path| check_inner_path(&format!("{field}.git.directory"), path))
             }
         }
     }
 }
 
-fn check_files<'a>(field: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Checked {
-    let field = format!("{field}.files");
+fn check_files<'a>(field: String, names: impl ExactSizeIterator<Item = &'a String>) -> Checked {
     if names.len() == 0 {
         return wrong(field, "give at least one file");
     }

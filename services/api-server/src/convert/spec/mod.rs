@@ -1,5 +1,9 @@
 //! What a tenant asks for: wire to model, defaults filled in, and back.
 
+mod container;
+mod probe;
+mod volume;
+
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -9,123 +13,109 @@ use wherry_model::SpecError;
 
 /// Checks what the wire could not, and fills in defaults. The whole is checked again by the model.
 pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceSpec, SpecError> {
-    let containers = spec.containers.into_iter().enumerate();
-    let containers = containers.map(|(index, container)| container_to_model(index, container));
+    let kinds = [
+        ("init_containers", model::ContainerKind::Init, spec.init_containers),
+        ("containers", model::ContainerKind::Main, spec.containers),
+    ];
+    let mut containers = Vec::new();
+    for (list, kind, given) in kinds {
+        for (index, container) in given.into_iter().enumerate() {
+            let container = container::to_model(&format!("{list}[{index}]"), container)?;
+            containers.push(model::ContainerSpec { kind, ..container });
+        }
+    }
+    let volumes = spec.volumes.into_iter().enumerate();
+    let volumes = volumes.map(|(index, volume)| volume::to_model(&format!("volumes[{index}]"), volume));
     Ok(model::InstanceSpec {
-        containers: containers.collect::<Result<_, _>>()?,
+        volumes: volumes.collect::<Result<_, _>>()?,
         restart_policy: match spec.restart_policy.unwrap_or_default() {
             wire::RestartPolicy::Always => model::RestartPolicy::Always,
             wire::RestartPolicy::OnFailure => model::RestartPolicy::OnFailure,
             wire::RestartPolicy::Never => model::RestartPolicy::Never,
         },
+        max_restarts: spec.max_restarts,
         architecture: spec.architecture.map(|architecture| match architecture {
             wire::Architecture::Amd64 => model::Architecture::Amd64,
             wire::Architecture::Arm64 => model::Architecture::Arm64,
         }),
         stop_grace_seconds: spec.stop_grace_seconds.unwrap_or(wire::DEFAULT_STOP_GRACE_SECONDS),
+        deadline_seconds: spec.deadline_seconds,
+        ttl_seconds: spec.ttl_seconds,
+        schedule: spec.schedule.map(|schedule| model::Schedule {
+            cron: schedule.cron,
+            time_zone: schedule.time_zone.unwrap_or_else(|| "UTC".to_owned()),
+        }),
         on_node_loss: match spec.on_node_loss.unwrap_or_default() {
             wire::OnNodeLoss::Keep => model::OnNodeLoss::Keep,
             wire::OnNodeLoss::Replace => model::OnNodeLoss::Replace,
         },
+        dns: dns_to_model(spec.dns.unwrap_or_default())?,
+        host_aliases: host_aliases_to_model(spec.host_aliases)?,
+        publish_unready: spec.publish_unready,
         labels: spec.labels,
-        ..model::InstanceSpec::new(Vec::new())
+        ..model::InstanceSpec::new(containers)
     })
 }
 
-fn container_to_model(index: usize, container: wire::ContainerSpec) -> Result<model::ContainerSpec, SpecError> {
-    let at = |name: &str| format!("containers[{index}].{name}");
-    // Counted as they were given, before repetitions fold into one.
-    for (name, count, most) in [
-        ("env", container.env.len(), model::Limits::MAX_ENV_VARS),
-        ("ports", container.ports.len(), model::Limits::MAX_PORTS),
-    ] {
-        if count > most {
-            return Err(SpecError::new(at(name), format!("{count} were given, the most is {most}")));
-        }
-    }
-    let name = parse(at("name"), container.name.as_deref().unwrap_or(wire::DEFAULT_CONTAINER_NAME))?;
-    let image = parse(at("image"), &container.image)?;
-    let cpu = parse(at("cpu"), container.cpu.as_deref().unwrap_or(wire::DEFAULT_CPU))?;
-    let memory = parse(at("memory"), container.memory.as_deref().unwrap_or(wire::DEFAULT_MEMORY))?;
-    Ok(model::ContainerSpec {
-        command: container.command,
-        args: container.args,
-        env: environment(container.env),
-        working_dir: container.working_dir,
-        ports: ports(&container.ports),
-        ..model::ContainerSpec::new(name, image, cpu, memory)
-    })
+fn dns_to_model(dns: wire::DnsSettings) -> Result<model::DnsSettings, SpecError> {
+    let servers = dns.servers.iter().enumerate();
+    let servers = servers.map(|(index, server)| address(&format!("dns.servers[{index}]"), server));
+    Ok(model::DnsSettings { servers: servers.collect::<Result<_, _>>()?, searches: dns.searches, options: dns.options })
 }
 
-/// Of two variables with one name the later wins, in the place of the former: what container people are used to.
-fn environment(env: Vec<wire::EnvVar>) -> Vec<model::EnvVar> {
-    let mut kept: Vec<model::EnvVar> = Vec::with_capacity(env.len());
-    let mut places = std::collections::HashMap::new();
-    for wire::EnvVar { name, value } in env {
-        if let Some(former) = places.get(&name).and_then(|place: &usize| kept.get_mut(*place)) {
-            former.value = value;
-        } else {
-            places.insert(name.clone(), kept.len());
-            kept.push(model::EnvVar::plain(name, value));
-        }
-    }
-    kept
+fn host_aliases_to_model(aliases: Vec<wire::HostAlias>) -> Result<Vec<model::HostAlias>, SpecError> {
+    let aliases = aliases.into_iter().enumerate().map(|(index, alias)| {
+        let address = address(&format!("host_aliases[{index}].address"), &alias.address)?;
+        Ok(model::HostAlias { address, names: alias.names })
+    });
+    aliases.collect()
 }
 
-/// Ports are a set.
-fn ports(ports: &[wire::Port]) -> Vec<model::Port> {
-    let mut kept: Vec<model::Port> = Vec::with_capacity(ports.len());
-    for port in ports {
-        let protocol = match port.protocol {
-            wire::Protocol::Tcp => model::Protocol::Tcp,
-            wire::Protocol::Udp => model::Protocol::Udp,
-        };
-        let port = model::Port::new(port.port, protocol);
-        if !kept.contains(&port) {
-            kept.push(port);
-        }
-    }
-    kept
+fn address(field: &str, text: &str) -> Result<std::net::IpAddr, SpecError> {
+    text.parse().map_err(|_| SpecError::new(field, format!("{text:?} is not an IPv4 or IPv6 address")))
 }
 
 /// The spec as its tenant reads it back.
 pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
+    let of = |kind: model::ContainerKind| {
+        spec.containers.iter().filter(|container| container.kind == kind).map(container::to_wire).collect()
+    };
+    let dns = &spec.dns;
     wire::InstanceSpec {
-        containers: spec.containers.iter().map(container_to_wire).collect(),
+        name: None,
+        containers: of(model::ContainerKind::Main),
+        init_containers: of(model::ContainerKind::Init),
+        volumes: spec.volumes.iter().map(volume::to_wire).collect(),
         restart_policy: Some(match spec.restart_policy {
             model::RestartPolicy::Always => wire::RestartPolicy::Always,
             model::RestartPolicy::OnFailure => wire::RestartPolicy::OnFailure,
             model::RestartPolicy::Never => wire::RestartPolicy::Never,
         }),
+        max_restarts: spec.max_restarts,
         architecture: spec.architecture.map(super::account::architecture),
         stop_grace_seconds: Some(spec.stop_grace_seconds),
+        deadline_seconds: spec.deadline_seconds,
+        ttl_seconds: spec.ttl_seconds,
+        schedule: spec.schedule.as_ref().map(|schedule| wire::Schedule {
+            cron: schedule.cron.clone(),
+            time_zone: Some(schedule.time_zone.clone()),
+        }),
         on_node_loss: Some(match spec.on_node_loss {
             model::OnNodeLoss::Keep => wire::OnNodeLoss::Keep,
             model::OnNodeLoss::Replace => wire::OnNodeLoss::Replace,
         }),
+        dns: (!dns.is_empty()).then(|| wire::DnsSettings {
+            servers: dns.servers.iter().map(ToString::to_string).collect(),
+            searches: dns.searches.clone(),
+            options: dns.options.clone(),
+        }),
+        host_aliases: spec
+            .host_aliases
+            .iter()
+            .map(|alias| wire::HostAlias { address: alias.address.to_string(), names: alias.names.clone() })
+            .collect(),
+        publish_unready: spec.publish_unready,
         labels: spec.labels.clone(),
-    }
-}
-
-fn container_to_wire(container: &model::ContainerSpec) -> wire::ContainerSpec {
-    let env = container.env.iter().map(|v| wire::EnvVar { name: v.name.clone(), value: v.value.clone() });
-    let ports = container.ports.iter().map(|port| wire::Port {
-        port: port.port,
-        protocol: match port.protocol {
-            model::Protocol::Tcp => wire::Protocol::Tcp,
-            model::Protocol::Udp => wire::Protocol::Udp,
-        },
-    });
-    wire::ContainerSpec {
-        name: Some(container.name.to_string()),
-        image: container.image.to_string(),
-        command: container.command.clone(),
-        args: container.args.clone(),
-        env: env.collect(),
-        working_dir: container.working_dir.clone(),
-        cpu: Some(container.cpu.to_string()),
-        memory: Some(container.memory.to_string()),
-        ports: ports.collect(),
     }
 }
 
@@ -144,7 +134,7 @@ pub(crate) fn tenant_name(text: &str) -> Result<model::TenantName, SpecError> {
     parse("name", text)
 }
 
-fn parse<T>(field: impl Into<String>, text: &str) -> Result<T, SpecError>
+pub(super) fn parse<T>(field: impl Into<String>, text: &str) -> Result<T, SpecError>
 where
     T: FromStr,
     T::Err: Display,
@@ -195,13 +185,13 @@ mod tests {
         let mut spec = minimal("r.example/web");
         let variable = |value: &str| wire::EnvVar { name: "A".to_owned(), value: value.to_owned() };
         spec.containers[0].env = vec![variable("1"), variable("2")];
-        spec.containers[0].ports = vec![wire::Port { port: 80, protocol: wire::Protocol::Tcp }; 2];
+        spec.containers[0].ports = vec![wire::Port::new(80, wire::Protocol::Tcp); 2];
         let spec = spec_to_model(spec).unwrap();
         assert_eq!(spec.check(), Ok(()));
         assert_eq!(spec.containers[0].env, [model::EnvVar::plain("A", "2")]);
         assert_eq!(spec.containers[0].ports.len(), 1);
         let mut many = minimal("r.example/web");
-        many.containers[0].ports = vec![wire::Port { port: 80, protocol: wire::Protocol::Tcp }; 65];
+        many.containers[0].ports = vec![wire::Port::new(80, wire::Protocol::Tcp); 65];
         assert_eq!(spec_to_model(many).unwrap_err().field, "containers[0].ports");
     }
 }

@@ -1,0 +1,96 @@
+//! Volumes and where containers see them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::text;
+
+/// A folder that the containers of an instance share: exactly one of `empty_dir`, `config` and `git`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"name": "scratch", "empty_dir": {"medium": "memory", "size": "64Mi"}})))]
+pub struct Volume {
+    /// Unique in the instance.
+    #[schema(value_type = text::LabelName)]
+    pub name: String,
+    /// Empty at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDirVolume>,
+    /// Files, read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigVolume>,
+    /// A git repository, checked out before the first container starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitVolume>,
+}
+
+/// Where an empty folder is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    /// On disk.
+    #[default]
+    Disk,
+    /// In memory, which counts towards the memory of the containers that write it.
+    Memory,
+}
+
+/// An empty folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmptyDirVolume {
+    /// Where it is kept; `disk` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Medium>,
+    /// The most that it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::MemoryQuantity>)]
+    pub size: Option<String>,
+}
+
+/// Files that are given with the instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigVolume {
+    /// File name → content; at most 64 files, 256 KiB in all volumes together.
+    #[schema(schema_with = text::files_schema)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// A git repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitVolume {
+    /// `https://…`, without credentials.
+    #[schema(value_type = text::RepositoryUrl)]
+    pub repository: String,
+    /// A branch, tag or commit; the repository's default branch when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::GitRevision>)]
+    pub revision: Option<String>,
+    /// Where in the volume it goes; the volume itself when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::InnerPath>)]
+    pub directory: Option<String>,
+}
+
+/// Where a container sees a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeMount {
+    /// Which.
+    #[schema(value_type = text::LabelName)]
+    pub volume: String,
+    /// Absolute path in the container.
+    #[schema(value_type = text::AbsolutePath)]
+    pub path: String,
+    /// A folder or file in the volume instead of all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::InnerPath>)]
+    pub sub_path: Option<String>,
+    /// Whether writing is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+}
