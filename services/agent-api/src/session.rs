@@ -1,8 +1,8 @@
 //! Conversations: a program that is run or attached to with its input, and a connection to a port inside.
 //!
 //! Both directions are streams of small messages that wait for each other: nobody reads ahead of a slow partner by more
-//! than a few messages. Dropping either half ends the conversation; a program that was run for it is then killed, one that
-//! was only attached to runs on.
+//! than a few messages. Dropping the output ends the conversation; a program that was run for it is then killed, one that
+//! was only attached to runs on. Dropping the input says that there is no more, as closing it does.
 
 use std::pin::Pin;
 

@@ -1,4 +1,5 @@
-//! The answer to a question on the wire: a stream of frames, `kind: u8`, `length: u32` big endian, `length` bytes.
+//! The answer to a question on the wire: a stream of frames, `kind: u8`, `length: u32` big endian, `length` bytes. In a
+//! conversation the other direction is such a stream too.
 //!
 //! A frame of a kind that is not known is skipped, so kinds can be added. An answer ends with [`Frame::Ended`] or
 //! [`Frame::Failed`]; one that ends otherwise was cut off. Rejected: JSON for output, which would have to be escaped or
@@ -9,7 +10,7 @@ use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use wherry_agent_api::NodeError;
+use wherry_agent_api::{NodeError, TerminalSize};
 
 /// Bytes of one frame after its head: the longest line that a node reads, with its time.
 pub(crate) const MAX_FRAME_BYTES: usize = 512 * 1024;
@@ -21,6 +22,9 @@ const STDOUT: u8 = 3;
 const STDERR: u8 = 4;
 const ENDED: u8 = 5;
 const FAILED: u8 = 6;
+const INPUT: u8 = 7;
+const INPUT_ENDED: u8 = 8;
+const RESIZED: u8 = 9;
 
 /// How an answer ends.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,12 @@ pub(crate) enum Frame {
     Ended(End),
     /// The node cannot answer, or cannot go on.
     Failed(NodeError),
+    /// Input of a program or a port.
+    Input(Bytes),
+    /// There is no more input.
+    InputEnded,
+    /// A terminal has this size now.
+    Resized(TerminalSize),
 }
 
 impl Frame {
@@ -61,6 +71,9 @@ impl Frame {
             Self::Stderr(bytes) => (STDERR, bytes.clone()),
             Self::Ended(end) => (ENDED, json(serde_json::to_vec(end))),
             Self::Failed(error) => (FAILED, json(serde_json::to_vec(error))),
+            Self::Input(bytes) => (INPUT, bytes.clone()),
+            Self::InputEnded => (INPUT_ENDED, Bytes::new()),
+            Self::Resized(size) => (RESIZED, json(serde_json::to_vec(size))),
         };
         let payload = payload.slice(..payload.len().min(MAX_FRAME_BYTES));
         let mut encoded = BytesMut::with_capacity(HEAD_BYTES + payload.len());
@@ -145,6 +158,9 @@ fn decode(kind: u8, payload: Bytes) -> Result<Option<Frame>, CutOff> {
         STDERR => Frame::Stderr(payload),
         ENDED => Frame::Ended(serde_json::from_slice(&payload).map_err(|_| CutOff::Garbage)?),
         FAILED => Frame::Failed(serde_json::from_slice(&payload).map_err(|_| CutOff::Garbage)?),
+        INPUT => Frame::Input(payload),
+        INPUT_ENDED => Frame::InputEnded,
+        RESIZED => Frame::Resized(serde_json::from_slice(&payload).map_err(|_| CutOff::Garbage)?),
         _ => return Ok(None),
     }))
 }
@@ -164,6 +180,9 @@ mod tests {
             Frame::Failed(NodeError::NotFound("the run 3".to_owned())),
             Frame::Ended(End { exit_code: Some(-1), truncated: true }),
             Frame::Ended(End::default()),
+            Frame::Input("typed".into()),
+            Frame::InputEnded,
+            Frame::Resized(TerminalSize { columns: 100, rows: 40 }),
         ]
     }
 

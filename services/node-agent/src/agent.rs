@@ -11,7 +11,9 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wherry_agent_api::{ControlPlane, ExecOutcome, ExecQuery, LogChunk, LogQuery, NodeError, NodeServices};
+use wherry_agent_api::{
+    ControlPlane, ExecOutcome, ExecQuery, LogChunk, LogQuery, NodeError, NodeServices, Session, SessionQuery,
+};
 use wherry_model::{Clock, Entropy};
 use wherry_runtime::ContainerRuntime;
 
@@ -29,7 +31,7 @@ use crate::roster::Spawn;
 use crate::routes::RouteTable;
 use crate::status::{AgentStatus, Board};
 use crate::surroundings::{Keeper, KeptFile, NamesSink};
-use crate::{exec, fence, heartbeat, logs, reporter, roster, routes, session};
+use crate::{conversation, exec, fence, heartbeat, logs, reporter, roster, routes, session};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -135,6 +137,7 @@ impl Agent {
             pulls: Permits::new(config.pulls.at_once),
             look_ups: Permits::new(config.pulls.at_once),
             execs: Permits::new(exec::AT_ONCE),
+            conversations: Permits::new(conversation::AT_ONCE),
             starts: Semaphore::new(config.starts_at_once.max(1)),
             gate: Arc::new(Gate::new(firewall, board.clone())),
             observer: Arc::new(observer),
@@ -275,5 +278,11 @@ impl NodeServices for Agent {
 
     async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
         exec::run(&self.node, query).await
+    }
+
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        let (session, carrying) = conversation::begin(&self.node, query).await?;
+        self.run(&self.actors, carrying);
+        Ok(session)
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use wherry_agent_api::{ExecOutcome, ExecQuery, NodeError};
-use wherry_model::{Action, TenantId};
+use wherry_model::{Action, ContainerName, Generation, InstanceId, TenantId};
 use wherry_runtime::{ContainerId, ContainerState, ExecRequest, RuntimeError};
 
 use crate::message;
@@ -35,12 +35,12 @@ pub(crate) async fn run(node: &Node, query: ExecQuery) -> Result<ExecOutcome, No
 }
 
 async fn run_to_end(node: &Node, query: ExecQuery) -> Result<ExecOutcome, NodeError> {
-    let tenant = owner(node, &query)?;
+    let tenant = owner(node, query.instance, query.generation)?;
     let permit = tokio::time::timeout(WAIT, node.execs.acquire(tenant)).await;
     let _permit = permit.map_err(|_| NodeError::Unavailable("too many programs are being run there".to_owned()))?;
-    let container = find(node, &query).await?;
+    let container = find(node, query.instance, query.generation, &query.container).await?;
     // It may have changed while this waited.
-    owner(node, &query)?;
+    owner(node, query.instance, query.generation)?;
     let timeout = Duration::from_secs(u64::from(query.timeout_seconds)).min(LONGEST);
     let program = ExecRequest { command: query.command, timeout, max_output_bytes: ExecOutcome::MAX_OUTPUT_BYTES };
     match node.runtime.exec(&container, &program).await {
@@ -67,26 +67,29 @@ fn ended_as(exit_code: i32, error: &RuntimeError) -> ExecOutcome {
 }
 
 /// Whose it is, if it is to run here in this generation.
-fn owner(node: &Node, query: &ExecQuery) -> Result<TenantId, NodeError> {
+pub(crate) fn owner(node: &Node, instance: InstanceId, generation: Generation) -> Result<TenantId, NodeError> {
     let watch = node.desired.watch();
     let known = watch.borrow();
-    let desired = known.instances.get(&query.instance).filter(|desired| {
-        desired.generation == query.generation && desired.action == Action::Run && !node.lease.forbids(desired)
+    let desired = known.instances.get(&instance).filter(|desired| {
+        desired.generation == generation && desired.action == Action::Run && !node.lease.forbids(desired)
     });
-    let missing = || NodeError::NotFound(format!("instance {} in generation {}", query.instance, query.generation));
+    let missing = || NodeError::NotFound(format!("instance {instance} in generation {generation}"));
     desired.map(|desired| desired.tenant).ok_or_else(missing)
 }
 
 /// The latest run of the container.
-async fn find(node: &Node, query: &ExecQuery) -> Result<ContainerId, NodeError> {
+pub(crate) async fn find(
+    node: &Node,
+    instance: InstanceId,
+    generation: Generation,
+    name: &ContainerName,
+) -> Result<ContainerId, NodeError> {
     let snapshot = node.observer.fresh().await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
-    let seen = snapshot.instances.get(&query.instance);
+    let seen = snapshot.instances.get(&instance);
     let running = seen.into_iter().flat_map(|seen| &seen.containers).filter(|container| {
-        container.name == query.container
-            && container.generation == query.generation
-            && container.state == ContainerState::Running
+        container.name == *name && container.generation == generation && container.state == ContainerState::Running
     });
     let latest = running.max_by_key(|container| container.run);
-    let missing = || NodeError::NotFound(format!("container {}, running", query.container));
+    let missing = || NodeError::NotFound(format!("container {name}, running"));
     latest.map(|container| container.id.clone()).ok_or_else(missing)
 }

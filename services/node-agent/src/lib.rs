@@ -31,6 +31,7 @@ mod agent;
 mod backoff;
 mod blocking;
 mod config;
+mod conversation;
 mod desired;
 mod durable_file;
 mod exec;

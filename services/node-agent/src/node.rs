@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) look_ups: Permits,
     /// Bounds programs that are run inside containers.
     pub(crate) execs: Permits,
+    /// Bounds conversations with programs and ports inside.
+    pub(crate) conversations: Permits,
     /// Bounds sandboxes that are being made.
     pub(crate) starts: Semaphore,
     /// Nothing new is begun once this is cancelled.

@@ -4,6 +4,7 @@
 //! never changes, so that is no cache that can be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,25 +13,23 @@ use async_trait::async_trait;
 use tokio::sync::{RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, ExecOutput,
-    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent,
-    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
+    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Conversation,
+    ExecOutput, ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError,
+    RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, refusal_by_labels,
 };
 
 use crate::cgroup::Cgroups;
 use crate::connection::{Connection, PING_LIMIT, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
 use crate::cri_sandboxes::{CriSandboxes, gone_is_fine};
+use crate::exec::Execs;
 use crate::failure::About;
 use crate::generated::containerd::services::content::v1::ListStatusesRequest;
 use crate::generated::runtime::v1;
 use crate::warm::{WarmFolders, WarmPool};
-use crate::{container, image, sandbox};
+use crate::{container, image, outside, port, sandbox};
 
 /// Wake-ups kept for a slow listener; it reads everything when it lost some.
 const EVENT_BUFFER: usize = 1024;
-
-/// How much longer than the program a call may take that runs one.
-const EXEC_SLACK: Duration = Duration::from_secs(10);
 
 /// Most images remembered as looked at.
 const VETTED_MOST: usize = 4096;
@@ -50,6 +49,8 @@ pub struct CriOptions {
     pub claims_dir: PathBuf,
     /// containerd's folder with the files of each sandbox.
     pub sandbox_files_dir: PathBuf,
+    /// Folder for the pipes of programs inside containers; made when needed. It must not outlive a boot.
+    pub exec_dir: PathBuf,
 }
 
 /// A CRI engine.
@@ -59,6 +60,7 @@ pub struct CriRuntime {
     connection: Connection,
     sandboxes: Arc<CriSandboxes>,
     warm: Arc<WarmPool>,
+    execs: Execs,
     events: broadcast::Sender<RuntimeEvent>,
     /// The listener to the engine's events and the keeper of the warm sandboxes.
     tasks: [AbortHandle; 2],
@@ -97,12 +99,18 @@ impl CriRuntime {
         let listener = tokio::spawn(crate::events::listen(connection.clone(), events.clone())).abort_handle();
         let keeper = tokio::spawn(Arc::clone(&warm).tend()).abort_handle();
         let tasks = [listener, keeper];
-        Ok(Self { options, connection, sandboxes, warm, events, tasks, vetted: Mutex::default() })
+        let execs = Execs::new(connection.clone(), options.exec_dir.clone());
+        Ok(Self { options, connection, sandboxes, warm, execs, events, tasks, vetted: Mutex::default() })
     }
 
     /// Keeps this many sandboxes ready in advance; the supervisor says when.
     pub(crate) fn warm(&self) -> &WarmPool {
         &self.warm
+    }
+
+    /// See [`Execs::sweep`].
+    pub(crate) async fn sweep_execs(&self) {
+        self.execs.sweep().await;
     }
 
     /// See [`CriSandboxes::close_gate`].
@@ -398,29 +406,27 @@ impl ContainerRuntime for CriRuntime {
     }
 
     async fn exec(&self, id: &ContainerId, program: &ExecRequest) -> Result<ExecOutput> {
-        if program.command.is_empty() {
-            return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
-        }
-        let seconds = program.timeout_seconds();
-        let message = v1::ExecSyncRequest {
-            container_id: id.to_string(),
-            cmd: program.command.clone(),
-            timeout: i64::try_from(seconds).unwrap_or(i64::MAX),
-        };
-        let after = Duration::from_secs(seconds);
-        let limit = after.saturating_add(EXEC_SLACK);
-        let mut client = self.connection.runtime();
-        let answer = client.exec_sync(request(message, limit));
-        match answered("ExecSync", About::Container(id.as_str()), limit, answer).await {
-            Ok(v1::ExecSyncResponse { stdout, stderr, exit_code }) => {
-                let output = ExecOutput { exit_code, stdout, stderr, truncated: false };
-                Ok(output.cut_at(program.max_output_bytes))
-            }
-            // The engine kills the program when its time is over, and then waits for the end of its output, without an end
-            // of its own when another process holds that.
-            Err(RuntimeError::Timeout { .. }) => Err(RuntimeError::ProgramTimeout { after }),
+        let request = StreamExec { command: program.command.clone(), ..StreamExec::default() };
+        self.exec_stream(id, &request).await?.run_to_end(program).await
+    }
+
+    async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation> {
+        match self.execs.begin(id, request).await {
+            Ok(conversation) => Ok(conversation),
             Err(error) => Err(self.why_no_program(id, error).await),
         }
+    }
+
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<wherry_runtime::Connection> {
+        port::connect(&self.sandboxes, sandbox, port).await
+    }
+
+    async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<wherry_runtime::Connection> {
+        outside::reach(address, port).await
+    }
+
+    async fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<()> {
+        outside::signal(&self.connection, id, signal).await
     }
 
     async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {

@@ -11,8 +11,10 @@ use tonic::{Request, Response, Status};
 use wherry_runtime::{Result, RuntimeError};
 
 use crate::failure::{About, runtime_error};
+use crate::generated::containerd::services::containers::v1::containers_client::ContainersClient;
 use crate::generated::containerd::services::content::v1::content_client::ContentClient;
 use crate::generated::containerd::services::events::v1::events_client::EventsClient;
+use crate::generated::containerd::services::tasks::v1::tasks_client::TasksClient;
 use crate::generated::runtime::v1::image_service_client::ImageServiceClient;
 use crate::generated::runtime::v1::runtime_service_client::RuntimeServiceClient;
 
@@ -64,6 +66,14 @@ impl Connection {
     pub(crate) fn events(&self) -> EventsClient<Channel> {
         EventsClient::new(self.channel.clone())
     }
+
+    pub(crate) fn containers(&self) -> ContainersClient<Channel> {
+        ContainersClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn tasks(&self) -> TasksClient<Channel> {
+        TasksClient::new(self.channel.clone())
+    }
 }
 
 /// A request that the engine gives up after `limit`, so that it does not go on with what nobody waits for.
@@ -77,6 +87,13 @@ pub(crate) fn request<T>(message: T, limit: Duration) -> Request<T> {
 pub(crate) fn namespaced<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", tonic::metadata::MetadataValue::from_static(CRI_NAMESPACE));
+    request
+}
+
+/// The same for one that the engine gives up after `limit`.
+pub(crate) fn namespaced_within<T>(message: T, limit: Duration) -> Request<T> {
+    let mut request = namespaced(message);
+    request.set_timeout(limit);
     request
 }
 

@@ -31,5 +31,15 @@ pub(crate) mod containerd {
                 include!("gen/containerd.services.content.v1.rs");
             }
         }
+        pub mod containers {
+            pub mod v1 {
+                include!("gen/containerd.services.containers.v1.rs");
+            }
+        }
+        pub mod tasks {
+            pub mod v1 {
+                include!("gen/containerd.services.tasks.v1.rs");
+            }
+        }
     }
 }

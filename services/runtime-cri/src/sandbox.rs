@@ -90,6 +90,10 @@ pub(crate) fn status(item: v1::PodSandbox, address: Option<Ipv4Addr>) -> Sandbox
     SandboxStatus { sandbox, address }
 }
 
+pub(crate) fn is_ready(status: &v1::PodSandboxStatus) -> bool {
+    state(status.state) == SandboxState::Ready
+}
+
 /// Path of the sandbox's network namespace, from containerd's verbose status.
 pub(crate) fn network_namespace(info: &BTreeMap<String, String>) -> Option<String> {
     let document: Value = serde_json::from_str(info.get("info")?).ok()?;

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerStatus, ExecOutput, ExecRequest, Image, Labels, PullProgress,
-    PullRequest, PulledImage, Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId, SandboxStatus,
+    Connection, Container, ContainerConfig, ContainerId, ContainerStatus, Conversation, ExecOutput, ExecRequest, Image,
+    Labels, PullProgress, PullRequest, PulledImage, Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId,
+    SandboxStatus, StreamExec,
 };
 
 /// Name and version of the engine, for `doctor` and logs.
@@ -110,6 +112,26 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// [`crate::RuntimeError::ProgramTimeout`] when it had to be killed, [`crate::RuntimeError::CannotStart`] when there is
     /// no such program, [`crate::RuntimeError::NotRunning`] when the container does not run.
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput>;
+
+    /// Runs a program in a container that runs, with its input and output as streams. Errors as of [`Self::exec`]; when there is
+    /// an answer the program runs, or has run.
+    async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation>;
+
+    /// Connects to a TCP port on the loopback address inside a sandbox, which is where programs that listen on any address
+    /// are reached too.
+    ///
+    /// [`crate::RuntimeError::NothingListens`] when nobody answers, [`crate::RuntimeError::NotFound`] when there is no such
+    /// sandbox or it was stopped.
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Connection>;
+
+    /// Connects to a TCP port at the address of a sandbox ([`crate::SandboxStatus::address`]), from the machine: as somebody outside
+    /// of it would, past every packet filter. How long that may take is up to the caller.
+    ///
+    /// [`crate::RuntimeError::NothingListens`] when nobody answers.
+    async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Connection>;
+
+    /// Sends a signal, by its number on this machine, to the main process of a container. Does nothing where none runs.
+    async fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<()>;
 
     /// What has processes in the cgroup of this name ([`crate::SandboxConfig::cgroup_name`]), as the kernel shows it: engine and shim
     /// are not asked, so this works while they hang. May name the sandbox too, whose own process can be a member.

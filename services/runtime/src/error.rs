@@ -25,6 +25,14 @@ pub enum RuntimeError {
         /// The id that was asked for.
         id: String,
     },
+    /// Nobody answers at a port inside a sandbox.
+    #[error(
+        "nothing listens on port {port} inside; check that the program is up and on which port and address it listens"
+    )]
+    NothingListens {
+        /// Which port.
+        port: u16,
+    },
     /// A program in a container was killed because its time was over.
     #[error(
         "the program did not end within {} s, or left a process behind that holds its output; it was killed, give it more \
@@ -123,6 +131,7 @@ impl RuntimeError {
         match self {
             Self::RegistryUnavailable { .. }
             | Self::DiskFull { .. }
+            | Self::NothingListens { .. }
             | Self::Timeout { .. }
             | Self::Unavailable { .. }
             | Self::Internal { .. } => true,

@@ -16,6 +16,7 @@
 pub mod conformance;
 mod container;
 mod contract;
+mod conversation;
 mod error;
 mod event;
 mod exec;
@@ -25,6 +26,9 @@ mod sandbox;
 
 pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount};
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
+pub use conversation::{
+    ByteStream, Connection, Conversation, Reading, StreamExec, TalkingProgram, TerminalSize, Writing,
+};
 pub use error::{Result, RuntimeError};
 pub use event::RuntimeEvent;
 pub use exec::{ExecOutput, ExecRequest};

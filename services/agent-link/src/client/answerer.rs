@@ -20,19 +20,21 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_agent_api::{
-    Call, ControlError, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Question,
+    Call, ControlError, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Question, Session,
+    SessionQuery,
 };
 
+use super::conversation;
 use super::dial::{LinkBody, Live, dial};
 use super::settings::uniform;
 use super::{Endpoint, LinkClient, Shared, request};
-use crate::frames::{End, Frame, pieces};
+use crate::frames::{End, Frame, FrameReader, pieces};
 use crate::refusal;
 use crate::server::generation_of;
 use crate::wire::{GENERATION_HEADER, INSTANCE_HEADER, path};
 
 /// Answers at once. A replica grants a few connections more to one node.
-const MAX_ANSWERS: usize = 32;
+pub(crate) const MAX_ANSWERS: usize = 96;
 /// Refusals at once, when there are that many answers.
 const MAX_REFUSALS: usize = 8;
 /// The shortest time between two questions for calls that brought nothing, and after an error.
@@ -166,23 +168,32 @@ async fn answer(shared: &Shared, ticket: &str, reply_to: &Endpoint, asked: Asked
         }
     };
     let status = response.status();
-    let mut still_read = response.into_body();
+    let still_read = response.into_body();
     if status != StatusCode::OK {
         let body = Limited::new(still_read, MAX_REFUSAL_BYTES).collect();
         let body = timeout(shared.settings.message, body).await.ok().and_then(Result::ok);
         let error = refusal::from_answer(status, &body.map(http_body_util::Collected::to_bytes).unwrap_or_default());
         return tracing::debug!(%reply_to, %error, "a call is not to be answered any more");
     }
-    let read_to_end = async { while let Some(Ok(_)) = still_read.frame().await {} };
-    tokio::pin!(read_to_end);
-    let answered = tokio::select! {
-        biased;
-        () = &mut read_to_end => false,
-        () = produce(asked.question, services, frames) => true,
+    let mut asker = FrameReader::new(axum::body::Body::new(still_read));
+    let answered = match asked.question {
+        Some(Question::Session(query)) => conversation::produce(query, &*services, &frames, &mut asker).await,
+        question => tokio::select! {
+            biased;
+            () = gone(&mut asker) => false,
+            () = produce(question, services, &frames) => true,
+        },
     };
+    // What was sent last is on its way; the replica says when it has it.
+    drop(frames);
     if answered {
-        read_to_end.await;
+        gone(&mut asker).await;
     }
+}
+
+/// Waits until the answer is not read any more.
+async fn gone(asker: &mut FrameReader) {
+    while asker.next().await.is_ok() {}
 }
 
 struct CutOffAtEnd<'a>(&'a Live);
@@ -223,10 +234,10 @@ fn answer_request(shared: &Shared, ticket: &str, asked: &Asked, body: LinkBody) 
 }
 
 /// Sends the answer, waiting for each frame to be taken. Ends early when nobody takes them any more.
-async fn produce(question: Option<Question>, services: Arc<dyn NodeServices>, frames: mpsc::Sender<Bytes>) {
+async fn produce(question: Option<Question>, services: Arc<dyn NodeServices>, frames: &mpsc::Sender<Bytes>) {
     let ended = match question {
-        Some(Question::Logs(query)) => produce_output(services.logs(query).await, &frames).await,
-        Some(Question::Exec(query)) => produce_outcome(services.exec(query).await, &frames).await,
+        Some(Question::Logs(query)) => produce_output(services.logs(query).await, frames).await,
+        Some(Question::Exec(query)) => produce_outcome(services.exec(query).await, frames).await,
         Some(Question::Session(_)) | None => {
             Some(Frame::Failed(NodeError::Unavailable("this agent is too old for the question".to_owned())))
         }
@@ -288,6 +299,10 @@ impl NodeServices for Busy {
     }
 
     async fn exec(&self, _query: ExecQuery) -> Result<ExecOutcome, NodeError> {
+        Err(Self::error())
+    }
+
+    async fn session(&self, _query: SessionQuery) -> Result<Session, NodeError> {
         Err(Self::error())
     }
 }

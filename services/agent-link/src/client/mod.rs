@@ -3,6 +3,7 @@
 mod answerer;
 mod connector;
 mod control;
+mod conversation;
 mod credential;
 mod dial;
 mod endpoint;

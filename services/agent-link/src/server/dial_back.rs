@@ -8,9 +8,10 @@
 //! - a question is answered once. A call is handed out once and can be lost on its way, with the replica or the connection
 //!   that had it: a question that is not answered soon is called again, with another ticket;
 //! - who asked and went away is not waited for: its tickets are of no use from then on;
-//! - of an answer no more is held here than one frame and what the connection's window allows.
+//! - of an answer, and of what is said to a node in a conversation, no more is held here than one frame and what the connection's window allows.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -18,17 +19,20 @@ use async_trait::async_trait;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::sink;
 use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use wherry_agent_api::{
     Call, CallBoard, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory, NodeError, NodeServices, Question,
+    Session, SessionInput, SessionOutput, SessionQuery,
 };
 use wherry_model::{Clock, Entropy, Generation, InstanceId, NodeId, Timestamp};
 
 use super::limits::Shares;
-use crate::frames::{CutOff, Frame, FrameReader};
+use crate::frames::{CutOff, End, Frame, FrameReader};
 
 /// Questions of this replica that wait for nodes at once.
 const MAX_WAITING: usize = 1_024;
@@ -75,6 +79,15 @@ struct Slot(Mutex<Option<oneshot::Sender<Answer>>>);
 struct Answer {
     body: Body,
     read: ReadToEnd,
+    say: mpsc::Sender<Bytes>,
+}
+
+/// Whoever asked, as the answer has it.
+pub(super) struct Asker {
+    /// Resolves when the answer is not read any more.
+    pub(super) is_read: oneshot::Receiver<std::convert::Infallible>,
+    /// What is said to the node meanwhile; its end says that there is no more.
+    pub(super) says: mpsc::Receiver<Bytes>,
 }
 
 /// Held as long as somebody reads the answer.
@@ -187,8 +200,8 @@ impl DialBack {
             }
             let again = (Instant::now() + CALL_AGAIN).min(deadline);
             match timeout_at(again, &mut answered).await {
-                Ok(Ok(Answer { body, read })) => {
-                    return Ok(AnswerReader { frames: FrameReader::new(body), _read: read });
+                Ok(Ok(Answer { body, read, say })) => {
+                    return Ok(AnswerReader { _read: read, frames: FrameReader::new(body), say: Some(say) });
                 }
                 Ok(Err(_)) => break,
                 Err(_) => {}
@@ -253,10 +266,11 @@ impl Slot {
 }
 
 impl Claim {
-    /// Hands the body to whoever asked. What is returned resolves when it is not read any more; none if nobody waits.
-    pub(super) fn answer(self, body: Body) -> Option<oneshot::Receiver<std::convert::Infallible>> {
+    /// Hands the body to whoever asked; none if nobody waits.
+    pub(super) fn answer(self, body: Body) -> Option<Asker> {
         let (read, is_read) = oneshot::channel();
-        self.0.send(Answer { body, read }).ok().map(|()| is_read)
+        let (say, says) = mpsc::channel(1);
+        self.0.send(Answer { body, read, say }).ok().map(|()| Asker { is_read, says })
     }
 }
 
@@ -306,12 +320,68 @@ impl NodeServices for RemoteNode {
         let outcome = timeout(patience, outcome(answer)).await;
         outcome.unwrap_or_else(|_| Err(unavailable("the node took too long to answer")))
     }
+
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        let mut answer = self.ask(Question::Session(query)).await?;
+        match timeout(BEGIN, answer.frames.next()).await {
+            Ok(Ok(Frame::Begun)) => Ok(conversation(answer)),
+            Ok(Ok(Frame::Failed(error))) => Err(error),
+            Ok(Ok(_)) => Err(garbage()),
+            Ok(Err(cut_off)) => Err(cut_off.into()),
+            Err(_) => Err(unavailable("the node took too long to begin the conversation")),
+        }
+    }
 }
 
 /// An answer as it comes. The node is told when this is dropped.
 struct AnswerReader {
-    frames: FrameReader,
     _read: ReadToEnd,
+    frames: FrameReader,
+    /// Goes last: that it has gone means that there is no more to say, which is wrong of who is gone.
+    say: Option<mpsc::Sender<Bytes>>,
+}
+
+/// The node is told when the output is dropped.
+fn conversation(mut answer: AnswerReader) -> Session {
+    let say = answer.say.take();
+    let output = stream::unfold(Some(answer), |answer| async {
+        let mut answer = answer?;
+        let said = match answer.frames.next().await {
+            Ok(Frame::Stdout(bytes)) => Ok(SessionOutput::Stdout(bytes.into())),
+            Ok(Frame::Stderr(bytes)) => Ok(SessionOutput::Stderr(bytes.into())),
+            Ok(Frame::Ended(End { exit_code: Some(code), .. })) => {
+                return Some((Ok(SessionOutput::Exited(code)), None));
+            }
+            Ok(Frame::Failed(error)) => Err(error),
+            Ok(_) => Err(garbage()),
+            Err(cut_off) => Err(cut_off.into()),
+        };
+        let next = said.is_ok().then_some(answer);
+        Some((said, next))
+    });
+    let input = sink::unfold(say, |say, message: SessionInput| async move {
+        let over = || unavailable("the conversation is over");
+        let to = say.as_ref().ok_or_else(over)?;
+        for frame in said(message) {
+            to.send(frame.encode()).await.map_err(|_| over())?;
+        }
+        Ok(say)
+    });
+    Session { input: Pin::from(Box::new(input) as Box<_>), output: output.boxed() }
+}
+
+/// What goes over the wire, in pieces that every agent takes.
+fn said(message: SessionInput) -> Vec<Frame> {
+    match message {
+        SessionInput::Data(bytes) => {
+            let bytes = Bytes::from(bytes);
+            let starts = (0..bytes.len()).step_by(Session::MAX_MESSAGE_BYTES);
+            let piece = |start: usize| bytes.slice(start..bytes.len().min(start + Session::MAX_MESSAGE_BYTES));
+            starts.map(|start| Frame::Input(piece(start))).collect()
+        }
+        SessionInput::End => vec![Frame::InputEnded],
+        SessionInput::Resize(size) => vec![Frame::Resized(size)],
+    }
 }
 
 fn output(answer: AnswerReader) -> LogStream {
@@ -340,7 +410,7 @@ async fn outcome(mut answer: AnswerReader) -> Result<ExecOutcome, NodeError> {
                 let exit_code = end.exit_code.ok_or_else(garbage)?;
                 return Ok(ExecOutcome { exit_code, stdout, stderr, truncated: end.truncated });
             }
-            Frame::Output(_) => return Err(garbage()),
+            _ => return Err(garbage()),
         };
         if to.len() + bytes.len() > ExecOutcome::MAX_OUTPUT_BYTES {
             return Err(garbage());

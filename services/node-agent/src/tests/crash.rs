@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, Node
 use wherry_model::lifecycle::{Ask, MeterEdge};
 use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, ExecOutput, ExecRequest, Image, Labels,
+    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Conversation, ExecOutput, ExecRequest, Image, Labels,
     PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
-    SandboxId, SandboxStatus,
+    SandboxId, SandboxStatus, StreamExec,
 };
 
 use super::world::World;
@@ -179,6 +180,22 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
         self.inner.exec(id, request).await
+    }
+
+    async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation> {
+        self.inner.exec_stream(id, request).await
+    }
+
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Connection> {
+        self.inner.connect(sandbox, port).await
+    }
+
+    async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Connection> {
+        self.inner.reach(address, port).await
+    }
+
+    async fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<()> {
+        self.around("signal_container", self.inner.signal_container(id, signal)).await
     }
 
     async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {

@@ -227,6 +227,7 @@ impl Worker {
             | RuntimeError::Timeout { .. }
             | RuntimeError::NotRunning { .. }
             | RuntimeError::ProgramTimeout { .. }
+            | RuntimeError::NothingListens { .. }
             | RuntimeError::Unavailable { .. } => return Err(error.into()),
         };
         tracing::warn!(instance = %self.instance, %error, "the instance cannot be started");

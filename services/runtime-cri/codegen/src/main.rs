@@ -24,7 +24,6 @@ const CALLS: &[&str] = &[
     "runtime.v1.RuntimeService.ListContainers",
     "runtime.v1.RuntimeService.ContainerStatus",
     "runtime.v1.RuntimeService.ReopenContainerLog",
-    "runtime.v1.RuntimeService.ExecSync",
     "runtime.v1.RuntimeService.Status",
     "runtime.v1.ImageService.ListImages",
     "runtime.v1.ImageService.ImageStatus",
@@ -32,6 +31,14 @@ const CALLS: &[&str] = &[
     "runtime.v1.ImageService.RemoveImage",
     "containerd.services.events.v1.Events.Subscribe",
     "containerd.services.content.v1.Content.ListStatuses",
+    "containerd.services.containers.v1.Containers.Get",
+    "containerd.services.tasks.v1.Tasks.Exec",
+    "containerd.services.tasks.v1.Tasks.Start",
+    "containerd.services.tasks.v1.Tasks.Wait",
+    "containerd.services.tasks.v1.Tasks.Kill",
+    "containerd.services.tasks.v1.Tasks.CloseIO",
+    "containerd.services.tasks.v1.Tasks.ResizePty",
+    "containerd.services.tasks.v1.Tasks.DeleteProcess",
 ];
 
 /// Messages that no call names because they travel inside `google.protobuf.Any`.
@@ -41,6 +48,8 @@ const FILES: &[&str] = &[
     "runtime/v1/api.proto",
     "github.com/containerd/containerd/api/services/events/v1/events.proto",
     "github.com/containerd/containerd/api/services/content/v1/content.proto",
+    "github.com/containerd/containerd/api/services/containers/v1/containers.proto",
+    "github.com/containerd/containerd/api/services/tasks/v1/tasks.proto",
     "github.com/containerd/containerd/api/events/task.proto",
 ];
 

@@ -129,6 +129,7 @@ impl Containerd {
             sandbox_image: pause::reference(&pause),
             claims_dir: options.data_dir.join("claims"),
             sandbox_files_dir: options.data_dir.join("root/io.containerd.grpc.v1.cri/sandboxes"),
+            exec_dir: options.run_dir.join("exec"),
         };
         let cgroups = Cgroups::detect(&options.cgroup_root)?;
         let layout = config::Layout::new(options)?;
@@ -185,6 +186,7 @@ impl Containerd {
                 Ok(_) => {
                     watch.last_answer = Instant::now();
                     self.runtime.warm().set_paused(false);
+                    self.runtime.sweep_execs().await;
                     sweep::sweep_records(&self.layout, &self.runtime, &mut watch.unowned).await?;
                     sweep::sweep_unowned(&self.layout, &self.runtime, &self.cgroups, &mut watch.unowned).await?;
                     return Ok(Outcome::Running);
@@ -200,6 +202,7 @@ impl Containerd {
         start::import_pause(&self.layout, &self.runtime, &self.pause).await?;
         watch.last_answer = Instant::now();
         let swept = sweep::sweep(&self.layout, &self.runtime, &self.cgroups).await?;
+        self.runtime.sweep_execs().await;
         self.runtime.warm().set_paused(false);
         self.runtime.warm().look_soon();
         Ok(Outcome::Started(swept))

@@ -1,12 +1,14 @@
 //! What every [`ContainerRuntime`] must do, as checks that run against the fake and against a real engine.
 //!
-//! A check needs an image with `/bin/sh`, `echo` and `sleep`, and cleans up what it made, also what an aborted run of
+//! A check needs an image with a busybox as its shell, and cleans up what it made, also what an aborted run of
 //! itself left. Checks may run at the same time. Failures are values, not panics, so that a command may run them too.
 
 mod containers;
+mod conversations;
 mod exec;
 mod force;
 mod images;
+mod outside;
 mod sandboxes;
 
 use std::path::PathBuf;
@@ -18,11 +20,16 @@ pub use containers::{
     containers_end_with_their_code, containers_live_once, containers_need_sandbox_and_image, logs_reopen,
     missing_commands_cannot_start, stop_kills_after_grace,
 };
+pub use conversations::{
+    conversations_carry_both_directions, conversations_end_with_their_container, conversations_have_terminals,
+    conversations_need_a_container_that_runs, ports_inside_are_reached,
+};
 pub use exec::{
     programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
 pub use force::{what_is_in_a_cgroup_ends_by_force, what_was_ended_by_force_can_run_again};
 pub use images::{bad_images_are_told_apart, pulls_pin_a_digest};
+pub use outside::{addresses_are_reached_from_the_machine, signals_reach_the_main_process};
 pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
 
 use crate::{
@@ -88,6 +95,13 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     programs_end_with_their_code_and_output(runtime, fixture).await?;
     programs_past_their_time_are_killed(runtime, fixture).await?;
     programs_need_a_container_that_runs(runtime, fixture).await?;
+    conversations_carry_both_directions(runtime, fixture).await?;
+    conversations_have_terminals(runtime, fixture).await?;
+    conversations_need_a_container_that_runs(runtime, fixture).await?;
+    conversations_end_with_their_container(runtime, fixture).await?;
+    ports_inside_are_reached(runtime, fixture).await?;
+    addresses_are_reached_from_the_machine(runtime, fixture).await?;
+    signals_reach_the_main_process(runtime, fixture).await?;
     what_is_in_a_cgroup_ends_by_force(runtime, fixture).await?;
     what_was_ended_by_force_can_run_again(runtime, fixture).await
 }

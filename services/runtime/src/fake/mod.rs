@@ -5,6 +5,7 @@
 //! containers that exit or run out of memory. Waiting uses tokio's time, so a test may pause it; moments come from the
 //! given [`Clock`].
 
+mod conversation;
 mod program;
 mod runtime;
 mod state;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +89,8 @@ pub struct FakeRuntime {
     events: broadcast::Sender<RuntimeEvent>,
     clock: Arc<dyn Clock>,
     call_timeout: Duration,
+    /// Programs that are talked to.
+    talking: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for FakeRuntime {
@@ -106,6 +110,7 @@ impl FakeRuntime {
             events: broadcast::channel(256).0,
             clock,
             call_timeout: Duration::from_secs(10),
+            talking: Arc::default(),
         }
     }
 
@@ -253,8 +258,8 @@ impl FakeRuntime {
                     self.exit_container(&id, code);
                     return;
                 }
-                Step::IgnoreTerminate | Step::Zeros(_) => {}
-                Step::Serve => return,
+                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Zeros(_) | Step::Copy | Step::TerminalSize => {}
+                Step::Serve | Step::EchoServer(_) => return,
             }
         }
         self.exit_container(&id, 0);
@@ -273,8 +278,8 @@ impl FakeRuntime {
                     output.exit_code = code;
                     return output;
                 }
-                Step::IgnoreTerminate => {}
-                Step::Serve => std::future::pending().await,
+                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Copy | Step::TerminalSize => {}
+                Step::Serve | Step::EchoServer(_) => std::future::pending().await,
             }
         }
         output

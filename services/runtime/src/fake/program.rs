@@ -1,6 +1,6 @@
 //! The few words of shell that a fake container understands, so that the conformance suite runs the same commands here
-//! and on a real engine: `echo TEXT`, `echo TEXT >&2`, `head -c BYTES /dev/zero`, `sleep SECONDS`, `exit CODE` and
-//! `trap '' TERM`, separated by `;`.
+//! and on a real engine: `echo TEXT`, `echo TEXT >&2`, `head -c BYTES /dev/zero`, `sleep SECONDS`, `exit CODE`, `cat`,
+//! `stty size`, `nc -ll -p PORT -e cat`, `trap '' TERM` and `trap 'exit CODE' USR1`, separated by `;`.
 //!
 //! Anything else runs until it is stopped, as a server would.
 
@@ -15,12 +15,20 @@ pub(super) enum Step {
     Complain(String),
     /// Writes so many zero bytes to stdout.
     Zeros(usize),
+    /// Copies its input to stdout.
+    Copy,
+    /// Prints rows and columns of its terminal.
+    TerminalSize,
+    /// Sends back what comes to this port, until it is stopped.
+    EchoServer(u16),
     /// Waits.
     Sleep(Duration),
     /// Ends with this code.
     Exit(i32),
     /// From the start of the program on, SIGTERM does nothing.
     IgnoreTerminate,
+    /// SIGUSR1 ends it with this code.
+    ExitOnUser1(i32),
     /// Runs until it is stopped.
     Serve,
 }
@@ -46,6 +54,20 @@ impl Program {
         Some(Self { steps: text.split(';').map(|statement| step(statement.trim())).collect() })
     }
 
+    /// With what a signal ends it, if it does: as the first process of its namespace it hears only what it listens to.
+    pub(super) fn exit_code_by(&self, signal: u8) -> Option<i32> {
+        let by_user = self.steps.iter().find_map(|step| match step {
+            Step::ExitOnUser1(code) => Some(*code),
+            _ => None,
+        });
+        match signal {
+            9 => Some(137),
+            10 => by_user,
+            15 if !self.ignores_terminate() => Some(143),
+            _ => None,
+        }
+    }
+
     /// Whether SIGTERM does not end it.
     pub(super) fn ignores_terminate(&self) -> bool {
         self.steps.contains(&Step::IgnoreTerminate)
@@ -63,9 +85,19 @@ fn step(statement: &str) -> Step {
             let count = rest.strip_prefix("-c ").and_then(|rest| rest.strip_suffix(" /dev/zero"));
             count.and_then(|count| count.parse().ok()).map_or(Step::Serve, Step::Zeros)
         }
+        "cat" if rest.is_empty() => Step::Copy,
+        "stty" if rest == "size" => Step::TerminalSize,
+        "nc" => {
+            let port = rest.strip_prefix("-ll -p ").and_then(|rest| rest.strip_suffix(" -e cat"));
+            port.and_then(|port| port.parse().ok()).map_or(Step::Serve, Step::EchoServer)
+        }
         "sleep" => rest.parse().map_or(Step::Serve, |seconds| Step::Sleep(Duration::from_secs(seconds))),
         "exit" => rest.parse().map_or(Step::Serve, Step::Exit),
         "trap" if rest == "'' TERM" => Step::IgnoreTerminate,
+        "trap" => {
+            let code = rest.strip_prefix("'exit ").and_then(|rest| rest.strip_suffix("' USR1"));
+            code.and_then(|code| code.parse().ok()).map_or(Step::Serve, Step::ExitOnUser1)
+        }
         _ => Step::Serve,
     }
 }

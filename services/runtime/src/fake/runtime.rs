@@ -1,6 +1,7 @@
 //! The fake behind the production trait.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,14 +13,15 @@ use super::program::Program;
 use super::state::{Download, State};
 use super::{FakeImage, FakeRuntime, Fault, down, pulled};
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, ExecOutput,
-    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError, RuntimeEvent,
-    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, refusal_by_labels,
+    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus,
+    Conversation, ExecOutput, ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result,
+    RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
+    refusal_by_labels,
 };
 
 impl FakeRuntime {
     /// Makes one call: counts it, lets it misbehave as scripted, and applies its effect at one moment.
-    async fn call<T, F>(&self, call: &'static str, effect: F) -> Result<T>
+    pub(super) async fn call<T, F>(&self, call: &'static str, effect: F) -> Result<T>
     where
         F: FnOnce(&mut State) -> Result<T> + Send,
         T: Send,
@@ -308,24 +310,10 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
-        let program = self
-            .call("ExecSync", |state| {
-                let status = &state.container_mut(id)?.status;
-                if status.state != ContainerState::Running {
-                    return Err(RuntimeError::NotRunning { id: id.to_string() });
-                }
-                if request.command.is_empty() {
-                    return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
-                }
-                let missing = || RuntimeError::CannotStart { message: "no such file or directory".into() };
-                Program::parse(&request.command).ok_or_else(missing)
-            })
-            .await?;
+        let program = self.call("ExecSync", |state| state.program_inside(id, &request.command)).await?;
         let after = Duration::from_secs(request.timeout_seconds());
         let killed_with_it = async {
-            while self.state().containers.get(id).is_some_and(|it| it.status.state == ContainerState::Running) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            self.until_ended(id).await;
             ExecOutput { exit_code: 137, ..ExecOutput::default() }
         };
         let ended = async {
@@ -339,6 +327,33 @@ impl ContainerRuntime for FakeRuntime {
         self.thawed().await;
         let output = outcome.map_err(|_| RuntimeError::ProgramTimeout { after })?;
         Ok(output.cut_at(request.max_output_bytes))
+    }
+
+    async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation> {
+        self.converse(id, request).await
+    }
+
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Connection> {
+        self.dial(sandbox, port).await
+    }
+
+    async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Connection> {
+        let found = self.state().sandbox_at(address);
+        let sandbox = found.ok_or(RuntimeError::NothingListens { port })?;
+        self.dial(&sandbox, port).await
+    }
+
+    async fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<()> {
+        let exit_code = self
+            .call("Kill", |state| {
+                let program = state.containers.get(id).and_then(|record| record.program.as_ref());
+                Ok(program.and_then(|program| program.exit_code_by(signal)))
+            })
+            .await?;
+        if let Some(exit_code) = exit_code {
+            self.end(id, exit_code, "Error");
+        }
+        Ok(())
     }
 
     async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {

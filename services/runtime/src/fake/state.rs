@@ -238,6 +238,19 @@ impl State {
         Ok((program, path))
     }
 
+    /// What a command would be inside a container that runs.
+    pub(super) fn program_inside(&mut self, id: &ContainerId, command: &[String]) -> Result<Program> {
+        let status = &self.container_mut(id)?.status;
+        if status.state != ContainerState::Running {
+            return Err(RuntimeError::NotRunning { id: id.to_string() });
+        }
+        if command.is_empty() {
+            return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
+        }
+        let missing = || RuntimeError::CannotStart { message: "no such file or directory".into() };
+        Program::parse(command).ok_or_else(missing)
+    }
+
     pub(super) fn container_mut(&mut self, id: &ContainerId) -> Result<&mut ContainerRecord> {
         self.containers.get_mut(id).ok_or_else(|| RuntimeError::NotFound { what: "container", id: id.to_string() })
     }
@@ -257,6 +270,14 @@ impl State {
             witness.ended(&record.status);
         }
         true
+    }
+
+    /// The sandbox that has the address and is ready.
+    pub(super) fn sandbox_at(&self, address: Ipv4Addr) -> Option<SandboxId> {
+        let mut all = self.sandboxes.iter();
+        let found =
+            all.find(|(_, record)| record.address == Some(address) && record.sandbox.state == SandboxState::Ready);
+        found.map(|(id, _)| id.clone())
     }
 
     fn cgroup_of(&self, id: &ContainerId) -> Option<&str> {
