@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use wherry_model::{
-    Action, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId, InstanceName, OnNodeLoss,
-    Port, ProjectId, RegistryCredential, RestartPolicy, TenantId, Volume,
+    Action, ContainerName, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId,
+    InstanceName, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, TenantId, Volume,
 };
 
 /// One instance as its node must keep it.
@@ -101,6 +101,16 @@ impl DesiredInstance {
         }
     }
 
+    /// What was asked of each container.
+    pub fn specs(&self) -> impl Iterator<Item = &ContainerSpec> {
+        self.containers.iter().map(|container| &container.spec)
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &ContainerName) -> Option<&DesiredContainer> {
+        self.containers.iter().find(|container| &container.spec.name == name)
+    }
+
     /// Ports that everybody who can route to the instance may reach.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.containers.iter().flat_map(|container| &container.spec.ports)
@@ -116,8 +126,13 @@ pub struct DesiredContainer {
     pub digest: Option<Digest>,
     /// Counts what makes a run of it out of date: a change of its spec that cannot be made while it runs, a restart that
     /// somebody asked for. A run that was started for a lower one is ended and followed by another.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl DesiredContainer {

@@ -12,6 +12,7 @@ use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent};
 use crate::PostgresStore;
 use crate::columns::{Fields, integer};
 use crate::error::Context;
+use crate::rows::columns;
 use crate::transaction::NUMBERING;
 
 #[async_trait]
@@ -21,17 +22,21 @@ impl EventStore for PostgresStore {
         let limit = i64::from(query.limit);
         let (tenant, project) = (query.tenant.as_uuid(), query.project.as_uuid());
         let statement = match query.instance {
-            None => sqlx::query(
-                "SELECT * FROM events WHERE seq > $1 AND tenant = $2 AND project = $3 ORDER BY seq LIMIT $4",
-            )
+            None => sqlx::query(concat!(
+                "SELECT ",
+                columns!(events),
+                " FROM events WHERE seq > $1 AND tenant = $2 AND project = $3 ORDER BY seq LIMIT $4"
+            ))
             .bind(after)
             .bind(tenant)
             .bind(project)
             .bind(limit),
-            Some(instance) => sqlx::query(
-                "SELECT * FROM events WHERE seq > $1 AND tenant = $2 AND project = $3 AND instance = $5
-                 ORDER BY seq LIMIT $4",
-            )
+            Some(instance) => sqlx::query(concat!(
+                "SELECT ",
+                columns!(events),
+                " FROM events WHERE seq > $1 AND tenant = $2 AND project = $3 AND instance = $5
+                 ORDER BY seq LIMIT $4"
+            ))
             .bind(after)
             .bind(tenant)
             .bind(project)

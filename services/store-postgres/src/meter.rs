@@ -12,6 +12,7 @@ use wherry_store::{MeterStore, PriceBookOutcome, StoreError, UsageQuery};
 use crate::PostgresStore;
 use crate::columns::{Fields, integer, json};
 use crate::error::{Context, violation};
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 #[async_trait]
@@ -116,7 +117,8 @@ fn probe(query: &UsageQuery) -> QueryBuilder<Postgres> {
 fn ending_after(sql: &mut QueryBuilder<Postgres>, query: &UsageQuery) {
     for (position, condition) in [" AND end_second IS NULL", " AND end_second > "].into_iter().enumerate() {
         sql.push(if position == 0 { "" } else { " UNION ALL " });
-        sql.push("SELECT * FROM intervals WHERE tenant = ").push_bind(query.tenant.as_uuid());
+        sql.push(concat!("SELECT ", columns!(intervals), " FROM intervals WHERE tenant = "))
+            .push_bind(query.tenant.as_uuid());
         sql.push(condition);
     }
     sql.push_bind(query.from_second);
@@ -131,7 +133,7 @@ fn page(query: &UsageQuery, by_end: bool) -> QueryBuilder<Postgres> {
         ending_after(&mut sql, query);
         sql.push(")");
     } else {
-        sql.push("intervals");
+        sql.push(concat!("(SELECT ", columns!(intervals), " FROM intervals)"));
     }
     sql.push(" AS found JOIN nodes ON nodes.id = found.node WHERE tenant = ").push_bind(query.tenant.as_uuid());
     if let Some(project) = query.project {

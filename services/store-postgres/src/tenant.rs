@@ -8,6 +8,7 @@ use wherry_store::{ApiKeyRecord, NameOutcome, ProjectRecord, StoreError, TenantR
 use crate::PostgresStore;
 use crate::columns::Fields;
 use crate::error::Context;
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 #[async_trait]
@@ -58,14 +59,19 @@ impl TenantStore for PostgresStore {
     }
 
     async fn key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(id.as_uuid());
+        let query =
+            sqlx::query(concat!("SELECT ", columns!(api_keys), " FROM api_keys WHERE id = $1")).bind(id.as_uuid());
         self.connections.fetch_one("reading a key", query).await?.as_ref().map(key).transpose()
     }
 
     async fn keys(&self, tenant: TenantId, limit: u32) -> Result<Vec<ApiKeyRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM api_keys WHERE tenant = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
-            .bind(tenant.as_uuid())
-            .bind(i64::from(limit));
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns!(api_keys),
+            " FROM api_keys WHERE tenant = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
+        ))
+        .bind(tenant.as_uuid())
+        .bind(i64::from(limit));
         self.connections.fetch_all("listing keys", query).await?.iter().map(key).collect()
     }
 

@@ -11,6 +11,7 @@ use wherry_store::{EnrolOutcome, EnrolmentRecord, EnrolmentStore, JoinTokenRecor
 use crate::PostgresStore;
 use crate::columns::Fields;
 use crate::error::{Context, constraint_behind, violation};
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 #[async_trait]
@@ -20,7 +21,8 @@ impl EnrolmentStore for PostgresStore {
     }
 
     async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM join_tokens WHERE id = $1").bind(id.as_uuid());
+        let query = sqlx::query(concat!("SELECT ", columns!(join_tokens), " FROM join_tokens WHERE id = $1"))
+            .bind(id.as_uuid());
         self.connections.fetch_one("reading a join token", query).await?.as_ref().map(token_record).transpose()
     }
 
@@ -34,12 +36,17 @@ impl EnrolmentStore for PostgresStore {
     }
 
     async fn enrolment(&self, node: NodeId) -> Result<Option<EnrolmentRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM enrolments WHERE node = $1").bind(node.as_uuid());
+        let query = sqlx::query(concat!("SELECT ", columns!(enrolments), " FROM enrolments WHERE node = $1"))
+            .bind(node.as_uuid());
         self.connections.fetch_one("reading an enrolment", query).await?.as_ref().map(enrolment_record).transpose()
     }
 
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM enrolments WHERE removed_at IS NULL ORDER BY node");
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns!(enrolments),
+            " FROM enrolments WHERE removed_at IS NULL ORDER BY node"
+        ));
         self.connections.fetch_all("listing enrolments", query).await?.iter().map(enrolment_record).collect()
     }
 }
@@ -95,15 +102,16 @@ impl Unit for Enrol<'_> {
 
     async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<EnrolOutcome>, StoreError> {
         // Locked: a token makes one node, whoever comes with it at once.
-        let row = sqlx::query("SELECT * FROM join_tokens WHERE id = $1 FOR NO KEY UPDATE")
-            .bind(self.token.as_uuid())
-            .fetch_optional(&mut *connection)
-            .await
-            .context("reading a join token")?;
+        let row =
+            sqlx::query(concat!("SELECT ", columns!(join_tokens), " FROM join_tokens WHERE id = $1 FOR NO KEY UPDATE"))
+                .bind(self.token.as_uuid())
+                .fetch_optional(&mut *connection)
+                .await
+                .context("reading a join token")?;
         let Some(row) = row else { return Ok(Verdict::Undo(EnrolOutcome::TokenRefused)) };
         let known = token_record(&row)?;
         if let Some(node) = known.used_by {
-            let row = sqlx::query("SELECT * FROM enrolments WHERE node = $1")
+            let row = sqlx::query(concat!("SELECT ", columns!(enrolments), " FROM enrolments WHERE node = $1"))
                 .bind(node.as_uuid())
                 .fetch_optional(connection)
                 .await

@@ -8,6 +8,7 @@ use wherry_store::{ReplicaRecord, ReplicaStore, StoreError};
 use crate::PostgresStore;
 use crate::columns::Fields;
 use crate::error::Context;
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 #[async_trait]
@@ -21,7 +22,7 @@ impl ReplicaStore for PostgresStore {
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM replicas ORDER BY id");
+        let query = sqlx::query(concat!("SELECT ", columns!(replicas), " FROM replicas ORDER BY id"));
         self.connections.fetch_all("listing replicas", query).await?.iter().map(record).collect()
     }
 }

@@ -17,6 +17,7 @@ use wherry_store::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, Remov
 use crate::PostgresStore;
 use crate::columns::Fields;
 use crate::error::{Context, violation};
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 pub(crate) use resources::{Settled, Settlement};
@@ -28,12 +29,15 @@ impl NodeStore for PostgresStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM nodes WHERE removed_at IS NULL ORDER BY id");
+        let query =
+            sqlx::query(concat!("SELECT ", columns!(nodes), " FROM nodes WHERE removed_at IS NULL ORDER BY id"));
         self.connections.fetch_all("listing nodes", query).await?.iter().map(record).collect()
     }
 
     async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, StoreError> {
-        let query = sqlx::query("SELECT * FROM nodes WHERE id = $1 AND removed_at IS NULL").bind(id.as_uuid());
+        let query =
+            sqlx::query(concat!("SELECT ", columns!(nodes), " FROM nodes WHERE id = $1 AND removed_at IS NULL"))
+                .bind(id.as_uuid());
         self.connections.fetch_one("reading a node", query).await?.as_ref().map(record).transpose()
     }
 

@@ -10,6 +10,7 @@ use wherry_store::{NodeRegistration, StoreError};
 use super::record;
 use crate::columns::integer;
 use crate::error::Context;
+use crate::rows::columns;
 use crate::transaction::{Unit, Verdict};
 
 /// Said twice it is as said once.
@@ -25,7 +26,8 @@ impl Unit for Register<'_> {
     async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<Option<NodeRecord>>, StoreError> {
         let node = self.node;
         let row = sqlx::query(
-            "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
+            concat!(
+                "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
                  capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol)
              SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12, $13
              WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = $1 AND removed_at IS NOT NULL)
@@ -48,7 +50,9 @@ impl Unit for Register<'_> {
                  protocol = excluded.protocol,
                  underlay = excluded.underlay
              WHERE known.removed_at IS NULL
-             RETURNING *",
+             RETURNING ",
+                columns!(nodes)
+            ),
         )
         .bind(node.id.as_uuid())
         .bind(&node.name)
