@@ -156,7 +156,7 @@ impl Fleet {
         let binary = self.options.binary.clone();
         let said = self.living()?.cli(&binary, &["admin", "node", "token"]).await?;
         let word = |prefix: &str| {
-            let mut words = said.split(|character: char| character.is_whitespace() || "'\"`".contains(character));
+            let mut words = said.split(|character: char| character.is_whitespace() || "='\"`".contains(character));
             let found = words.find(|word| word.starts_with(prefix)).map(str::to_owned);
             found.with_context(|| format!("`wherry admin node token` names no {prefix}…:\n{said}"))
         };

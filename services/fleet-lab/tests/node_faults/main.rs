@@ -9,3 +9,4 @@ mod drain;
 mod engine;
 mod lab;
 mod partition;
+mod stuck;
