@@ -81,7 +81,7 @@ pub async fn entries_come_in_pages_to_whom_they_belong(subject: &mut impl Subjec
     for record in written.iter().chain(&foreign) {
         world.store.begin_audit(record).await.unwrap();
     }
-    written.sort_by(|one, other| other.id.cmp(&one.id));
+    written.sort_by_key(|audit| std::cmp::Reverse(audit.id));
     for limit in [1, 3, 7, 100] {
         let mut walked: Vec<AuditRecord> = Vec::new();
         loop {
