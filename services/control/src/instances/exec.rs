@@ -145,14 +145,13 @@ async fn exec_here(
             () = feed => Ok(()),
         }
     };
-    match tokio::time::timeout(Duration::from_secs(u64::from(timeout_seconds)), both).await {
-        Ok(ended) => ended?,
-        Err(_) => {
-            entry.settle(AuditOutcome::Ended, Some(TIMED_OUT));
-            let notice = format!("the program was killed: it did not end within {timeout_seconds} s\n");
-            outcome.exit_code = TIMED_OUT;
-            outcome.stderr = notice.into_bytes();
-        }
+    if let Ok(ended) = tokio::time::timeout(Duration::from_secs(u64::from(timeout_seconds)), both).await {
+        ended?;
+    } else {
+        entry.settle(AuditOutcome::Ended, Some(TIMED_OUT));
+        let notice = format!("the program was killed: it did not end within {timeout_seconds} s\n");
+        outcome.exit_code = TIMED_OUT;
+        outcome.stderr = notice.into_bytes();
     }
     Ok(outcome)
 }
