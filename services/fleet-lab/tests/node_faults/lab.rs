@@ -54,15 +54,11 @@ impl Lab {
         InstanceCreate {
             name: Some(name.to_owned()),
             containers: vec![ContainerSpec {
-                name: None,
                 image: self.tool.clone(),
                 command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-                args: Vec::new(),
-                env: Vec::new(),
-                working_dir: None,
                 cpu: Some("50m".to_owned()),
                 memory: Some("16Mi".to_owned()),
-                ports: Vec::new(),
+                ..ContainerSpec::default()
             }],
             restart_policy: Some(RestartPolicy::Never),
             stop_grace_seconds: Some(2),

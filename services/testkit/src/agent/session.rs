@@ -45,7 +45,7 @@ impl ScriptedAgent {
             Then::End => stream::empty().boxed(),
         };
         let output = stream::iter(first).chain(rest).map(move |message| {
-            let _held = &held;
+            let _: &Arc<()> = &held;
             message
         });
         Ok(Session { input: ear(input), output: output.boxed() })
