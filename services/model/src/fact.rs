@@ -25,6 +25,15 @@ pub struct ContainerExit {
     pub message: Option<String>,
 }
 
+impl ContainerExit {
+    /// Whether it is not as it should be that it ended so. What a probe, a hook or a deadline ended may well have ended with 0.
+    pub const fn is_failure(&self) -> bool {
+        let is_blamed =
+            matches!(self.reason, EndReason::ProbeFailed | EndReason::HookFailed | EndReason::DeadlineExceeded);
+        self.exit_code != 0 || is_blamed
+    }
+}
+
 /// One thing that happened on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
@@ -112,9 +121,53 @@ pub struct Observation {
     pub instance: InstanceId,
     /// Which generation of it.
     pub generation: Generation,
+    /// Which revision of the container that it is about, if it is about one ([`crate::ContainerStatus::revision`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u32,
     /// When the agent noticed.
     pub at: Timestamp,
     /// What.
     #[serde(flatten)]
     pub fact: Fact,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Fact {
+    /// The version of the agents' contract that knows it. Whoever speaks an older one does not understand it and must not be
+    /// told: an instance of which such a thing can be said is only given to agents that speak this one, but an agent may be
+    /// at a replica that is older than itself for a while.
+    pub const fn least_protocol(&self) -> u32 {
+        let reason = match self {
+            Self::Readiness { .. } => return 3,
+            Self::ContainerExited { exit, .. } => exit.reason,
+            Self::Failed { reason, .. } => *reason,
+            Self::PullStarted { .. }
+            | Self::PullRetrying { .. }
+            | Self::Pulled { .. }
+            | Self::SandboxReady { .. }
+            | Self::ContainerStarted { .. }
+            | Self::SandboxStopped
+            | Self::Removed => return 2,
+        };
+        match reason {
+            EndReason::ProbeFailed
+            | EndReason::HookFailed
+            | EndReason::DependencyFailed
+            | EndReason::DeadlineExceeded
+            | EndReason::Restarted
+            | EndReason::VolumeFailed => 3,
+            EndReason::Exited
+            | EndReason::OomKilled
+            | EndReason::StoppedByUser
+            | EndReason::ImagePullFailed
+            | EndReason::ImageRefused
+            | EndReason::StartFailed
+            | EndReason::NodeLost
+            | EndReason::Evicted => 2,
+        }
+    }
 }

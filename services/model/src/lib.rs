@@ -16,6 +16,7 @@ mod name;
 mod principal;
 mod quantity;
 mod reference;
+pub mod sequence;
 mod spec;
 mod time;
 

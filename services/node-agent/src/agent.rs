@@ -20,6 +20,7 @@ use wherry_runtime::ContainerRuntime;
 use crate::blocking::blocking;
 use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
+use crate::findings::Findings;
 use crate::firewall::{Firewall, Gate};
 use crate::journal::{Journal, JournalDisk};
 use crate::lease::{BootClock, KernelBootClock, Lease};
@@ -31,7 +32,7 @@ use crate::roster::Spawn;
 use crate::routes::RouteTable;
 use crate::status::{AgentStatus, Board};
 use crate::surroundings::{Keeper, KeptFile, NamesSink};
-use crate::{conversation, exec, fence, heartbeat, logs, reporter, roster, routes, session};
+use crate::{conversation, exec, fence, heartbeat, logs, probe, reporter, roster, routes, session};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -145,6 +146,7 @@ impl Agent {
             desired: Arc::new(desired),
             stopping: kill.child_token(),
             pulling: std::sync::Mutex::default(),
+            findings: Findings::default(),
             lease: Arc::new(lease),
             fence: fence::Progress::default(),
             fenced_out: tokio::sync::Notify::new(),
@@ -170,6 +172,7 @@ impl Agent {
         self.act(fence::keep(node.clone()));
         self.act(session::keep(node.clone()));
         self.act(heartbeat::keep(node.clone()));
+        self.act(probe::keep(node.clone()));
         self.act(logs::keep_bounded(node.config.clone(), node.runtime.clone(), node.observer.clone()));
         let kill = self.kill.clone();
         let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));

@@ -1,5 +1,6 @@
 //! Proof of life: what runs, asked of the engine just now. An engine that does not answer proves nothing, so nothing is sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,8 +141,8 @@ async fn pulls(node: &Node) -> Vec<PullProgress> {
     let Ok(downloads) = node.runtime.pull_progress().await else { return Vec::new() };
     let done_bytes = downloads.iter().fold(0_u64, |sum, download| sum.saturating_add(download.done_bytes));
     let total_bytes = downloads.iter().fold(0_u64, |sum, download| sum.saturating_add(download.total_bytes));
-    let progress = |instance: &InstanceId| PullProgress { instance: *instance, done_bytes, total_bytes };
-    pulling.keys().map(progress).collect()
+    let instances: BTreeSet<InstanceId> = pulling.keys().map(|(instance, _)| *instance).collect();
+    instances.into_iter().map(|instance| PullProgress { instance, done_bytes, total_bytes }).collect()
 }
 
 #[cfg(test)]
@@ -177,6 +178,7 @@ mod tests {
             generation: run.generation,
             name: run.container,
             run: run.run,
+            revision: 0,
             state,
         });
         let seen = Seen { sandboxes: vec![], containers: container.into_iter().collect() };

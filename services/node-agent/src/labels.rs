@@ -1,6 +1,6 @@
 //! The labels by which an agent finds after a crash what it made, and whose it is.
 
-use wherry_agent_api::DesiredInstance;
+use wherry_agent_api::{DesiredContainer, DesiredInstance};
 use wherry_model::{ContainerName, Generation, InstanceId, NodeId};
 use wherry_runtime::Labels;
 
@@ -11,6 +11,7 @@ const TENANT: &str = "wherry/tenant";
 const PROJECT: &str = "wherry/project";
 const CONTAINER: &str = "wherry/container";
 const RUN: &str = "wherry/run";
+const REVISION: &str = "wherry/revision";
 const FENCE_AFTER: &str = "wherry/fence-after-seconds";
 
 /// Stands for "it is never run elsewhere" where seconds would stand.
@@ -48,9 +49,10 @@ pub(crate) fn fence_after_seconds(labels: &Labels) -> Option<u32> {
 }
 
 /// Labels of a container.
-pub(crate) fn of_container(node: NodeId, desired: &DesiredInstance, name: &ContainerName, run: u32) -> Labels {
+pub(crate) fn of_container(node: NodeId, desired: &DesiredInstance, container: &DesiredContainer, run: u32) -> Labels {
     let mut labels = of_sandbox(node, desired);
-    labels.insert(CONTAINER.to_owned(), name.to_string());
+    labels.insert(CONTAINER.to_owned(), container.spec.name.to_string());
+    labels.insert(REVISION.to_owned(), container.revision.to_string());
     labels.insert(RUN.to_owned(), run.to_string());
     labels
 }
@@ -58,6 +60,11 @@ pub(crate) fn of_container(node: NodeId, desired: &DesiredInstance, name: &Conta
 /// Instance and generation of a sandbox or container.
 pub(crate) fn owner(labels: &Labels) -> Option<(InstanceId, Generation)> {
     Some((labels.get(INSTANCE)?.parse().ok()?, Generation(labels.get(GENERATION)?.parse().ok()?)))
+}
+
+/// The revision that a container was started for. An agent that did not say so knew the first only.
+pub(crate) fn revision(labels: &Labels) -> u32 {
+    labels.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Name and run number of a container.

@@ -30,6 +30,7 @@
 mod agent;
 mod backoff;
 mod blocking;
+mod check;
 mod config;
 mod conversation;
 mod desired;
@@ -38,6 +39,7 @@ mod exec;
 mod exit;
 mod fence;
 mod fenced_notes;
+mod findings;
 mod firewall;
 mod guard;
 mod heartbeat;
@@ -50,6 +52,7 @@ mod node;
 mod observer;
 mod permits;
 mod plan;
+mod probe;
 mod proof;
 mod reporter;
 mod roster;
@@ -59,6 +62,7 @@ mod status;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{ControlPlane, LogQuery, NodeHello};
-use wherry_model::{Action, Clock, Entropy, InstanceId};
+use wherry_model::{Action, Clock, ContainerName, Entropy, InstanceId};
 use wherry_runtime::{ContainerId, ContainerRuntime};
 
 use crate::config::AgentConfig;
 use crate::desired::DesiredStore;
 use crate::fence;
+use crate::findings::Findings;
 use crate::firewall::Gate;
 use crate::journal::{Journal, RunMemory};
 use crate::lease::Lease;
@@ -53,8 +54,10 @@ pub(crate) struct Node {
     pub(crate) starts: Semaphore,
     /// Nothing new is begun once this is cancelled.
     pub(crate) stopping: CancellationToken,
-    /// What each instance is pulling.
-    pub(crate) pulling: Mutex<BTreeMap<InstanceId, String>>,
+    /// What is being pulled for each container.
+    pub(crate) pulling: Mutex<BTreeMap<(InstanceId, ContainerName), String>>,
+    /// What probes have found out, until the worker has seen to it.
+    pub(crate) findings: Findings,
 }
 
 impl Node {
@@ -68,8 +71,8 @@ impl Node {
         self.fenced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What each instance is pulling now.
-    pub(crate) fn pulling(&self) -> MutexGuard<'_, BTreeMap<InstanceId, String>> {
+    /// What is being pulled for each container now.
+    pub(crate) fn pulling(&self) -> MutexGuard<'_, BTreeMap<(InstanceId, ContainerName), String>> {
         self.pulling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

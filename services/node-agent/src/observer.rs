@@ -171,9 +171,10 @@ impl Observer {
                 let least = fence_after_seconds.entry(instance).or_insert(seconds);
                 *least = seconds.min(*least);
             }
+            let revision = labels::revision(&container.labels);
             let (id, sandbox, state) = (container.id, container.sandbox, container.state);
             let seen = instances.entry(instance).or_default();
-            seen.containers.push(SeenContainer { id, sandbox, generation, name, run, state });
+            seen.containers.push(SeenContainer { id, sandbox, generation, name, run, revision, state });
         }
         let snapshot = Snapshot { at, instances, fence_after_seconds };
         self.proofs.renew(at, snapshot.running().map(|(instance, container)| (instance, run_key(container))));

@@ -69,6 +69,11 @@ pub(crate) async fn keep(node: Arc<Node>, tasks: TaskTracker, spawn: Spawn) {
                 }
                 shown = next;
             }
+            () = roster.node.findings.some() => {
+                for instance in roster.node.findings.take() {
+                    roster.wake(instance);
+                }
+            }
             Some(instance) = endings.recv() => {
                 roster.workers.remove(&instance);
                 // It may have been asked for, or shown, while it was ending.

@@ -57,7 +57,7 @@ fn change(instance: &Instance, step: Step, node: NodeId, now: i64) -> Option<Cha
     let run = instance.first_run;
     let observe = |fact| {
         let observation =
-            Observation { seq: 1, instance: instance.id, generation: instance.generation, at: at(now), fact };
+            Observation { seq: 1, instance: instance.id, generation: instance.generation, revision: 0, at: at(now), fact };
         lifecycle::observe(instance, &observation, at(now)).ok()
     };
     let intend = |ask| lifecycle::intend(instance, ask, "key:test", at(now)).ok().flatten();

@@ -139,6 +139,7 @@ async fn a_node_that_never_said_hello_is_told_so() {
         seq: 1,
         instance: web.id,
         generation: web.generation,
+        revision: 0,
         at: stack.agent().now(),
         fact: started(&stack, 1),
     };
@@ -173,7 +174,7 @@ async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_se
     for (seq, address, taken) in [(1, Ipv4Addr::new(10, 200, 0, 9), None), (2, own, Some(own))] {
         let fact = Fact::SandboxReady { address };
         let at = stack.clock().now();
-        let said = Observation { seq, instance: web.id, generation: web.generation, at, fact };
+        let said = Observation { seq, instance: web.id, generation: web.generation, revision: 0, at, fact };
         let ack = unaware.report(Report { node, journal, observations: vec![said] }).await.unwrap();
         assert_eq!(ack.through, seq);
         assert_eq!(stack.read(stack.acme(), "web").await.instance.address, taken);

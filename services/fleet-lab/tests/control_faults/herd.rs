@@ -86,6 +86,7 @@ impl Member {
             seq: self.reported.fetch_add(1, Ordering::Relaxed) + 1,
             instance: instance.id,
             generation: instance.generation,
+            revision: 0,
             at: RealClock.now(),
             fact: Fact::Removed,
         };

@@ -55,7 +55,11 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
         Fact::PullRetrying { container, message, retry_at } => {
             pull_retrying(&mut draft, container, message, *retry_at, at)
         }
-        Fact::Pulled { container, digest, cached } => pulled(&mut draft, container, digest, *cached, at),
+        Fact::Pulled { container, digest, cached } => {
+            let is_of_now =
+                draft.instance.container(container).is_none_or(|known| observation.revision >= known.revision);
+            pulled(&mut draft, container, digest, *cached, at, is_of_now)
+        }
         Fact::SandboxReady { address } => sandbox_ready(&mut draft, *address),
         Fact::ContainerStarted { container, run, started_at } => {
             container_started(&mut draft, container, *run, (*started_at).min(now))
@@ -74,6 +78,16 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
     if changed { Ok(draft.finish()) } else { Err(Ignored::Nothing) }
 }
 
+/// The state of an instance that nothing is fetched for.
+fn resting_state(instance: &Instance) -> InstanceState {
+    match (instance.any_container_runs(), instance.run_meter.open_since) {
+        (false, _) => InstanceState::Starting,
+        (true, Some(_)) => InstanceState::Running,
+        // It runs as far as anybody knows, and nobody knows.
+        (true, None) => instance.state,
+    }
+}
+
 /// Whether the instance is on its way to running, or does.
 const fn is_under_way(state: InstanceState) -> bool {
     use InstanceState as S;
@@ -84,8 +98,10 @@ fn pull_started(draft: &mut Draft, container: &ContainerName, at: Timestamp) -> 
     if !is_under_way(draft.instance.state) {
         return false;
     }
-    draft.instance.state = InstanceState::Pulling;
-    draft.instance.message = None;
+    if !draft.instance.any_container_runs() {
+        draft.instance.state = InstanceState::Pulling;
+        draft.instance.message = None;
+    }
     draft.open(MeterKind::Pull, at, false);
     draft.event(EventKind::PullStarted, at, format!("pulling the image of {container}"));
     true
@@ -95,7 +111,9 @@ fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, re
     if !is_under_way(draft.instance.state) {
         return false;
     }
-    draft.instance.state = InstanceState::Pulling;
+    if !draft.instance.any_container_runs() {
+        draft.instance.state = InstanceState::Pulling;
+    }
     draft.close(MeterKind::Pull, at);
     let message = format!("the image of {container} could not be pulled: {message}; next try at {retry}");
     draft.instance.message = Some(message.clone());
@@ -103,13 +121,23 @@ fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, re
     true
 }
 
-fn pulled(draft: &mut Draft, container: &ContainerName, digest: &Digest, cached: bool, at: Timestamp) -> bool {
+/// `is_of_now`: whether it is what the container is to run now; its spec may have changed since the pull began.
+fn pulled(
+    draft: &mut Draft,
+    container: &ContainerName,
+    digest: &Digest,
+    cached: bool,
+    at: Timestamp,
+    is_of_now: bool,
+) -> bool {
     draft.close(MeterKind::Pull, at);
     let Some(status) = status_of(&mut draft.instance, container) else { return false };
     let first = status.image_digest.is_none();
-    status.image_digest.get_or_insert_with(|| digest.clone());
+    if is_of_now {
+        status.image_digest.get_or_insert_with(|| digest.clone());
+    }
     if is_under_way(draft.instance.state) {
-        draft.instance.state = InstanceState::Starting;
+        draft.instance.state = resting_state(&draft.instance);
         draft.instance.message = None;
     }
     if first || !cached {
@@ -252,8 +280,8 @@ fn is_final(instance: &Instance, container: &ContainerSpec, run: &ContainerRun, 
     spec.max_restarts.is_some_and(|most| restarts >= most)
         || match spec.restart_policy {
             RestartPolicy::Never => true,
-            RestartPolicy::OnFailure => exit.exit_code == 0,
-            RestartPolicy::Always => exit.exit_code == 0 && spec.runs_once(container),
+            RestartPolicy::OnFailure => !exit.is_failure(),
+            RestartPolicy::Always => !exit.is_failure() && spec.runs_once(container),
         }
 }
 
@@ -265,7 +293,7 @@ fn settle_by_exits(draft: &mut Draft, at: Timestamp) {
         .containers
         .iter()
         .filter_map(|status| status.run_since(first_run)?.end.as_ref().map(|exit| (&status.name, exit)));
-    let failed = exits.clone().filter(|(_, exit)| exit.exit_code != 0).min_by_key(|(_, exit)| exit.finished_at);
+    let failed = exits.clone().filter(|(_, exit)| exit.is_failure()).min_by_key(|(_, exit)| exit.finished_at);
     let state = if failed.is_some() { InstanceState::Failed } else { InstanceState::Succeeded };
     let decisive = failed.or_else(|| exits.max_by_key(|(_, exit)| exit.finished_at));
     let Some((reason, sentence)) = decisive.map(|(name, exit)| (exit.reason, exit_sentence(name, exit))) else {

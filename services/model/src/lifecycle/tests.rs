@@ -48,8 +48,14 @@ fn newborn() -> Instance {
 }
 
 fn seen(instance: &Instance, seconds: i64, fact: Fact) -> Result<Change, Ignored> {
-    let observation =
-        Observation { seq: 1, instance: instance.id, generation: instance.generation, at: at(seconds), fact };
+    let observation = Observation {
+        seq: 1,
+        instance: instance.id,
+        generation: instance.generation,
+        revision: 0,
+        at: at(seconds),
+        fact,
+    };
     observe(instance, &observation, at(seconds))
 }
 
@@ -313,6 +319,7 @@ fn apply(instance: &Instance, now: i64, step: &Step) -> Option<Change> {
                 seq: 1,
                 instance: instance.id,
                 generation: Generation(instance.generation.0 - 1),
+                revision: 0,
                 at: at(now),
                 fact: started(1, now),
             };

@@ -174,10 +174,7 @@ impl InstanceSpec {
     /// Whether the container is there to come to its end once: one of the beginning, and one whose completion another waits
     /// for. After a success it is not started again, whatever the restart policy.
     pub fn runs_once(&self, container: &ContainerSpec) -> bool {
-        let waits = |other: &ContainerSpec| {
-            other.depends_on.iter().any(|d| d.container == container.name && d.condition == Condition::Completed)
-        };
-        container.kind == ContainerKind::Init || self.containers.iter().any(waits)
+        crate::sequence::runs_once(&self.containers, container)
     }
 
     /// The version of the agents' contract that knows everything which is asked for here: an older agent would ignore it

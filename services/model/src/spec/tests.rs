@@ -108,6 +108,17 @@ fn circles_are_found_and_chains_are_not() {
 }
 
 #[test]
+fn signals_have_the_numbers_of_the_kernel() {
+    for (name, number) in
+        [("SIGHUP", 1), ("SIGINT", 2), ("SIGKILL", 9), ("SIGUSR2", 12), ("SIGTERM", 15), ("SIGSYS", 31)]
+    {
+        let spec = ContainerSpec { stop_signal: Some(name.to_owned()), ..container("main") };
+        assert_eq!(spec.stop_signal_number(), Some(number), "{name}");
+    }
+    assert_eq!(container("main").stop_signal_number(), None);
+}
+
+#[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
     let cases: [(&str, Break); 48] = [

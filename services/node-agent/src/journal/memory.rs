@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use wherry_agent_api::DesiredInstance;
-use wherry_model::{ContainerName, Digest, Fact, Generation, Timestamp};
+use wherry_agent_api::{DesiredContainer, DesiredInstance};
+use wherry_model::{ContainerExit, ContainerName, Digest, EndReason, Fact, Generation, Timestamp};
 
 use crate::backoff::next_in_a_row;
 
@@ -31,6 +31,9 @@ pub(crate) enum RunMemory {
 pub(crate) struct ContainerMemory {
     /// What its image reference meant.
     pub(crate) digest: Option<Digest>,
+    /// In which revision of the container it meant that.
+    #[serde(default)]
+    pub(crate) digest_revision: u32,
     /// Failed pulls in a row.
     pub(crate) pull_failures: u32,
     /// When the next pull may begin.
@@ -44,6 +47,32 @@ pub(crate) struct ContainerMemory {
     /// What was said last of the readiness of that run; nothing before its probes decided.
     #[serde(default)]
     pub(crate) ready: Option<bool>,
+    /// The revision of the container that the latest run was started for.
+    #[serde(default)]
+    pub(crate) revision: u32,
+    /// Whether the latest run that has ended did so with 0.
+    #[serde(default)]
+    pub(crate) succeeded: bool,
+    /// Restarts by policy in this generation.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+}
+
+impl ContainerMemory {
+    /// What the image reference means, if that was learnt for this revision.
+    pub(crate) fn digest_of(&self, revision: u32) -> Option<&Digest> {
+        self.digest.as_ref().filter(|_| self.digest_revision == revision)
+    }
+
+    /// Whether its latest run, which is over or about to be followed by another, is not the one that is asked for.
+    pub(crate) const fn is_outdated(&self, revision: u32) -> bool {
+        self.run > 0 && self.revision < revision
+    }
+}
+
+/// Whether the end of a run is the program's own doing, so that being started again counts.
+pub(crate) fn counts_as_restart(exit: &ContainerExit) -> bool {
+    !matches!(exit.reason, EndReason::Restarted | EndReason::NodeLost)
 }
 
 /// What was said of one instance in its latest generation.
@@ -57,6 +86,9 @@ pub(crate) struct Memory {
     pub(crate) failed: bool,
     pub(crate) sandbox_stopped: bool,
     pub(crate) removed: bool,
+    /// When a container first ran in this generation.
+    #[serde(default)]
+    pub(crate) first_started_at: Option<Timestamp>,
 }
 
 impl Memory {
@@ -68,11 +100,12 @@ impl Memory {
             failed: false,
             sandbox_stopped: false,
             removed: false,
+            first_started_at: None,
         }
     }
 
     /// Adds what is said. A fact of an older generation changes nothing, one of a newer begins anew.
-    pub(crate) fn fold(&mut self, generation: Generation, fact: &Fact) {
+    pub(crate) fn fold(&mut self, generation: Generation, revision: u32, fact: &Fact) {
         if generation < self.generation {
             return;
         }
@@ -90,27 +123,42 @@ impl Memory {
             }
             Fact::Pulled { container, digest, .. } => {
                 let known = self.containers.entry(container.clone()).or_default();
-                known.digest = Some(digest.clone());
+                if revision >= known.digest_revision {
+                    known.digest = Some(digest.clone());
+                    known.digest_revision = revision;
+                }
                 known.pull_failures = 0;
                 known.pull_retry_at = None;
             }
             Fact::SandboxReady { address } => self.address = Some(*address),
             Fact::ContainerStarted { container, run, started_at } => {
+                self.began(*started_at);
                 let known = self.containers.entry(container.clone()).or_default();
                 if *run > known.run {
                     known.run = *run;
                     known.ready = None;
+                    known.revision = revision;
                     known.state = RunMemory::Running { started_at: *started_at };
                 }
             }
             Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
+                self.began(*started_at);
                 let known = self.containers.entry(container.clone()).or_default();
                 let ends_it =
                     *run > known.run || (*run == known.run && matches!(known.state, RunMemory::Running { .. }));
                 if ends_it {
                     known.run = *run;
-                    known.restarts_in_a_row =
-                        next_in_a_row(known.restarts_in_a_row, exit.finished_at.since(*started_at));
+                    known.ready = None;
+                    known.revision = revision.max(known.revision);
+                    known.succeeded = exit.exit_code == 0;
+                    if counts_as_restart(exit) && restart_at.is_some() {
+                        known.restarts = known.restarts.saturating_add(1);
+                    }
+                    known.restarts_in_a_row = if exit.reason == EndReason::Restarted {
+                        0
+                    } else {
+                        next_in_a_row(known.restarts_in_a_row, exit.finished_at.since(*started_at))
+                    };
                     known.state = match restart_at {
                         Some(restart_at) => RunMemory::Waiting { restart_at: *restart_at },
                         None => RunMemory::Over,
@@ -119,7 +167,7 @@ impl Memory {
             }
             Fact::Readiness { container, run, ready, .. } => {
                 let known = self.containers.entry(container.clone()).or_default();
-                if *run == known.run {
+                if *run == known.run && matches!(known.state, RunMemory::Running { .. }) {
                     known.ready = Some(*ready);
                 }
             }
@@ -139,8 +187,16 @@ impl Memory {
 
     /// Whether nothing of this generation will be started any more, whatever its desired action.
     pub(crate) fn ended(&self, desired: &DesiredInstance) -> bool {
-        self.failed
-            || self.sandbox_stopped
-            || desired.containers.iter().all(|c| self.container(&c.spec.name).state == RunMemory::Over)
+        self.failed || self.sandbox_stopped || desired.containers.iter().all(|container| self.is_over(container))
+    }
+
+    fn is_over(&self, container: &DesiredContainer) -> bool {
+        self.containers
+            .get(&container.spec.name)
+            .is_some_and(|known| known.state == RunMemory::Over && !known.is_outdated(container.revision))
+    }
+
+    fn began(&mut self, at: Timestamp) {
+        self.first_started_at = Some(self.first_started_at.map_or(at, |first| first.min(at)));
     }
 }

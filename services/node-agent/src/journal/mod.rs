@@ -30,7 +30,7 @@ use uuid::Uuid;
 use wherry_model::{Clock, ContainerName, Entropy, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
 
 pub(crate) use self::file::{JournalDisk, JournalFolder};
-pub(crate) use self::memory::{ContainerMemory, Memory, RunMemory};
+pub(crate) use self::memory::{ContainerMemory, Memory, RunMemory, counts_as_restart};
 
 /// `said.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -215,10 +215,15 @@ impl Journal {
 
     /// Numbers a fact, remembers it and queues it for the disk. Returns its number.
     pub(crate) fn say(&self, instance: InstanceId, generation: Generation, fact: Fact) -> u64 {
-        tracing::info!(%instance, %generation, fact = ?fact, "said");
+        self.say_of(instance, generation, 0, fact)
+    }
+
+    /// The same of a revision of a container.
+    pub(crate) fn say_of(&self, instance: InstanceId, generation: Generation, revision: u32, fact: Fact) -> u64 {
+        tracing::info!(%instance, %generation, revision, fact = ?fact, "said");
         let at = self.clock.now();
         let mut state = self.state();
-        let observation = Observation { seq: state.last_said + 1, instance, generation, at, fact };
+        let observation = Observation { seq: state.last_said + 1, instance, generation, revision, at, fact };
         state.remember(&observation);
         let seq = state.last_said;
         drop(state);
@@ -350,10 +355,11 @@ impl State {
 
     fn remember(&mut self, observation: &Observation) {
         self.last_said = observation.seq;
-        self.memories
-            .entry(observation.instance)
-            .or_insert_with(|| Memory::new(observation.generation))
-            .fold(observation.generation, &observation.fact);
+        self.memories.entry(observation.instance).or_insert_with(|| Memory::new(observation.generation)).fold(
+            observation.generation,
+            observation.revision,
+            &observation.fact,
+        );
         self.facts.push_back(observation.clone());
     }
 }

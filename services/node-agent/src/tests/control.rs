@@ -81,6 +81,16 @@ impl FakeControl {
         self.state().instances[&id].clone()
     }
 
+    /// Changes the record as a user's edit would.
+    pub(super) fn edit(&self, id: InstanceId, edit: impl FnOnce(&mut Instance)) {
+        let mut state = self.state();
+        let instance = state.instances.get_mut(&id).unwrap();
+        edit(instance);
+        instance.revision.0 += 1;
+        drop(state);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
     /// Forgets an instance as if it had never been.
     pub(super) fn forget(&self, id: InstanceId) {
         self.state().instances.remove(&id);

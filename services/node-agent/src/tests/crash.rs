@@ -15,9 +15,9 @@ use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, Node
 use wherry_model::lifecycle::{Ask, MeterEdge};
 use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
-    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Conversation, ExecOutput, ExecRequest, Image, Labels,
-    PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
-    SandboxId, SandboxStatus, StreamExec,
+    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Conversation, ExecOutput,
+    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeEvent,
+    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
 };
 
 use super::world::World;

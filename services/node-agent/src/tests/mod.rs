@@ -12,5 +12,6 @@ mod life;
 mod line;
 mod output;
 mod removed;
+mod several;
 mod surroundings;
 mod world;

@@ -141,6 +141,17 @@ impl World {
             ..ContainerSpec::new(container(), image, CpuMillis::new(100), MemoryMib::new(64))
         };
         let spec = InstanceSpec { restart_policy, ..InstanceSpec::new(vec![container]) };
+        self.create_instance(number, tenant, spec)
+    }
+
+    /// A new instance as this spec says.
+    pub(super) fn create_spec(&self, spec: InstanceSpec) -> InstanceId {
+        assert_eq!(spec.check(), Ok(()));
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        self.create_instance(number, "aa", spec)
+    }
+
+    fn create_instance(&self, number: u8, tenant: &str, spec: InstanceSpec) -> InstanceId {
         let birth = Birth {
             id: format!("{number:032x}").parse().unwrap(),
             tenant: tenant.repeat(16).parse().unwrap(),
@@ -210,6 +221,13 @@ impl World {
         assert_eq!(self.firewall.in_force().unwrap_or_default().instances, []);
         assert_eq!(std::fs::read_dir(self.folder.path().join("logs")).unwrap().count(), 0);
     }
+}
+
+/// A container that runs `sh -c program`.
+pub(super) fn program(name: &str, program: &str) -> ContainerSpec {
+    let name = ContainerName::new(name).unwrap();
+    let spec = ContainerSpec::new(name, IMAGE.parse().unwrap(), CpuMillis::new(100), MemoryMib::new(64));
+    ContainerSpec { command: ["sh", "-c", program].map(str::to_owned).to_vec(), ..spec }
 }
 
 pub(super) fn container() -> ContainerName {

@@ -7,25 +7,30 @@
 //! what the image reference meant. That is on disk before anything of it runs; it was said long before, while the
 //! containers are made, so nobody waits for it either.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::future::{join, try_join_all, try_join3};
 use tokio::time::Instant;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{EndReason, Fact};
+use wherry_model::{ContainerName, EndReason, Fact};
 use wherry_runtime::{
     ContainerConfig, ContainerId, ContainerState, DnsConfig, Mount, RuntimeError, SandboxConfig, SandboxId,
 };
 
-use super::image::Fetched;
+use super::image::{Got, Puller, Wanted};
 use super::{Next, Trouble, Worker, hosts};
 use crate::blocking::blocking;
 use crate::firewall::Admitted;
 use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
 use crate::status::Phase;
+use crate::verdict::Verdict;
 use crate::{labels, logs, message};
+
+/// What is to be started, with the engine's references to the images.
+type Images<'a> = Vec<(&'a DesiredContainer, String)>;
 
 /// A container that is to run now.
 struct Due<'a> {
@@ -42,9 +47,19 @@ impl Worker {
         desired: &DesiredInstance,
         memory: &Memory,
         seen: &Seen,
+        start: &[ContainerName],
+        fetch: &[ContainerName],
     ) -> Result<Next, Trouble> {
-        self.node.board.set_phase(self.instance, Some(Phase::Starting));
-        match self.try_bring(desired, memory, seen).await {
+        if !memory.containers.values().any(|said| matches!(said.state, RunMemory::Running { .. })) {
+            self.node.board.set_phase(self.instance, Some(Phase::Starting));
+        }
+        for container in fetch {
+            self.fetch_behind(desired, container);
+        }
+        if start.is_empty() {
+            return Ok(Next::GoOn);
+        }
+        match self.try_bring(desired, memory, seen, start).await {
             Ok(next) => {
                 self.failed_starts = 0;
                 Ok(next)
@@ -54,22 +69,75 @@ impl Worker {
         }
     }
 
-    async fn try_bring(&mut self, desired: &DesiredInstance, memory: &Memory, seen: &Seen) -> Result<Next, Trouble> {
+    /// Fetches an image while the worker does other things.
+    fn fetch_behind(&mut self, desired: &DesiredInstance, container: &ContainerName) {
+        let (puller, wanted, name) = (self.puller(), desired.clone(), container.clone());
+        self.behind.pull(desired, container, async move { puller.provide(&wanted, &name).await });
+    }
+
+    fn puller(&self) -> Puller {
+        Puller { node: self.node.clone(), instance: self.instance }
+    }
+
+    /// Fetches now what is to be started now. Ends early when something else is desired; none when there is nothing to start.
+    async fn fetch_now<'a>(
+        &mut self,
+        desired: &'a DesiredInstance,
+        memory: &Memory,
+        wanted: Vec<Wanted<'a>>,
+    ) -> Result<Option<Images<'a>>, Trouble> {
+        let puller = self.puller();
+        let fetches = wanted.iter().map(|image| puller.fetch(desired, memory, image));
+        let fetched = tokio::select! {
+            biased;
+            fetched = try_join_all(fetches) => fetched?,
+            () = self.desired_otherwise(desired) => return Ok(None),
+        };
+        let mut images = Images::new();
+        for (wanted, got) in wanted.into_iter().zip(fetched) {
+            match got {
+                Got::Here(reference) => images.push((wanted.container, reference)),
+                Got::Later => return Ok(None),
+                Got::Never(verdict) => {
+                    self.behind.condemn(desired, verdict);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(images))
+    }
+
+    async fn try_bring(
+        &mut self,
+        desired: &DesiredInstance,
+        memory: &Memory,
+        seen: &Seen,
+        start: &[ContainerName],
+    ) -> Result<Next, Trouble> {
         let begun = Instant::now();
         let config = self.sandbox_config(desired);
-        let wanted = self.look_up(desired, memory).await?;
-        let (fetched, sandbox) = if wanted.iter().all(super::image::Wanted::is_present) {
-            let (fetched, sandbox) =
-                join(self.fetch(desired, memory, wanted), self.sandbox(desired, seen, &config)).await;
-            (fetched?, sandbox?)
-        } else {
-            let fetched = self.fetch(desired, memory, wanted).await?;
-            if matches!(fetched, Fetched::NotNow) {
-                return Ok(Next::GoOn);
+        let names: BTreeSet<ContainerName> = start.iter().cloned().collect();
+        let mut wanted = self.puller().look_up(desired, memory, &names).await?;
+        if desired.containers.len() > 1 {
+            // Nobody waits for the image of another.
+            let (settled, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(Wanted::is_settled);
+            for other in others {
+                self.fetch_behind(desired, &other.container.spec.name);
             }
-            (fetched, self.sandbox(desired, seen, &config).await?)
+            wanted = settled;
+        }
+        if wanted.is_empty() {
+            return Ok(Next::GoOn);
+        }
+        let (images, sandbox) = if wanted.iter().all(Wanted::is_present) {
+            let has_begun = self.begin_sandbox(desired, seen, &config);
+            let (images, sandbox) = join(self.fetch_now(desired, memory, wanted), has_begun).await;
+            (images?, sandbox?)
+        } else {
+            let Some(images) = self.fetch_now(desired, memory, wanted).await? else { return Ok(Next::GoOn) };
+            (Some(images), self.begin_sandbox(desired, seen, &config).await?)
         };
-        let Fetched::All(images) = fetched else { return Ok(Next::LookAgain) };
+        let Some(images) = images else { return Ok(Next::LookAgain) };
         let sandbox_after = begun.elapsed();
         let due = due(desired, memory, seen, images);
         let address = self.address_of(&sandbox).await?;
@@ -87,9 +155,13 @@ impl Worker {
             self.node.runtime.start_container(&id).await?;
             if let Some(status) = self.node.runtime.container(&id).await? {
                 let (sandbox, generation) = (sandbox.clone(), desired.generation);
-                let name = due.container.spec.name.clone();
-                let started = SeenContainer { id, sandbox, generation, name, run: due.run, state: status.state };
-                self.say_started(desired, &started, &status);
+                let spec = &due.container.spec;
+                let (name, revision) = (spec.name.clone(), due.container.revision);
+                let started =
+                    SeenContainer { id, sandbox, generation, name, run: due.run, revision, state: status.state };
+                if spec.hooks.post_start.is_none() {
+                    self.say_started(desired, &started, &status);
+                }
             }
         }
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -106,20 +178,24 @@ impl Worker {
     }
 
     /// The sandbox that is there, or a new one. Its attempt is the generation, so the engine itself refuses a second.
-    async fn sandbox(
+    fn begin_sandbox(
         &self,
         desired: &DesiredInstance,
         seen: &Seen,
         config: &SandboxConfig,
-    ) -> Result<SandboxId, Trouble> {
-        if let Some(sandbox) = seen.sandbox_of(desired.generation).filter(|sandbox| sandbox.ready) {
-            return Ok(sandbox.id.clone());
+    ) -> impl Future<Output = Result<SandboxId, Trouble>> + use<> {
+        let present = seen.sandbox_of(desired.generation).filter(|sandbox| sandbox.ready);
+        let (node, present, config) = (self.node.clone(), present.map(|sandbox| sandbox.id.clone()), config.clone());
+        async move {
+            if let Some(present) = present {
+                return Ok(present);
+            }
+            let folder = config.log_directory.clone();
+            blocking(move || std::fs::create_dir_all(folder)).await?;
+            // The semaphore is never closed.
+            let _permit = node.starts.acquire().await;
+            Ok(node.runtime.run_sandbox(&config).await?)
         }
-        let folder = config.log_directory.clone();
-        blocking(move || std::fs::create_dir_all(folder)).await?;
-        // The semaphore is never closed.
-        let _permit = self.node.starts.acquire().await;
-        Ok(self.node.runtime.run_sandbox(config).await?)
     }
 
     /// The address that the engine gave the sandbox.
@@ -168,7 +244,7 @@ impl Worker {
             args: spec.args.clone(),
             working_dir: spec.working_dir.clone(),
             env: spec.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
-            labels: labels::of_container(self.node.config.machine.node, desired, &spec.name, due.run),
+            labels: labels::of_container(self.node.config.machine.node, desired, due.container, due.run),
             log_path: logs::file_name(&spec.name, due.run).into(),
             cpu_millis: u64::from(spec.cpu.get()),
             memory_bytes: spec.memory.bytes(),
@@ -231,23 +307,20 @@ impl Worker {
             | RuntimeError::Unavailable { .. } => return Err(error.into()),
         };
         tracing::warn!(instance = %self.instance, %error, "the instance cannot be started");
-        Ok(self.fail(desired, reason, message::for_tenant(&error)))
+        self.failed_starts = 0;
+        self.behind.condemn(desired, Verdict::new(reason, message::for_tenant(&error)));
+        Ok(Next::LookAgain)
     }
 }
 
-/// What does not run and should, with the number of its next run.
-fn due<'a>(desired: &'a DesiredInstance, memory: &Memory, seen: &Seen, images: Vec<String>) -> Vec<Due<'a>> {
-    let with_images = desired.containers.iter().zip(images);
-    let waiting = with_images.filter(|(container, _)| {
-        let state = memory.container(&container.spec.name).state;
-        matches!(state, RunMemory::NotStarted | RunMemory::Waiting { .. })
-    });
-    let due = waiting.map(|(container, image)| {
+/// What is to be started, with the number of its next run.
+fn due<'a>(desired: &DesiredInstance, memory: &Memory, seen: &Seen, images: Images<'a>) -> Vec<Due<'a>> {
+    let due = images.into_iter().map(|(container, image)| {
         let name = &container.spec.name;
         let run = desired.first_run.max(memory.container(name).run.saturating_add(1));
         let is_it = |made: &&SeenContainer| {
             let same_run = made.generation == desired.generation && &made.name == name && made.run == run;
-            same_run && made.state == ContainerState::Created
+            same_run && made.revision == container.revision && made.state == ContainerState::Created
         };
         let made = seen.containers.iter().find(is_it).map(|made| made.id.clone());
         Due { container, image, run, made }

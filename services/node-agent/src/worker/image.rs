@@ -1,18 +1,22 @@
 //! Getting images. The first pull asks the registry what the reference means; from then on exactly that is run, and the
 //! registry is asked again only when it is not on the machine any more.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{Digest, EndReason, Fact, InstanceId};
+use wherry_model::{ContainerName, Digest, EndReason, Fact, InstanceId};
 use wherry_runtime::{Image, PullRequest, RuntimeError};
 
-use super::{Trouble, Worker};
+use super::Trouble;
 use crate::backoff::Backoff;
 use crate::journal::Memory;
 use crate::message;
 use crate::node::Node;
 use crate::status::Phase;
+use crate::verdict::Verdict;
 
 /// A pull that only asks what a reference means ends sooner than this and is not worth a word. One that takes longer is
 /// given up and begun again as a pull like any other, so that no registry can hold up the questions to others.
@@ -20,7 +24,7 @@ const QUIET_PULL: Duration = Duration::from_millis(500);
 
 /// An image that is wanted, and what is on the machine of it.
 pub(super) struct Wanted<'a> {
-    container: &'a DesiredContainer,
+    pub(super) container: &'a DesiredContainer,
     reference: String,
     /// What was said to have been pulled.
     pinned: Option<Digest>,
@@ -31,38 +35,55 @@ impl Wanted<'_> {
     pub(super) fn is_present(&self) -> bool {
         self.present.is_some()
     }
+
+    /// Whether nobody has to be asked before it can be run.
+    pub(super) fn is_settled(&self) -> bool {
+        self.present.is_some() && self.pinned.is_some()
+    }
 }
 
-/// What became of the images.
-pub(super) enum Fetched {
-    /// All are here; references for the engine, in the order of the containers.
-    All(Vec<String>),
-    /// Not now: said why, or something else is desired meanwhile.
-    NotNow,
+/// What became of an image.
+#[derive(Debug)]
+pub(super) enum Got {
+    /// It is here; the reference for the engine.
+    Here(String),
+    /// Not now: why was said.
+    Later,
+    /// It will not be had.
+    Never(Verdict),
 }
 
-/// Takes an instance out of the list of pulls however the pull ends.
+/// Fetches images for an instance; many may be on their way at the same time.
+#[derive(Clone)]
+pub(super) struct Puller {
+    pub(super) node: Arc<Node>,
+    pub(super) instance: InstanceId,
+}
+
+/// Takes an image out of the list of pulls however the pull ends.
 struct Listed<'a> {
     node: &'a Node,
-    instance: InstanceId,
+    key: (InstanceId, ContainerName),
 }
 
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
-        self.node.pulling().remove(&self.instance);
+        self.node.pulling().remove(&self.key);
     }
 }
 
-impl Worker {
+impl Puller {
     /// One question to the engine for each image.
     pub(super) async fn look_up<'a>(
         &self,
         desired: &'a DesiredInstance,
         memory: &Memory,
+        names: &BTreeSet<ContainerName>,
     ) -> Result<Vec<Wanted<'a>>, Trouble> {
-        let look_ups = desired.containers.iter().map(|container| async {
+        let asked = desired.containers.iter().filter(|container| names.contains(&container.spec.name));
+        let look_ups = asked.map(|container| async {
             let spec = &container.spec;
-            let said = memory.container(&spec.name).digest;
+            let said = memory.container(&spec.name).digest_of(container.revision).cloned();
             let pinned = container.digest.clone().or(said).or_else(|| spec.image.digest().cloned());
             let reference = match &pinned {
                 Some(digest) => spec.image.pinned(digest.clone()).to_string(),
@@ -71,64 +92,50 @@ impl Worker {
             let present = self.node.runtime.image(&reference).await?;
             Ok::<_, Trouble>(Wanted { container, reference, pinned, present })
         });
-        futures_util::future::try_join_all(look_ups).await
+        try_join_all(look_ups).await
     }
 
-    /// Pulls what is not here or not pinned. Ends early when something else is desired.
+    /// Looks one up and pulls it if it is not here or not pinned.
+    pub(super) async fn provide(&self, desired: &DesiredInstance, name: &ContainerName) -> Result<Got, Trouble> {
+        let memory = self.node.journal.memory(self.instance).filter(|known| known.generation == desired.generation);
+        let memory = memory.unwrap_or_else(|| Memory::new(desired.generation));
+        let names = BTreeSet::from([name.clone()]);
+        match self.look_up(desired, &memory, &names).await?.first() {
+            Some(wanted) => self.fetch(desired, &memory, wanted).await,
+            None => Ok(Got::Later),
+        }
+    }
+
+    /// Pulls what is not here or not pinned.
     pub(super) async fn fetch(
         &self,
         desired: &DesiredInstance,
         memory: &Memory,
-        wanted: Vec<Wanted<'_>>,
-    ) -> Result<Fetched, Trouble> {
-        let mut references = Vec::with_capacity(wanted.len());
-        for image in wanted {
-            let fetched = tokio::select! {
-                biased;
-                fetched = self.fetch_one(desired, memory, &image) => fetched?,
-                () = self.desired_otherwise(desired) => return Ok(Fetched::NotNow),
-            };
-            match fetched {
-                Some(reference) => references.push(reference),
-                None => return Ok(Fetched::NotNow),
-            }
-        }
-        Ok(Fetched::All(references))
-    }
-
-    async fn fetch_one(
-        &self,
-        desired: &DesiredInstance,
-        memory: &Memory,
         image: &Wanted<'_>,
-    ) -> Result<Option<String>, Trouble> {
+    ) -> Result<Got, Trouble> {
         let name = &image.container.spec.name;
         let said = memory.container(name);
         if let (Some(digest), true) = (&image.pinned, image.is_present()) {
-            if said.digest.as_ref() != Some(digest) {
-                let (container, digest) = (name.clone(), digest.clone());
-                self.say(desired.generation, Fact::Pulled { container, digest, cached: true });
+            if said.digest_of(image.container.revision) != Some(digest) {
+                self.say_pulled(desired, image, digest.clone(), true);
             }
-            return Ok(Some(image.reference.clone()));
+            return Ok(Got::Here(image.reference.clone()));
         }
-        self.node.pulling().insert(self.instance, image.reference.clone());
-        let _listed = Listed { node: &self.node, instance: self.instance };
-        let pulled = self.pull(desired, image).await;
-        let pulled = match pulled {
+        let key = (self.instance, name.clone());
+        self.node.pulling().insert(key.clone(), image.reference.clone());
+        let _listed = Listed { node: &self.node, key };
+        let pulled = match self.pull(desired, image).await {
             Ok(pulled) => pulled,
             // The engine is away or stuck: nothing was learnt about the image.
             Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
-            Err(error) => {
-                self.say_not_pulled(desired, image, said.pull_failures, &error);
-                return Ok(None);
-            }
+            Err(error) => return Ok(self.not_pulled(desired, image, said.pull_failures, &error)),
         };
         let Ok(digest) = pulled.digest.parse::<Digest>() else {
             return Err(RuntimeError::Internal { message: format!("{:?} is not a digest", pulled.digest) }.into());
         };
         let cached = image.present.as_ref().is_some_and(|present| present.id == pulled.image.id);
-        self.say(desired.generation, Fact::Pulled { container: name.clone(), digest, cached });
-        Ok(Some(pulled.pinned_reference))
+        self.say_pulled(desired, image, digest, cached);
+        Ok(Got::Here(pulled.pinned_reference))
     }
 
     /// The pull itself; not said to have started when only a question to the registry was needed.
@@ -148,27 +155,39 @@ impl Worker {
             }
         }
         let _permit = self.node.pulls.acquire(desired.tenant).await;
-        self.say(desired.generation, Fact::PullStarted { container });
-        self.node.board.set_phase(self.instance, Some(Phase::Pulling));
+        self.say(desired, image, Fact::PullStarted { container });
+        if desired.containers.len() == 1 {
+            self.node.board.set_phase(self.instance, Some(Phase::Pulling));
+        }
         self.node.runtime.pull_image(&request).await
     }
 
-    fn say_not_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, failures: u32, error: &RuntimeError) {
-        tracing::warn!(instance = %self.instance, %error, "an image could not be pulled");
+    fn say_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, digest: Digest, cached: bool) {
         let container = image.container.spec.name.clone();
+        self.say(desired, image, Fact::Pulled { container, digest, cached });
+    }
+
+    fn say(&self, desired: &DesiredInstance, image: &Wanted<'_>, fact: Fact) {
+        self.node.journal.say_of(self.instance, desired.generation, image.container.revision, fact);
+    }
+
+    fn not_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, failures: u32, error: &RuntimeError) -> Got {
+        tracing::warn!(instance = %self.instance, %error, "an image could not be pulled");
         let message = message::for_tenant(error);
         let failures = failures.saturating_add(1);
-        let fact = if matches!(error, RuntimeError::ImageRefused { .. }) {
-            Fact::Failed { reason: EndReason::ImageRefused, message }
-        } else if !error.is_retryable() {
-            Fact::Failed { reason: EndReason::ImagePullFailed, message }
-        } else if failures >= self.node.config.pulls.tries {
+        if matches!(error, RuntimeError::ImageRefused { .. }) {
+            return Got::Never(Verdict::new(EndReason::ImageRefused, message));
+        }
+        if !error.is_retryable() {
+            return Got::Never(Verdict::new(EndReason::ImagePullFailed, message));
+        }
+        if failures >= self.node.config.pulls.tries {
             let message = format!("{message}; {failures} tries failed, create or start it again later");
-            Fact::Failed { reason: EndReason::ImagePullFailed, message }
-        } else {
-            let retry_at = self.node.clock.now().plus(Backoff::PULL.delay(failures));
-            Fact::PullRetrying { container, message, retry_at }
-        };
-        self.say(desired.generation, fact);
+            return Got::Never(Verdict::new(EndReason::ImagePullFailed, message));
+        }
+        let retry_at = self.node.clock.now().plus(Backoff::PULL.delay(failures));
+        let container = image.container.spec.name.clone();
+        self.say(desired, image, Fact::PullRetrying { container, message, retry_at });
+        Got::Later
     }
 }

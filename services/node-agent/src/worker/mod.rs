@@ -3,9 +3,11 @@
 //! It keeps no state between steps save what makes it polite (how long to wait after failures) and what it may forget
 //! (which containers it stopped itself). The path of a start has no sleep and no wait for the disk.
 
+mod behind;
 mod bring;
 mod hosts;
 mod image;
+mod stop;
 mod take_down;
 
 use std::collections::BTreeSet;
@@ -16,19 +18,30 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{Action, ContainerName, EndReason, Fact, Generation, InstanceId, Timestamp};
+use wherry_model::{Action, Check, ContainerName, EndReason, Fact, Generation, InstanceId, Timestamp};
 use wherry_runtime::{ContainerId, ContainerState, ContainerStatus, RuntimeError};
 
 use crate::backoff::Backoff;
 use crate::blocking::blocking;
-use crate::exit::{self, Circumstances, run_key};
+use crate::check::{self, Finding};
+use crate::exit::{self, Circumstances, Rule, run_key};
 use crate::fence;
 use crate::fenced_notes;
 use crate::firewall::FirewallError;
 use crate::journal::Memory;
 use crate::node::Node;
-use crate::plan::{Seen, SeenContainer, Step, Target, next_step};
+use crate::plan::{self, Seen, SeenContainer, Step, Target, next_step};
 use crate::status::Phase;
+use crate::verdict::{self, Verdict};
+
+use self::behind::{Behind, Done};
+use self::image::Got;
+use self::stop::Ending;
+
+/// How long what is to be done after a start may take.
+const GREETING_WITHIN: Duration = Duration::from_mins(1);
+/// Between two tries of it while nobody listens yet.
+const GREETING_AGAIN: Duration = Duration::from_millis(200);
 
 /// A wait for a moment of the wall clock is checked this often: the clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -70,12 +83,24 @@ pub(crate) struct Worker {
     /// Starts that failed in a row for a reason that may pass.
     failed_starts: u32,
     stopped_by_us: BTreeSet<ContainerId>,
+    behind: Behind,
+    /// What went wrong behind its back.
+    trouble_behind: Option<Trouble>,
 }
 
 impl Worker {
     pub(crate) fn new(node: Arc<Node>, instance: InstanceId, wakeup: Arc<Notify>) -> Self {
-        let (acted_in_round, failures, failed_starts, stopped_by_us) = (0, 0, 0, BTreeSet::new());
-        Self { node, instance, wakeup, acted_in_round, failures, failed_starts, stopped_by_us }
+        Self {
+            node,
+            instance,
+            wakeup,
+            acted_in_round: 0,
+            failures: 0,
+            failed_starts: 0,
+            stopped_by_us: BTreeSet::new(),
+            behind: Behind::default(),
+            trouble_behind: None,
+        }
     }
 
     /// Works until nothing is left of the instance, or the agent stops.
@@ -97,7 +122,11 @@ impl Worker {
             match next {
                 Next::LookAgain => self.acted_in_round = self.node.observer.begun(),
                 Next::GoOn => {}
-                Next::Rest(limit) => self.rest(limit).await,
+                Next::Rest(limit) => {
+                    if let Some(done) = self.rest(limit).await {
+                        self.see_to(done);
+                    }
+                }
                 Next::Done => {
                     self.node.board.set_phase(self.instance, None);
                     return;
@@ -106,14 +135,47 @@ impl Worker {
         }
     }
 
-    async fn rest(&self, limit: Option<Duration>) {
+    /// Until woken, or until something is done that was begun.
+    async fn rest(&mut self, limit: Option<Duration>) -> Option<Done> {
         let deadline = Instant::now() + limit.map_or(LONGEST_SLEEP, |limit| limit.min(LONGEST_SLEEP));
         tokio::select! {
             biased;
-            () = self.wakeup.notified() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = self.node.stopping.cancelled() => {}
+            () = self.wakeup.notified() => None,
+            done = self.behind.done() => Some(done),
+            () = tokio::time::sleep_until(deadline) => None,
+            () = self.node.stopping.cancelled() => None,
         }
+    }
+
+    /// Takes note of what was done meanwhile. What went wrong for the machine's sake is tried again by the plan, after a while.
+    fn see_to(&mut self, done: Done) {
+        let trouble = match done {
+            Done::Pull { outcome: Ok(Got::Here(_) | Got::Later), .. } => None,
+            Done::Pull { outcome: Ok(Got::Never(verdict)), .. } => {
+                if let (Some(desired), _) = self.desired() {
+                    self.behind.condemn(&desired, verdict);
+                }
+                None
+            }
+            Done::Pull { outcome: Err(trouble), .. } | Done::End { outcome: Err(trouble), .. } => Some(trouble),
+            Done::End { outcome: Ok(()), .. } => {
+                self.acted_in_round = self.node.observer.begun();
+                None
+            }
+            Done::Greeting { container, finding } => {
+                match finding {
+                    Finding::Well => drop(self.behind.at_work.greeted.insert(container)),
+                    Finding::Ill(message) => {
+                        let verdict = Verdict::new(EndReason::HookFailed, message);
+                        self.behind.at_work.verdicts.insert(container, verdict);
+                    }
+                    // The plan has it done again if the container still runs.
+                    Finding::Nothing(_) => self.acted_in_round = self.node.observer.begun(),
+                }
+                None
+            }
+        };
+        self.trouble_behind = trouble.or(self.trouble_behind.take());
     }
 
     fn desired(&self) -> (Option<Arc<DesiredInstance>>, bool) {
@@ -126,10 +188,11 @@ impl Worker {
     async fn desired_otherwise(&self, desired: &DesiredInstance) {
         let mut watch = self.node.desired.watch();
         let differs = watch.wait_for(|known| {
-            known
-                .instances
-                .get(&self.instance)
-                .is_none_or(|now| (now.generation, now.action) != (desired.generation, desired.action))
+            known.instances.get(&self.instance).is_none_or(|now| {
+                now.generation != desired.generation
+                    || now.action != desired.action
+                    || revisions(now) != revisions(desired)
+            })
         });
         tokio::select! {
             biased;
@@ -140,6 +203,12 @@ impl Worker {
 
     async fn take_step(&mut self) -> Result<Next, Trouble> {
         fence::passed(&self.node).await;
+        while let Some(done) = self.behind.done_by_now() {
+            self.see_to(done);
+        }
+        if let Some(trouble) = self.trouble_behind.take() {
+            return Err(trouble);
+        }
         self.node.journal.check().map_err(Trouble::Journal)?;
         let node = self.node.clone();
         let snapshot = tokio::select! {
@@ -157,7 +226,10 @@ impl Worker {
         let generation = desired.as_ref().map(|desired| desired.generation);
         let memory = self.memory(generation);
         let now = self.node.clock.now();
-        let step = next_step(target, &memory, &seen, now);
+        let runs = matches!(target, Target::Listed(desired) if desired.action == Action::Run);
+        self.behind.follow(desired.as_deref(), runs);
+        self.learn(&seen);
+        let step = next_step(target, &memory, &seen, &self.behind.at_work, now);
         if !matches!(step, Step::Rest { .. }) {
             tracing::debug!(instance = %self.instance, ?step, "step");
         }
@@ -168,8 +240,7 @@ impl Worker {
             }
             (Step::Discard { sandbox, running }, desired) => {
                 self.node.board.set_phase(self.instance, Some(Phase::Stopping));
-                let grace = desired.map_or(10, |desired| desired.stop_grace_seconds);
-                self.stop_containers(&running, grace).await?;
+                self.stop_containers(desired.as_deref(), &seen, &running).await?;
                 self.remove_sandbox(&sandbox).await
             }
             (Step::Forget, _) => self.forget().await,
@@ -187,18 +258,23 @@ impl Worker {
         seen: &Seen,
     ) -> Result<Next, Trouble> {
         match step {
+            Step::Greet(container) => Ok(self.greet(desired, &container)),
             Step::TellStart(container) => self.tell_start(desired, &container).await,
-            Step::TellEnd(container) => self.tell_end(desired, memory, &container).await,
-            Step::TellLost { name, run, started_at } => Ok(self.tell_lost(desired, memory, &name, run, started_at)),
+            Step::TellEnd(container) => self.tell_end(desired, memory, seen, &container).await,
+            Step::TellLost { name, run, started_at } => {
+                Ok(self.tell_lost(desired, memory, seen, &name, run, started_at))
+            }
             Step::RemoveContainer(id) => self.remove_container(&id).await,
             Step::StopContainers(ids) => {
                 self.node.board.set_phase(self.instance, Some(Phase::Stopping));
-                self.stop_containers(&ids, desired.stop_grace_seconds).await?;
+                self.stop_containers(Some(desired), seen, &ids).await?;
                 Ok(Next::LookAgain)
             }
             Step::Fence(ids) => {
                 self.node.fenced().extend(ids.iter().cloned());
-                self.stop_containers(&ids, crate::fence::GRACE_SECONDS).await?;
+                let grace = Duration::from_secs(u64::from(crate::fence::GRACE_SECONDS));
+                let endings: Vec<Ending> = ids.into_iter().map(|id| Ending::plain(id, grace)).collect();
+                self.end_all(&endings).await?;
                 Ok(Next::LookAgain)
             }
             Step::StopSandbox(id) => {
@@ -206,7 +282,30 @@ impl Worker {
                 Ok(Next::LookAgain)
             }
             Step::RemoveSandbox(id) => self.remove_sandbox(&id).await,
-            Step::Bring => self.bring(desired, memory, seen).await,
+            Step::Bring { start, fetch } => self.bring(desired, memory, seen, &start, &fetch).await,
+            Step::End { id, verdict } => {
+                let (node, ending) = (self.node.clone(), self.ending(desired, seen, &id));
+                let noted = id.clone();
+                self.behind.end(&id, async move {
+                    stop::note(&node, &[noted], &verdict).await?;
+                    Ok(stop::end(&node, &ending).await?)
+                });
+                Ok(Next::GoOn)
+            }
+            Step::EndAll { ids, verdict } => {
+                self.node.board.set_phase(self.instance, Some(Phase::Stopping));
+                stop::note(&self.node, &ids, &verdict).await?;
+                let endings: Vec<Ending> = ids.iter().map(|id| self.ending(desired, seen, id)).collect();
+                self.end_all(&endings).await?;
+                Ok(Next::LookAgain)
+            }
+            Step::Fail(Verdict { reason, message }) => {
+                let message = message.unwrap_or_default();
+                self.say(desired.generation, Fact::Failed { reason, message });
+                self.failed_starts = 0;
+                self.behind.follow(None, false);
+                Ok(Next::LookAgain)
+            }
             Step::Admit(id) => {
                 let address = self.address_of(&id).await?;
                 self.admit(desired, memory, address).await?;
@@ -247,8 +346,10 @@ impl Worker {
 
     fn say_started(&self, desired: &DesiredInstance, container: &SeenContainer, status: &ContainerStatus) {
         if let Some(started_at) = status.started_at {
+            let revision = container.revision;
             let (container, run) = run_key(container);
-            self.say(desired.generation, Fact::ContainerStarted { container, run, started_at });
+            let fact = Fact::ContainerStarted { container, run, started_at };
+            self.node.journal.say_of(self.instance, desired.generation, revision, fact);
         }
     }
 
@@ -256,6 +357,7 @@ impl Worker {
         &mut self,
         desired: &DesiredInstance,
         memory: &Memory,
+        seen: &Seen,
         container: &SeenContainer,
     ) -> Result<Next, Trouble> {
         let Some(status) = self.node.runtime.container(&container.id).await? else { return Ok(Next::LookAgain) };
@@ -268,35 +370,45 @@ impl Worker {
             return Ok(Next::LookAgain);
         };
         let key = run_key(container);
-        let spec = desired.containers.iter().find(|c| c.spec.name == container.name);
+        let spec = desired.container(&container.name);
+        let (noted_as_fenced, verdict) = self.notes_of(&container.id).await;
         let known = Circumstances {
             started_at,
             proof: self.node.proofs.of(self.instance, &key),
             stopped_by_us: self.stopped_by_us.remove(&container.id),
-            memory_mib: spec.map_or(0, |spec| spec.spec.memory.get()),
-            fenced: self.node.fenced().remove(&container.id) || self.is_noted_as_fenced(&container.id).await,
+            memory_mib: spec.map_or(0, |spec| spec.spec.most_memory().get()),
+            fenced: self.node.fenced().remove(&container.id) || noted_as_fenced,
+            verdict,
+            deadline: plan::deadline(desired, memory)
+                .filter(|_| desired.action == Action::Run)
+                .map(|deadline| (deadline, plan::past_deadline(desired))),
         };
-        let (fenced, exit) = (known.fenced, exit::exit_of(&status, known));
-        self.say_ended(desired, memory, key, started_at, (exit, fenced));
+        let (fenced, exit) = (known.fenced, exit::exit_of(&status, &known));
+        self.say_ended(desired, memory, seen, (key, container.revision), started_at, (exit, fenced));
         Ok(Next::GoOn)
     }
 
-    async fn is_noted_as_fenced(&self, id: &ContainerId) -> bool {
+    /// Whether it was noted to have been fenced, and why it was ended otherwise.
+    async fn notes_of(&self, id: &ContainerId) -> (bool, Option<Verdict>) {
         let (folder, id) = (self.node.config.data_folder.clone(), id.clone());
-        blocking(move || fenced_notes::is_left(&folder, &id)).await
+        blocking(move || (fenced_notes::is_left(&folder, &id), verdict::of(&folder, &id))).await
     }
 
     fn tell_lost(
         &self,
         desired: &DesiredInstance,
         memory: &Memory,
+        seen: &Seen,
         name: &ContainerName,
         run: u32,
         started_at: Timestamp,
     ) -> Next {
         let proof = self.node.proofs.of(self.instance, &(name.clone(), run));
-        let exit = exit::lost(Circumstances { started_at, proof, stopped_by_us: false, memory_mib: 0, fenced: false });
-        self.say_ended(desired, memory, (name.clone(), run), started_at, (exit, false));
+        let (stopped_by_us, memory_mib, fenced) = (false, 0, false);
+        let (verdict, deadline) = (None, None);
+        let known = Circumstances { started_at, proof, stopped_by_us, memory_mib, fenced, verdict, deadline };
+        let revision = memory.container(name).revision;
+        self.say_ended(desired, memory, seen, ((name.clone(), run), revision), started_at, (exit::lost(&known), false));
         Next::GoOn
     }
 
@@ -304,28 +416,69 @@ impl Worker {
         &self,
         desired: &DesiredInstance,
         memory: &Memory,
-        (container, run): exit::RunKey,
+        seen: &Seen,
+        ((container, run), revision): (exit::RunKey, u32),
         started_at: Timestamp,
         (exit, fenced): (wherry_model::ContainerExit, bool),
     ) {
         let said = memory.container(&container);
         let now = self.node.clock.now();
-        let goes_on = desired.action == Action::Run && !memory.ended(desired);
-        let restart_at = match (goes_on, fenced) {
-            (false, _) => None,
-            // Whatever its policy: it did not end by itself.
-            (true, true) => Some(now),
-            (true, false) => exit::restart_at(desired.restart_policy, &exit, started_at, &said, now),
+        let goes_on = desired.action == Action::Run
+            && !memory.ended(desired)
+            && plan::doom(desired, memory, seen, &self.behind.at_work, now).is_none();
+        let is_outdated = desired.container(&container).is_some_and(|container| revision < container.revision);
+        let restart_at = if !goes_on {
+            None
+        } else if fenced || is_outdated {
+            // Whatever its policy: it did not end by itself, or somebody has asked for another.
+            Some(now)
+        } else {
+            exit::restart_at(Rule::of(desired, &container), &exit, started_at, &said, now)
         };
         let of_this = container.clone();
-        self.say(desired.generation, Fact::ContainerExited { container, run, started_at, exit, restart_at });
+        let fact = Fact::ContainerExited { container, run, started_at, exit, restart_at };
+        self.node.journal.say_of(self.instance, desired.generation, revision, fact);
         self.node.proofs.forget(self.instance, |(name, known)| *name == of_this && *known <= run);
     }
 
-    /// Says that the instance cannot be started; what is left of it is then taken down.
-    fn fail(&mut self, desired: &DesiredInstance, reason: EndReason, message: String) -> Next {
-        self.say(desired.generation, Fact::Failed { reason, message });
-        self.failed_starts = 0;
-        Next::LookAgain
+    /// Begins what is to be done after a start; the container counts as started when it is done.
+    fn greet(&mut self, desired: &DesiredInstance, container: &SeenContainer) -> Next {
+        let hook = desired.container(&container.name).and_then(|known| known.spec.hooks.post_start.clone());
+        let (Some(hook), Some(place)) = (hook, self.place(desired, &container.id)) else {
+            self.behind.at_work.greeted.insert(container.id.clone());
+            return Next::GoOn;
+        };
+        let runtime = self.node.runtime.clone();
+        self.behind.greet(&container.id, async move {
+            let begun = Instant::now();
+            loop {
+                let left = GREETING_WITHIN.saturating_sub(begun.elapsed());
+                match check::perform(&*runtime, &place, &hook, left.max(GREETING_AGAIN)).await {
+                    // It may not listen yet.
+                    Finding::Ill(_) if !matches!(hook, Check::Exec { .. }) && left > GREETING_AGAIN => {}
+                    finding => return finding,
+                }
+                tokio::time::sleep(GREETING_AGAIN).await;
+            }
+        });
+        Next::GoOn
     }
+
+    /// Takes over what probes have found, and forgets what is about containers that do not run any more.
+    fn learn(&mut self, seen: &Seen) {
+        let running = seen.containers.iter().filter(|container| container.state == ContainerState::Running);
+        let running: BTreeSet<&ContainerId> = running.map(|container| &container.id).collect();
+        let at_work = &mut self.behind.at_work;
+        at_work.greeted.retain(|id| running.contains(id));
+        at_work.verdicts.retain(|id, _| running.contains(id));
+        for id in running {
+            if let Some(verdict) = self.node.findings.verdict(id) {
+                at_work.verdicts.entry(id.clone()).or_insert(verdict);
+            }
+        }
+    }
+}
+
+fn revisions(desired: &DesiredInstance) -> Vec<u32> {
+    desired.containers.iter().map(|container| container.revision).collect()
 }

@@ -2,28 +2,35 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use wherry_agent_api::DesiredInstance;
 use wherry_runtime::{ContainerId, SandboxId};
 
+use super::stop::Ending;
 use super::{Next, Trouble, Worker};
 use crate::blocking::blocking;
 use crate::fenced_notes;
 use crate::logs;
+use crate::plan::Seen;
+use crate::verdict;
+
+/// What has no instance has no grace of its own.
+const GRACE_OF_NOBODY: Duration = Duration::from_secs(10);
 
 impl Worker {
-    /// Stops containers, all at the same time. An agent that stops does not wait for them: its successor goes on.
-    pub(super) async fn stop_containers(&mut self, ids: &[ContainerId], grace_seconds: u32) -> Result<(), Trouble> {
+    /// Ends containers because somebody asked for that, as their specs say; without a spec within ten seconds.
+    pub(super) async fn stop_containers(
+        &mut self,
+        desired: Option<&DesiredInstance>,
+        seen: &Seen,
+        ids: &[ContainerId],
+    ) -> Result<(), Trouble> {
         self.stopped_by_us.extend(ids.iter().cloned());
-        let grace = Duration::from_secs(u64::from(grace_seconds));
-        let node = self.node.clone();
-        let stops = join_all(ids.iter().map(|id| node.runtime.stop_container(id, grace)));
-        let outcomes = tokio::select! {
-            biased;
-            outcomes = stops => outcomes,
-            () = node.stopping.cancelled() => return Ok(()),
+        let ending = |id: &ContainerId| match desired {
+            Some(desired) => self.ending(desired, seen, id),
+            None => Ending::plain(id.clone(), GRACE_OF_NOBODY),
         };
-        outcomes.into_iter().collect::<Result<(), _>>()?;
-        Ok(())
+        let endings: Vec<Ending> = ids.iter().map(ending).collect();
+        self.end_all(&endings).await
     }
 
     pub(super) async fn remove_container(&mut self, id: &ContainerId) -> Result<Next, Trouble> {
@@ -32,7 +39,11 @@ impl Worker {
         }
         self.node.runtime.remove_container(id).await?;
         let (folder, id) = (self.node.config.data_folder.clone(), id.clone());
-        blocking(move || fenced_notes::remove(&folder, &id)).await;
+        blocking(move || {
+            fenced_notes::remove(&folder, &id);
+            verdict::remove(&folder, &id);
+        })
+        .await;
         Ok(Next::LookAgain)
     }
 

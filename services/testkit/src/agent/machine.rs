@@ -95,7 +95,7 @@ impl Machine {
         at: Timestamp,
         fact: Fact,
     ) -> Observation {
-        let observation = Observation { seq: self.next_seq, instance, generation, at, fact };
+        let observation = Observation { seq: self.next_seq, instance, generation, revision: 0, at, fact };
         self.next_seq += 1;
         self.unacknowledged.push_back(observation.clone());
         self.said.push(observation.clone());

@@ -1,0 +1,140 @@
+//! What a worker has done behind its back, so that nothing of it holds up the other containers of the instance: pulls of an
+//! instance of several containers, ends of single containers, and what is to be done after a start.
+//!
+//! All of it is lost with the worker and begun again by the next one: the plan sees that it is not done.
+
+use std::collections::BTreeMap;
+
+use tokio::task::{AbortHandle, JoinSet};
+use wherry_agent_api::DesiredInstance;
+use wherry_model::{ContainerName, Generation};
+use wherry_runtime::ContainerId;
+
+use super::Trouble;
+use super::image::Got;
+use crate::check::Finding;
+use crate::plan::AtWork;
+use crate::verdict::Verdict;
+
+/// What was done.
+pub(super) enum Done {
+    Pull { container: ContainerName, outcome: Result<Got, Trouble> },
+    End { container: ContainerId, outcome: Result<(), Trouble> },
+    Greeting { container: ContainerId, finding: Finding },
+}
+
+/// For which state of things an image is fetched, and how to give that up.
+struct Pull {
+    generation: Generation,
+    revision: u32,
+    task: AbortHandle,
+}
+
+#[derive(Default)]
+pub(super) struct Behind {
+    tasks: JoinSet<Done>,
+    pulls: BTreeMap<ContainerName, Pull>,
+    pub(super) at_work: AtWork,
+    /// For which state of things [`AtWork::doom`] is so: another may be better.
+    doomed: Option<(Generation, Vec<u32>)>,
+}
+
+impl Behind {
+    pub(super) fn pull(
+        &mut self,
+        desired: &DesiredInstance,
+        container: &ContainerName,
+        work: impl Future<Output = Result<Got, Trouble>> + Send + 'static,
+    ) {
+        if !self.at_work.pulling.insert(container.clone()) {
+            return;
+        }
+        let name = container.clone();
+        let task = self.tasks.spawn(async move { Done::Pull { container: name, outcome: work.await } });
+        let revision = desired.container(container).map_or(0, |container| container.revision);
+        self.pulls.insert(container.clone(), Pull { generation: desired.generation, revision, task });
+    }
+
+    pub(super) fn end(
+        &mut self,
+        container: &ContainerId,
+        work: impl Future<Output = Result<(), Trouble>> + Send + 'static,
+    ) {
+        if self.at_work.ending.insert(container.clone()) {
+            let container = container.clone();
+            self.tasks.spawn(async move { Done::End { container, outcome: work.await } });
+        }
+    }
+
+    pub(super) fn greet(&mut self, container: &ContainerId, work: impl Future<Output = Finding> + Send + 'static) {
+        if self.at_work.greeting.insert(container.clone()) {
+            let container = container.clone();
+            self.tasks.spawn(async move { Done::Greeting { container, finding: work.await } });
+        }
+    }
+
+    pub(super) fn condemn(&mut self, desired: &DesiredInstance, verdict: Verdict) {
+        self.doomed = Some(state_of(desired));
+        self.at_work.doom = Some(verdict);
+    }
+
+    /// Gives up what is not wanted any more.
+    pub(super) fn follow(&mut self, desired: Option<&DesiredInstance>, runs: bool) {
+        let wanted = |name: &ContainerName, pull: &Pull| {
+            let desired = desired.filter(|desired| runs && desired.generation == pull.generation);
+            desired.and_then(|desired| desired.container(name)).is_some_and(|known| known.revision == pull.revision)
+        };
+        self.pulls.retain(|name, pull| {
+            let keep = wanted(name, pull);
+            if !keep {
+                pull.task.abort();
+                self.at_work.pulling.remove(name);
+            }
+            keep
+        });
+        if self.doomed.is_some() && (!runs || self.doomed != desired.map(state_of)) {
+            self.doomed = None;
+            self.at_work.doom = None;
+        }
+    }
+
+    /// Waits until something is done; for ever when nothing is under way.
+    pub(super) async fn done(&mut self) -> Done {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(done)) => return self.noted(done),
+                // Given up.
+                Some(Err(error)) if error.is_cancelled() => {}
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    /// Something that is done by now.
+    pub(super) fn done_by_now(&mut self) -> Option<Done> {
+        loop {
+            match self.tasks.try_join_next()? {
+                Ok(done) => return Some(self.noted(done)),
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+    }
+
+    fn noted(&mut self, done: Done) -> Done {
+        match &done {
+            Done::Pull { container, .. } => {
+                self.pulls.remove(container);
+                self.at_work.pulling.remove(container);
+            }
+            Done::End { container, .. } => drop(self.at_work.ending.remove(container)),
+            Done::Greeting { container, .. } => drop(self.at_work.greeting.remove(container)),
+        }
+        done
+    }
+}
+
+fn state_of(desired: &DesiredInstance) -> (Generation, Vec<u32>) {
+    (desired.generation, desired.containers.iter().map(|container| container.revision).collect())
+}
