@@ -31,6 +31,12 @@ pub enum ClientError {
         /// How the body begins.
         excerpt: String,
     },
+    /// The connection ended in the middle.
+    #[error("{server} broke the connection off; whether what ran there goes on is not known")]
+    BrokenOff {
+        /// Which service.
+        server: String,
+    },
     /// The server's address cannot be used.
     #[error("{0:?} is not the address of a service, write for example http://127.0.0.1:7070")]
     Address(String),
@@ -62,7 +68,7 @@ impl ClientError {
             Self::Problem(problem) => Some(problem.status),
             Self::Unexpected { status, .. } => Some(*status),
             Self::Token(_) => Some(401),
-            Self::Away { .. } | Self::Address(_) | Self::Tls { .. } => None,
+            Self::Away { .. } | Self::BrokenOff { .. } | Self::Address(_) | Self::Tls { .. } => None,
         }
     }
 

@@ -173,6 +173,26 @@ impl Client {
         unreachable!("the last attempt returns")
     }
 
+    /// Sends a call that is answered with another protocol, once; again only with a new token, when the old one was refused.
+    pub(crate) async fn send_for_upgrade(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        let mut refused_token = false;
+        loop {
+            let token = self.token().await?;
+            let answer = self.send_once(self.build(call, &token)).await?;
+            match answer.status().as_u16() {
+                101 => return Ok(answer),
+                401 if !refused_token => {
+                    refused_token = true;
+                    self.drop_token().await;
+                }
+                status => {
+                    let body = answer.bytes().await.unwrap_or_default();
+                    return Err(self.understand_failure(status, &body));
+                }
+            }
+        }
+    }
+
     /// Sends a call and reads the JSON of its answer.
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
         let answer = self.send(&call).await?;

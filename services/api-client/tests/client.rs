@@ -275,8 +275,12 @@ async fn a_program_is_run_once_and_its_end_is_told() {
     let result = r#"{"exit_code":3,"stdout":"out","stdout_encoding":"utf8","stderr":"/w==","stderr_encoding":"base64","truncated":false}"#;
     let script = Script::default().say(200, JSON, result).say(503, PROBLEM, problem(503, "unavailable"));
     let client = script.serve().await;
-    let request =
-        ExecRequest { command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()], timeout_seconds: None };
+    let request = ExecRequest {
+        command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
+        stdin: None,
+        stdin_encoding: None,
+        timeout_seconds: None,
+    };
     let done = client.exec("default", "web", "main", &request).await.unwrap();
     assert_eq!((done.exit_code, done.stdout.as_slice(), done.stderr.as_slice()), (3, &b"out"[..], &[0xff][..]));
     let error = client.exec("default", "web", "main", &request).await.unwrap_err();

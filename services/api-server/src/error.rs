@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 use wherry_api_types::{PROBLEM_MEDIA_TYPE, Problem};
@@ -45,6 +45,9 @@ pub(crate) enum ApiError {
     /// The body did not come in time.
     #[error("the body did not arrive in {0} seconds: send it without pausing")]
     BodyTimeout(u64),
+    /// What is asked for is no single answer.
+    #[error("this goes on as a WebSocket of the subprotocol wherry.v1: ask for it with `Upgrade: websocket`")]
+    UpgradeRequired,
     /// The body is in another format.
     #[error("send the body as {0}, and say so in Content-Type")]
     UnsupportedMediaType(&'static str),
@@ -92,6 +95,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyOfTenant { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_) | Self::DeadlineExceeded(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -108,6 +112,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyTimeout(_) => "body_timeout",
+            Self::UpgradeRequired => "upgrade_required",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::TooManyOfTenant { code, .. } => code,
             Self::Overloaded(_) => "overloaded",
@@ -179,24 +184,33 @@ impl IntoResponse for ApiError {
         if status.is_server_error() && !matches!(self, Self::Overloaded(_)) {
             log(&self);
         }
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
-            status: status.as_u16(),
-            code: self.code().to_owned(),
-            detail: self.to_string(),
-            field: self.field().map(str::to_owned),
-            request_id: None,
-        };
+        let problem = problem_of(&self);
         let mut response = render(&problem, status);
         if let Some(after) = self.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if matches!(self, Self::UpgradeRequired) {
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         response.extensions_mut().insert(Refused(problem));
         response
+    }
+}
+
+/// The error as clients read it.
+pub(crate) fn problem_of(error: &ApiError) -> Problem {
+    let status = error.status();
+    Problem {
+        kind: "about:blank".to_owned(),
+        title: status.canonical_reason().unwrap_or_default().to_owned(),
+        status: status.as_u16(),
+        code: error.code().to_owned(),
+        detail: error.to_string(),
+        field: error.field().map(str::to_owned),
+        request_id: None,
     }
 }
 

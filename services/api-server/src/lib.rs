@@ -19,6 +19,7 @@ mod node_operator;
 mod oauth;
 mod router;
 mod serve;
+mod session;
 mod settings;
 mod state;
 mod v1;

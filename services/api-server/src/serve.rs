@@ -59,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         // Answers are small and somebody waits for each of them.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         let cut_off = hard_stop.clone();
         tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! Running a program inside of a container, without input and to its end.
+//! Running a program inside of a container to its end, with all of its input at once.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,6 +18,15 @@ pub struct ExecRequest {
     /// Program and arguments, at most 32 KiB together. No shell is added: name one if you want one.
     #[schema(value_type = Vec<text::PlainText>, min_items = 1, max_items = 256)]
     pub command: Vec<String>,
+    /// Its input, in the form that `stdin_encoding` names; empty when absent. The whole body has at most 1 MiB: larger input goes
+    /// through the WebSocket of this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, example = "hello\n")]
+    pub stdin: Option<String>,
+    /// Whether `stdin` is the text itself, as when this is absent, or its base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = OutputEncoding)]
+    pub stdin_encoding: Option<OutputEncoding>,
     /// After so many seconds the program is killed; 30 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 1, maximum = 300, example = 30)]

@@ -11,6 +11,7 @@ mod fleet;
 mod instance;
 mod number;
 mod problem;
+mod session;
 mod spec;
 mod state;
 mod tenant;
@@ -26,6 +27,10 @@ pub use fleet::{
 };
 pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use session::{
+    AuditEntry, AuditKind, AuditList, AuditState, BEARER_PROTOCOL, Channel, MAX_SESSION_MESSAGE_BYTES,
+    SESSION_PROTOCOL, SessionCommand, SessionEnd, TerminalSize,
+};
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
     DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, GitVolume, Hook, HostAlias,

@@ -4,6 +4,7 @@
 //! from a file.
 
 mod admin;
+mod inside;
 mod instances;
 mod roles;
 mod tenancy;
@@ -13,8 +14,9 @@ use std::path::PathBuf;
 
 pub(crate) use admin::{AdminCommand, DrainArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs};
 use clap::{Args, Parser, Subcommand};
+pub(crate) use inside::{AttachArgs, CopyArgs, ExecArgs, Place, PortForwardArgs, PortPair};
 pub(crate) use instances::{
-    CostArgs, EventsArgs, ExecArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, StoryArgs, WaitArgs,
+    CostArgs, EventsArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, StoryArgs, WaitArgs,
 };
 pub(crate) use roles::{
     BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,
@@ -152,12 +154,38 @@ Examples:
     #[command(after_help = "\
 Examples:
   wherry exec web -- cat /etc/hostname
-  wherry exec web -- sh -c 'ps | wc -l'
-  wherry exec --timeout 5m db -c main -- /bin/backup --all
+  wherry exec -it web sh                          a shell in this terminal
+  tar c . | wherry exec -i web -- tar x -C /srv
+  wherry exec --timeout 5m -c main db -- /bin/backup --all
 
-It has no terminal and no input. What it prints comes when it has ended, at most 1 MiB of each stream. The exit code is \
-the program's own; 125 means that it could not be run.")]
+Without -i it has no input. Its output and its errors come as it prints them, apart unless it has a terminal (-t). The exit \
+code is the program's own, 124 when its time was over; 125 means that it could not be run. It ends when this command does.")]
     Exec(ExecArgs),
+    /// Watch the main program of a container, and talk to it where it has an input
+    #[command(after_help = "\
+Examples:
+  wherry attach web               what it prints from now on, until Ctrl-C
+  wherry attach -it console       Ctrl-P Ctrl-Q leaves it
+
+It ends as the program does. Leaving it leaves the program as it is.")]
+    Attach(AttachArgs),
+    /// Reach ports inside of an instance at ports of this machine, until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  wherry port-forward web 8080:80
+  wherry port-forward db 5432 :9187       the same port here; any free one here
+
+Listens on 127.0.0.1 only. Also what listens on loopback inside is reached, declared or not.")]
+    PortForward(PortForwardArgs),
+    /// Copy files and folders between this machine and a container
+    #[command(after_help = "\
+Examples:
+  wherry cp web:/var/log/app.log .
+  wherry cp ./site web:/srv/              keeps its name
+  wherry cp -c main db:/dump dump-today
+
+It runs `tar` in the container, which the image must have.")]
+    Cp(CopyArgs),
     /// Show what instances cost
     #[command(after_help = "\
 Examples:
@@ -231,6 +259,9 @@ impl ClientCommand {
             Self::Ps(args) => &args.connection,
             Self::Logs(args) => &args.connection,
             Self::Exec(args) => &args.connection,
+            Self::Attach(args) => &args.connection,
+            Self::PortForward(args) => &args.connection,
+            Self::Cp(args) => &args.connection,
             Self::Cost(args) => &args.connection,
             Self::Stop(args) | Self::Start(args) | Self::Rm(args) => &args.connection,
             Self::Inspect(args) => &args.connection,

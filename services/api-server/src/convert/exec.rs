@@ -2,11 +2,30 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use wherry_api_types::{ExecResult, OutputEncoding};
-use wherry_control::ExecOutcome;
+use wherry_api_types::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, OutputEncoding};
+use wherry_control::{ExecOutcome, ExecRequest as Asked};
+
+use crate::error::ApiError;
 
 /// Bytes of one character at most, less the one that would have made it whole.
 const MAX_BROKEN_TAIL: usize = 3;
+
+/// The program that is asked for.
+pub(crate) fn exec_request(body: ExecRequest) -> Result<Asked, ApiError> {
+    let ExecRequest { command, stdin, stdin_encoding, timeout_seconds } = body;
+    let stdin = match (stdin, stdin_encoding) {
+        (None, Some(_)) => {
+            return Err(ApiError::malformed("stdin_encoding", "it says the form of stdin: give that too"));
+        }
+        (None, None) => None,
+        (Some(text), None | Some(OutputEncoding::Utf8)) => Some(text.into_bytes()),
+        (Some(text), Some(OutputEncoding::Base64)) => {
+            let wrong = |_| ApiError::malformed("stdin", "it is not base64 as of RFC 4648 section 4, with padding");
+            Some(STANDARD.decode(text).map_err(wrong)?)
+        }
+    };
+    Ok(Asked { command, stdin, timeout_seconds: timeout_seconds.unwrap_or(DEFAULT_EXEC_TIMEOUT_SECONDS) })
+}
 
 /// How the program ended and what it printed.
 pub(crate) fn exec_result(outcome: ExecOutcome) -> ExecResult {

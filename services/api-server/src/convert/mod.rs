@@ -2,6 +2,7 @@
 //! decision and not an accident.
 
 mod account;
+mod audit;
 mod exec;
 mod fleet;
 mod instance;
@@ -9,7 +10,8 @@ mod spec;
 mod usage;
 
 pub(crate) use account::{key, key_request, new_key, project, tenant, wire_scopes};
-pub(crate) use exec::exec_result;
+pub(crate) use audit::audit;
+pub(crate) use exec::{exec_request, exec_result};
 pub(crate) use fleet::{drain_request, fleet, fleet_event, join_token_request, new_join_token, node, replica};
 pub(crate) use instance::{event, instance, state_to_model};
 pub(crate) use spec::{instance_name, project_name, spec_to_model, tenant_name};

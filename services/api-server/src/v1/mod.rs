@@ -2,11 +2,12 @@
 //! documentation; `tests/api` asks them all.
 
 pub(crate) mod admin;
+pub(crate) mod audit;
 pub(crate) mod events;
 pub(crate) mod instances;
 pub(crate) mod keys;
 pub(crate) mod projects;
-mod streams;
+pub(crate) mod streams;
 pub(crate) mod usage;
 
 pub(crate) use instances::list::LabelSelector;
@@ -28,10 +29,13 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(instances::get::handle, instances::put::handle, instances::delete::handle))
         .routes(routes!(instances::wait::handle))
         .routes(routes!(instances::logs::handle))
-        .routes(routes!(instances::exec::handle))
+        .routes(routes!(instances::exec::handle, instances::exec_session::handle))
+        .routes(routes!(instances::attach::handle))
+        .routes(routes!(instances::port_forward::handle))
         .routes(routes!(instances::usage::handle))
         .routes(routes!(instances::events::handle))
         .routes(routes!(events::handle))
+        .routes(routes!(audit::handle))
         .routes(routes!(usage::handle))
         .routes(routes!(keys::list::handle, keys::create::handle))
         .routes(routes!(keys::revoke::handle))
@@ -42,6 +46,7 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(admin::join_tokens_create::handle))
         .routes(routes!(admin::replicas_list::handle))
         .routes(routes!(admin::fleet_get::handle))
+        .routes(routes!(admin::audit_list::handle))
         .routes(routes!(admin::fleet_events::handle));
     [
         routes!(instances::stop::handle),

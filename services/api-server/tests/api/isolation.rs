@@ -115,6 +115,35 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
             instance_paths(theirs, "/containers/main/exec"),
         ),
         row(
+            "container_exec_session",
+            "GET",
+            "/v1/projects/default/instances/mine/containers/main/exec?command=true",
+            null(),
+            instance_paths(theirs, "/containers/main/exec?command=true"),
+        ),
+        row(
+            "container_attach",
+            "GET",
+            "/v1/projects/default/instances/mine/containers/main/attach",
+            null(),
+            instance_paths(theirs, "/containers/main/attach"),
+        ),
+        row(
+            "instance_port_forward",
+            "GET",
+            "/v1/projects/default/instances/mine/port-forward?port=80",
+            null(),
+            instance_paths(theirs, "/port-forward?port=80"),
+        ),
+        row(
+            "project_audit",
+            "GET",
+            "/v1/projects/default/audit",
+            null(),
+            Object(vec!["/v1/projects/vault/audit".into()]),
+        ),
+        row("audit_list", "GET", "/v1/admin/audit", null(), Operator),
+        row(
             "container_logs",
             "GET",
             "/v1/projects/default/instances/mine/containers/main/logs",
@@ -305,10 +334,11 @@ async fn with_the_scope_every_operation_does_its_work() {
             continue;
         }
         let answer = app.call(&token, row.method, &row.own, row.body.clone()).await;
-        // These name nobody, or a machine that is heard and has instances.
+        // These name nobody, or a machine that is heard and has instances, or go on as a WebSocket.
         let refused_on_purpose = match row.operation {
             "key_revoke" | "tenant_key_create" => Some(404),
             "node_confirm_off" | "node_remove" => Some(409),
+            "container_exec_session" | "container_attach" | "instance_port_forward" => Some(426),
             _ => None,
         };
         assert!(

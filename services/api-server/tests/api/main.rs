@@ -25,6 +25,7 @@ mod observed;
 mod outside_issuers;
 #[cfg(test)]
 mod serving;
+mod sessions;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

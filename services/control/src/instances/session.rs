@@ -17,7 +17,7 @@ use crate::entries::{Entry, Way};
 use crate::{Control, Error};
 
 /// How long the way to the node, and a program's start there, may take.
-const BEGINNING: Duration = Duration::from_secs(30);
+const BEGINNING: Duration = Duration::from_secs(20);
 
 /// A conversation that has begun, and is on record.
 pub struct InstanceSession {
@@ -34,6 +34,17 @@ impl std::fmt::Debug for InstanceSession {
 }
 
 impl Control {
+    /// Whether a conversation could be begun, as far as is known without asking the node.
+    pub async fn check_session(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+        kind: &SessionKind,
+    ) -> Result<(), Error> {
+        self.enterable(principal, project, name_or_id, kind).await.map(drop)
+    }
+
     /// Begins a conversation.
     pub async fn instance_session(
         &self,
@@ -42,16 +53,27 @@ impl Control {
         name_or_id: &str,
         kind: SessionKind,
     ) -> Result<InstanceSession, Error> {
+        let instance = self.enterable(principal, project, name_or_id, &kind).await?;
+        let entry = self.enter(principal, &instance, way(&kind)).await?;
+        self.begin_session(&instance, kind, entry).await
+    }
+
+    async fn enterable(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        name_or_id: &str,
+        kind: &SessionKind,
+    ) -> Result<Instance, Error> {
         Self::require(principal, Scope::Exec)?;
-        check(&kind)?;
+        check(kind)?;
         let instance = self.instance_of(principal, project, name_or_id).await?;
-        if let SessionKind::Exec { container, .. } | SessionKind::Attach { container, .. } = &kind {
+        if let SessionKind::Exec { container, .. } | SessionKind::Attach { container, .. } = kind {
             running(&instance, container)?;
         } else if instance.state != InstanceState::Running {
             return Err(not_running(instance.state));
         }
-        let entry = self.enter(principal, &instance, way(&kind)).await?;
-        self.begin_session(&instance, kind, entry).await
+        Ok(instance)
     }
 
     /// The conversation of an entry that is on record.

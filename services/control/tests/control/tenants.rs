@@ -34,7 +34,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 41] = [
+const TABLE: [(&str, Scope, Kind); 42] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),
@@ -47,6 +47,7 @@ const TABLE: [(&str, Scope, Kind); 41] = [
     ("instance_logs", Scope::LogsRead, Kind::Names),
     ("instance_exec", Scope::Exec, Kind::Names),
     ("instance_session", Scope::Exec, Kind::Names),
+    ("check_session", Scope::Exec, Kind::Names),
     ("entries", Scope::Exec, Kind::Own),
     ("all_entries", Scope::Admin, Kind::Other),
     ("instance_usage", Scope::UsageRead, Kind::Names),
@@ -127,6 +128,7 @@ async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target
             let kind = SessionKind::Port { port: 80 };
             control.instance_session(who, project, instance, kind).await.map(drop)
         }
+        "check_session" => control.check_session(who, project, instance, &SessionKind::Port { port: 80 }).await,
         "entries" => control.entries(who, project, entries()).await.map(drop),
         "all_entries" => control.all_entries(who, entries()).await.map(drop),
         "instance_usage" => control.instance_usage(who, project, instance).await.map(drop),

@@ -9,6 +9,7 @@
 mod by_hand;
 mod confinement;
 mod images;
+mod inside;
 mod kill_loop;
 mod machine_faults;
 mod protocol;

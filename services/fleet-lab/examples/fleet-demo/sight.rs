@@ -100,7 +100,7 @@ pub(crate) async fn stop(client: &Client, ledger: &mut Ledger, ids: &[String]) -
 pub(crate) async fn run_in(client: &Client, instance: &str, command: &[&str]) -> Result<String> {
     let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
     let line = command.join(" ");
-    let request = ExecRequest { command, timeout_seconds: Some(PROGRAM_SECONDS) };
+    let request = ExecRequest { command, stdin: None, stdin_encoding: None, timeout_seconds: Some(PROGRAM_SECONDS) };
     let output = client
         .exec(PROJECT, instance, "main", &request)
         .await

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{Place, PortPair};
 use serde::de::DeserializeOwned;
 use wherry_api_types::{
     Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope,
@@ -31,6 +32,32 @@ pub(super) fn port(text: &str) -> Result<Port, String> {
     match number.parse() {
         Ok(port) if port > 0 => Ok(Port::new(port, protocol)),
         _ => Err(format!("{number:?} is no port: a port is a number from 1 to 65535")),
+    }
+}
+
+pub(super) fn port_pair(text: &str) -> Result<PortPair, String> {
+    let wrong =
+        || format!("{text:?} is no pair of ports: write 8080:80, 80 for the same port here, or :80 for any free one");
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (here, inside) = match text.split_once(':') {
+        Some(("", inside)) => (Some(0), number(inside)),
+        Some((here, inside)) => (number(here), number(inside)),
+        None => (number(text), number(text)),
+    };
+    Ok(PortPair { here: here.ok_or_else(wrong)?, inside: inside.ok_or_else(wrong)? })
+}
+
+/// `INSTANCE:PATH` is inside; a path with a slash before its first colon, or without a colon, is here.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    match text.split_once(':') {
+        Some((instance, path)) if !instance.contains('/') && instance != "." && instance != ".." => {
+            if instance.is_empty() || path.is_empty() {
+                return Err(format!("{text:?} is half a place: write INSTANCE:PATH, or a path here"));
+            }
+            Ok(Place::Inside { instance: instance.to_owned(), path: path.to_owned() })
+        }
+        _ if text.is_empty() => Err("write INSTANCE:PATH, or a path here".to_owned()),
+        _ => Ok(Place::Here(text.into())),
     }
 }
 

@@ -4,7 +4,9 @@
 //! standard error and an exit code that scripts can rely on.
 
 mod admin;
+mod attach;
 pub(crate) mod connection;
+mod copy;
 mod cost;
 mod drain;
 mod events;
@@ -15,10 +17,13 @@ mod life;
 mod list;
 mod logs;
 mod output;
+mod port_forward;
 mod progress;
 mod run;
 mod session;
+mod talk;
 mod tenancy;
+mod terminal;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
@@ -69,6 +74,9 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Ps(args) => list::run(&session, &args).await,
         ClientCommand::Logs(args) => logs::run(&session, &args).await,
         ClientCommand::Exec(args) => exec::run(&session, &args).await,
+        ClientCommand::Attach(args) => attach::run(&session, &args).await,
+        ClientCommand::PortForward(args) => port_forward::run(std::sync::Arc::new(session), &args).await,
+        ClientCommand::Cp(args) => copy::run(&session, &args).await,
         ClientCommand::Cost(args) => cost::run(&session, &args).await,
         ClientCommand::Stop(args) => life::run(&session, &args, Change::Stop).await,
         ClientCommand::Start(args) => life::run(&session, &args, Change::Start).await,

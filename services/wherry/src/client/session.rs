@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use wherry_api_client::{
-    Client, ClientError, Credentials, EventOptions, ExecOutput, ListOptions, LogOptions, UsageOptions,
+    Client, ClientError, Credentials, EventOptions, ExecOptions, ListOptions, LogOptions, SessionReader, SessionWriter,
+    UsageOptions,
 };
 use wherry_api_types::{
-    DryRun, Event, ExecRequest, Instance, InstanceCreate, InstanceList, InstanceState, KeyCreate, KeyCreated, KeyList,
-    Tenant, TenantList, Usage, Waited,
+    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceState, KeyCreate, KeyCreated, KeyList, Tenant,
+    TenantList, TerminalSize, Usage, Waited,
 };
 use wherry_model::Entropy as _;
 
@@ -99,8 +100,27 @@ impl Session {
         Ok(pieces.map_err(Failure::from).boxed())
     }
 
-    pub(super) async fn exec(&self, name: &str, container: &str, request: &ExecRequest) -> Result<ExecOutput, Failure> {
-        Ok(self.client.exec(&self.project, name, container, request).await?)
+    pub(super) async fn exec_session(
+        &self,
+        name: &str,
+        container: &str,
+        options: &ExecOptions,
+    ) -> Result<(SessionWriter, SessionReader), Failure> {
+        Ok(self.client.exec_session(&self.project, name, container, options).await?)
+    }
+
+    pub(super) async fn attach(
+        &self,
+        name: &str,
+        container: &str,
+        stdin: bool,
+        tty: Option<TerminalSize>,
+    ) -> Result<(SessionWriter, SessionReader), Failure> {
+        Ok(self.client.attach(&self.project, name, container, stdin, tty).await?)
+    }
+
+    pub(super) async fn port_forward(&self, name: &str, port: u16) -> Result<(SessionWriter, SessionReader), Failure> {
+        Ok(self.client.port_forward(&self.project, name, port).await?)
     }
 
     pub(super) async fn events(
@@ -178,7 +198,9 @@ impl From<ClientError> for Failure {
                 clean(&error.to_string())
             )),
             ClientError::Unexpected { status: 502..=504, .. } => Self::new(Exit::ServerAway, clean(&error.to_string())),
-            ClientError::Unexpected { .. } | ClientError::Tls { .. } => Self::failed(clean(&error.to_string())),
+            ClientError::Unexpected { .. } | ClientError::BrokenOff { .. } | ClientError::Tls { .. } => {
+                Self::failed(clean(&error.to_string()))
+            }
             ClientError::Address(_) => Self::new(Exit::Usage, clean(&error.to_string())),
         }
     }

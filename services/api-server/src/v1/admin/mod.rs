@@ -1,5 +1,6 @@
 //! What operators do. All of it needs the scope `admin`, which no other scope implies.
 
+pub(crate) mod audit_list;
 pub(crate) mod fleet_events;
 pub(crate) mod fleet_get;
 pub(crate) mod join_tokens_create;

@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use wherry_api_types::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, Problem, text};
-use wherry_control::ExecRequest as Asked;
+use wherry_api_types::{ExecRequest, ExecResult, Problem, text};
 
 use crate::auth::Caller;
 use crate::convert;
@@ -14,10 +13,10 @@ use crate::state::ApiState;
 
 /// Run a program in a container
 ///
-/// In the container's own surroundings, as its own user, without a terminal and without input. The answer comes when the
+/// In the container's own surroundings, as its own user, without a terminal, with the input that is given. The answer comes when the
 /// program has ended, or was killed because its time was over; how it ended is in the answer, whatever the exit code.
-/// Output that is UTF-8 stands there as text, other output as base64, at most 1 MiB of each stream. A program whose caller
-/// went away runs on until its end or its time.
+/// Output that is UTF-8 stands there as text, other output as base64, at most 1 MiB of each stream. A program without input
+/// whose caller went away runs on until its end or its time. `container_exec_session` runs one to talk to.
 #[utoipa::path(
     post,
     path = "/v1/projects/{project}/instances/{instance}/containers/{container}/exec",
@@ -46,8 +45,7 @@ pub(crate) async fn handle(
 ) -> Result<Json<ExecResult>, ApiError> {
     let _exec = state.execs.take(principal.tenant)?;
     let _permit = place.admit(&state, principal.tenant)?;
-    let timeout_seconds = body.timeout_seconds.unwrap_or(DEFAULT_EXEC_TIMEOUT_SECONDS);
-    let asked = Asked { command: body.command, stdin: None, timeout_seconds };
+    let asked = convert::exec_request(body)?;
     let outcome = state.control.instance_exec(&principal, &project, &instance, &container, asked).await?;
     Ok(Json(convert::exec_result(outcome)))
 }

@@ -1,12 +1,15 @@
 //! Instances.
 
+pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod exec_session;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod port_forward;
 pub(crate) mod put;
 pub(crate) mod start;
 pub(crate) mod stop;
