@@ -262,7 +262,14 @@ async fn has_greeted(client: &Client, id: &str) {
 
 async fn entered(client: &Client, id: &str) -> Result<(), ClientError> {
     let command = ["/bin/sh", "-c", "echo $((6 * 7)); exit 3"].map(str::to_owned).to_vec();
-    let output = client.exec(PROJECT, id, "main", &ExecRequest { command, stdin: None, stdin_encoding: None, timeout_seconds: Some(20) }).await?;
+    let output = client
+        .exec(
+            PROJECT,
+            id,
+            "main",
+            &ExecRequest { command, stdin: None, stdin_encoding: None, timeout_seconds: Some(20) },
+        )
+        .await?;
     assert_eq!((output.exit_code, output.stdout.as_slice()), (3, b"42\n".as_slice()), "in {id}");
     Ok(())
 }
