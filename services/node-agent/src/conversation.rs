@@ -101,7 +101,8 @@ impl Partner {
                 Err(NodeError::Refused("the main program of a container cannot be attached to yet".to_owned()))
             }
             SessionKind::Port { port } => {
-                let snapshot = node.observer.fresh().await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
+                let snapshot =
+                    node.observer.fresh().await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
                 let sandbox = snapshot.instances.get(&query.instance);
                 let sandbox = sandbox.and_then(|seen| seen.sandbox_of(query.generation)).filter(|found| found.ready);
                 let missing = || NodeError::NotFound(format!("instance {}, running", query.instance));

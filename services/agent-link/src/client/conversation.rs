@@ -32,6 +32,8 @@ pub(super) async fn produce(
     }
     tokio::select! {
         biased;
+        // That the asker has gone does not show behind what the program does not take.
+        () = frames.closed() => false,
         () = listen(input, asker) => false,
         said = speak(output, frames) => said.is_some(),
     }

@@ -31,6 +31,8 @@ pub(crate) use dial::Live;
 
 pub use answerer::Answerer;
 #[cfg(test)]
+pub(crate) use answerer::MAX_ANSWERS;
+#[cfg(test)]
 pub(crate) use control::encode;
 pub(crate) use control::read;
 pub use credential::{CredentialError, NodeCredential};

@@ -111,9 +111,12 @@ impl Listening {
         drop(stand);
         let asked = CancellationToken::new();
         let (router, asks) = (self.router.clone(), asked.clone());
+        let hang_up = HangUp(CancellationToken::new());
+        let hung_up = hang_up.0.clone();
         let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
             asks.cancel();
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(hang_up.clone());
             tower::ServiceExt::oneshot(router.clone(), request)
         });
         let served =
@@ -125,6 +128,7 @@ impl Listening {
             ended = served => if let Err(error) = ended {
                 tracing::debug!(%address, %error, "a connection ended in an error");
             },
+            () = hung_up.cancelled() => tracing::debug!(%address, "an answer that is not read ends with its connection"),
             () = self.overdue(&asked) => {
                 self.port.gate.ended(Ending::Silent);
                 tracing::debug!(%address, "a connection asked nothing for too long");
@@ -197,6 +201,10 @@ async fn let_it_read(mut stream: TcpStream) {
     };
     let _ = tokio::time::timeout(FAILED_STAY, reading).await;
 }
+
+/// Ends the connection of a request, with everything on it.
+#[derive(Debug, Clone)]
+pub(super) struct HangUp(pub(super) CancellationToken);
 
 fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>, address: SocketAddr) -> Peer {
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

@@ -6,28 +6,34 @@
 //! inside in a conversation, and otherwise nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, stream};
+use futures_util::stream;
 use http::{HeaderMap, StatusCode};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use wherry_agent_api::ControlError;
 use wherry_model::NodeId;
 
 use super::Port;
+use super::accept::HangUp;
 use super::admission::{Caller, Refusal, enrolled};
 use super::dial_back::{Asker, TicketError};
 use super::limits::Share;
 use crate::frames::Frame;
 use crate::wire::{GENERATION_HEADER, INSTANCE_HEADER, PROTOCOL_OF_FLEETS};
 
+/// How long a node may take to take the end.
+const TAKES_THE_END: Duration = Duration::from_secs(1);
+
 pub(super) async fn answer(
     State(port): State<Arc<Port>>,
     Extension(caller): Extension<Caller>,
+    Extension(hang_up): Extension<HangUp>,
     Path(ticket): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -49,18 +55,9 @@ pub(super) async fn answer(
     let waiting = claim.answer(body);
     let Asker { is_read, says } =
         waiting.ok_or_else(|| ControlError::Forbidden("nobody waits for this answer any more".to_owned()))?;
-    let node = caller.node;
-    let over = async move {
-        tokio::select! {
-            biased;
-            _ = is_read => {}
-            () = port.shutdown.cancelled() => {}
-            () = removed(&port, node) => {
-                tracing::warn!(%node, "security: a node that was removed does not go on answering");
-            }
-        }
-    };
-    let open = Open { over: over.boxed(), says: Some(says), _share: share };
+    let (over, ended) = (CancellationToken::new(), CancellationToken::new());
+    let open = Open { over: over.clone(), says: Some(says), _share: share, _ended: ended.clone().drop_guard() };
+    tokio::spawn(watch(port, caller.node, is_read, Said { over, ended, hang_up }));
     Ok((StatusCode::OK, Body::from_stream(stream::unfold(open, next_said))).into_response())
 }
 
@@ -70,11 +67,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// What an answer holds while it is read.
 struct Open {
-    /// The answer is not read any more, the node was removed or the replica is about to end.
-    over: BoxFuture<'static, ()>,
+    over: CancellationToken,
     /// What the asker says; none when it has said all.
     says: Option<mpsc::Receiver<Bytes>>,
     _share: Share,
+    _ended: DropGuard,
 }
 
 /// What is said next, until it is over.
@@ -87,7 +84,7 @@ async fn next_said(mut open: Open) -> Option<(Result<Bytes, std::convert::Infall
     };
     let said = tokio::select! {
         biased;
-        () = &mut open.over => return None,
+        () = open.over.cancelled() => return None,
         said = said => said,
     };
     let frame = said.unwrap_or_else(|| {
@@ -95,6 +92,34 @@ async fn next_said(mut open: Open) -> Option<(Result<Bytes, std::convert::Infall
         Frame::InputEnded.encode()
     });
     Some((Ok(frame), open))
+}
+
+/// The body of the answer 200, as who watches over it has it.
+struct Said {
+    /// To be cancelled when it is to end.
+    over: CancellationToken,
+    /// Cancelled when it has.
+    ended: CancellationToken,
+    hang_up: HangUp,
+}
+
+/// Ends the body when the answer is not read any more, the node was removed or the replica is about to end. Where a program takes
+/// nothing of what it is told, the end would queue behind that and the node would not learn of it: then its connection, which is
+/// for this answer alone, ends.
+async fn watch(port: Arc<Port>, node: NodeId, is_read: oneshot::Receiver<std::convert::Infallible>, said: Said) {
+    tokio::select! {
+        biased;
+        () = said.ended.cancelled() => return,
+        _ = is_read => {}
+        () = port.shutdown.cancelled() => {}
+        () = removed(&port, node) => {
+            tracing::warn!(%node, "security: a node that was removed does not go on answering");
+        }
+    }
+    said.over.cancel();
+    if tokio::time::timeout(TAKES_THE_END, said.ended.cancelled()).await.is_err() {
+        said.hang_up.0.cancel();
+    }
 }
 
 async fn removed(port: &Port, node: NodeId) {

@@ -10,11 +10,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{
     Call, CallBoard as _, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory as _, NodeError, NodeServices,
+    Session, SessionQuery,
 };
 use wherry_model::Clock as _;
 
+use super::conversing;
 use super::tickets::{exec_query, instance, log_query};
 use super::world::{Machine, Replica, SOON, World, node, until};
+use crate::client::MAX_ANSWERS;
 use crate::{Answerer, LinkClient};
 
 /// The instances of [`Scripted`].
@@ -35,7 +38,7 @@ pub(super) struct Scripted {
 }
 
 /// Counts as open until it is dropped.
-struct Open(Arc<AtomicUsize>);
+pub(super) struct Open(Arc<AtomicUsize>);
 
 impl Open {
     fn of(count: &Arc<AtomicUsize>) -> Self {
@@ -55,6 +58,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 impl Scripted {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { taken: Arc::default(), open: Arc::default(), lines: broadcast::Sender::new(16) })
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
     }
 
     pub(super) fn open(&self) -> usize {
@@ -106,6 +113,10 @@ impl NodeServices for Scripted {
         }
         let stdout = vec![b'x'; ExecOutcome::MAX_OUTPUT_BYTES + 1];
         Ok(ExecOutcome { exit_code: 3, stdout, stderr: query.command.concat().into_bytes(), truncated: false })
+    }
+
+    async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
+        conversing::hold(&query, &self.taken, Open::of(&self.open))
     }
 }
 
@@ -254,7 +265,7 @@ async fn an_agent_that_answers_as_much_as_it_can_says_so() {
     let machine = world.machine(&replica, 1).await;
     let answering = Answering::start(&world, &machine);
     let mut held = Vec::new();
-    for _ in 0..32 {
+    for _ in 0..MAX_ANSWERS {
         held.push(logs(&replica, FOLLOWED).await.unwrap());
     }
     let refused = logs(&replica, TWO_LINES).await.err();

@@ -3,6 +3,7 @@
 use wherry_agent_api::{Call, ControlError, ExecOutcome, PROTOCOL, Report};
 
 use crate::authority::BACKDATED;
+use crate::client::MAX_ANSWERS;
 use crate::frames::MAX_FRAME_BYTES;
 use crate::wire::{GENERATION_HEADER, INSTANCE_HEADER, LEAVING_HEADER, PROTOCOL_HEADER, PROTOCOL_HIGHEST_HEADER, path};
 use crate::{Endpoint, Limits, LinkSettings, Lives};
@@ -58,20 +59,22 @@ fn thousands(number: usize) -> String {
 
 #[test]
 fn the_page_gives_the_bounds_that_hold() {
-    let Limits { connections, strangers, connections_of_a_node, requests_of_a_node, answers_of_a_node, .. } =
-        Limits::default();
     let limits = Limits::default();
+    let Limits { connections, strangers, strangers_of_an_address, connections_of_a_node, .. } = limits;
+    let Limits { requests_of_a_node, answers_of_a_node, .. } = limits;
     let link = LinkSettings::default();
     let port: Endpoint = "https://host".parse().unwrap();
     let sentences = [
         format!("| Port | {} unless", port.to_string().rsplit(':').next().unwrap()),
-        format!(
-            "{}; {strangers} without a certificate, each for {} s; {connections_of_a_node} of one node",
-            thousands(connections),
-            limits.stranger_stay.as_secs()
-        ),
+        format!("| connections of nodes | {}; {connections_of_a_node} of one node |", thousands(connections)),
+        format!("| connections without a certificate | {strangers}; {strangers_of_an_address} of one address"),
+        format!("each for {} s |", limits.stranger_stay.as_secs()),
+        format!("| answers at once of an agent | {MAX_ANSWERS};"),
         format!("| requests at once of one node | {requests_of_a_node}; answers {answers_of_a_node} |"),
-        format!("{} s, {} s, {} s |", limits.handshake.as_secs(), limits.head.as_secs(), limits.body.as_secs()),
+        {
+            let times = [limits.handshake, limits.first_request, limits.head, limits.body];
+            format!("| {} |", times.map(|time| format!("{} s", time.as_secs())).join(", "))
+        },
         format!("| {} s; of a long poll {} s |", limits.message.as_secs(), limits.long_poll.as_secs()),
         format!("at most {}), then so many bytes", thousands(MAX_FRAME_BYTES)),
         format!("at most {} MiB of each", ExecOutcome::MAX_OUTPUT_BYTES / 1024 / 1024),

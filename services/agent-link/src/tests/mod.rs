@@ -1,6 +1,7 @@
 //! The whole path over real TLS on loopback.
 
 mod answering;
+mod conversing;
 mod described;
 mod failing_over;
 mod joining;

@@ -2,6 +2,7 @@
 //! tokio's, paused: a test of minutes takes milliseconds, and every wait is exact.
 
 mod control;
+mod conversing;
 mod crash;
 mod disturbed;
 mod exec;

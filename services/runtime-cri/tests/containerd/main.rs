@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod conformance;
+mod conversing;
 mod exec;
 mod faults;
 mod force;
