@@ -44,7 +44,7 @@ impl Two {
         Self { stack, old, other }
     }
 
-    async fn told(&self) -> Vec<String> {
+    fn told(&self) -> Vec<String> {
         let events = self.stack.control().fleet_events(self.stack.operator(), 0, 1_000).unwrap();
         let of_old = events.into_iter().filter(|event| event.node == Some(self.old.node()));
         of_old.filter(|event| event.kind == FleetEventKind::NodeChanged).map(|event| event.message).collect()
@@ -56,7 +56,7 @@ async fn what_is_on_a_machine_whose_agent_is_rolled_back_stays_there_until_someb
     let two = Two::start().await;
     let (stack, acme) = (&two.stack, two.stack.acme());
     introduced(&two.old, false).await;
-    assert!(two.told().await.iter().any(|message| message.contains("upgrade it")), "{:?}", two.told().await);
+    assert!(two.told().iter().any(|message| message.contains("upgrade it")), "{:?}", two.told());
     let web = stack.read(acme, "web").await.instance;
     assert!(two.old.desired().await.unwrap().instances.iter().any(|one| one.id == web.id), "it is still its own");
     two.old.obey().await;
@@ -109,7 +109,7 @@ async fn an_upgraded_agent_is_believed_to_fence_once_it_knows_what() {
     // Now it has: this silence is a loss as any other.
     two.old.obey().await;
     assert_eq!(state(stack, acme, "web").await, InstanceState::Running);
-    assert!(two.told().await.iter().any(|message| message.contains("again")), "{:?}", two.told().await);
+    assert!(two.told().iter().any(|message| message.contains("again")), "{:?}", two.told());
     pass(stack, 330, &[&two.other]).await;
     two.old.fence();
     pass(stack, 100, &[&two.other]).await;
