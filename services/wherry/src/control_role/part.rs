@@ -205,6 +205,7 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.detection = settings.fleet.detection();
     config.fence_after_seconds = settings.fleet.fence_after_seconds;
     config.fence_margin = settings.fleet.fence_margin();
+    config.audit_retention = settings.fleet.audit_retention();
     config.lease_time = settings.fleet.lease();
     config.fleet_range = parse_range(&settings.fleet.range).context("fleet.range")?;
     config.node_prefix = settings.fleet.node_prefix;

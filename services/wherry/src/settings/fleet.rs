@@ -70,6 +70,8 @@ pub(crate) struct Fleet {
     pub(crate) fence_margin_seconds: u64,
     /// How long the background work of a replica that died waits for another.
     pub(crate) lease_seconds: u64,
+    /// How long it stays on record who entered an instance.
+    pub(crate) audit_days: u64,
 }
 
 impl Default for Fleet {
@@ -81,6 +83,7 @@ impl Default for Fleet {
             fence_after_seconds: 300,
             fence_margin_seconds: 45,
             lease_seconds: 5,
+            audit_days: 90,
         }
     }
 }
@@ -102,6 +105,7 @@ impl Fleet {
         // The guard of a dead agent acts ten seconds after the agent should have, and ending containers takes a moment.
         anyhow::ensure!((20..=3_600).contains(&self.fence_margin_seconds), "fence_margin_seconds: from 20 to 3600");
         anyhow::ensure!((1..=60).contains(&self.lease_seconds), "lease_seconds: from 1 to 60");
+        anyhow::ensure!((1..=3_650).contains(&self.audit_days), "audit_days: from 1 to 3650");
         Ok(())
     }
 
@@ -111,6 +115,10 @@ impl Fleet {
 
     pub(crate) const fn fence_margin(&self) -> Duration {
         Duration::from_secs(self.fence_margin_seconds)
+    }
+
+    pub(crate) const fn audit_retention(&self) -> Duration {
+        Duration::from_hours(24 * self.audit_days)
     }
 
     pub(crate) const fn lease(&self) -> Duration {
@@ -144,6 +152,7 @@ mod tests {
             Fleet { detection_seconds: 60, fence_after_seconds: 30, ..Fleet::default() },
             Fleet { fence_margin_seconds: 0, ..Fleet::default() },
             Fleet { lease_seconds: 0, ..Fleet::default() },
+            Fleet { audit_days: 0, ..Fleet::default() },
         ];
         for fleet in wrong {
             assert!(fleet.check().is_err(), "{fleet:?}");
