@@ -33,7 +33,7 @@ pub use session::{
 };
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
-    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, GitVolume, Hook, HostAlias,
+    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, Hook, HostAlias,
     HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstanceSpec, Medium, Port, Probe, PullPolicy, ResourceLimits,
     Schedule, TcpCheck, Volume, VolumeMount,
 };

@@ -164,14 +164,6 @@ text_schema!(
     HeaderValue { pattern: r"^[\u0009\u0020-\u007e]*$", length: 0..=4096, example: "wherry" }
 );
 text_schema!(
-    /// Where a git repository is. Without credentials.
-    RepositoryUrl { pattern: r"^https?://[^@\s\u0000-\u001f\u007f-\u009f]+$", length: 8..=2048, example: "https://git.example/team/site" }
-);
-text_schema!(
-    /// A branch, a tag or a commit.
-    GitRevision { pattern: r"^[^-\s\u0000-\u001f\u007f-\u009f][^\s\u0000-\u001f\u007f-\u009f]*$", length: 1..=2048, example: "v1.2" }
-);
-text_schema!(
     /// An IPv4 or IPv6 address.
     IpAddress { pattern: "^[0-9A-Fa-f:.]+$", length: 2..=45, example: "10.0.0.53" }
 );

@@ -32,6 +32,8 @@ pub struct ControlConfig {
     pub agents_url: Option<String>,
     /// How long deleted instances and idempotency records are kept. At least 24 hours.
     pub retention: Duration,
+    /// Whether containers may be given more CPU and memory than is reserved for them, while their machine has it.
+    pub allow_limits_above_request: bool,
     /// How long it stays on record who entered an instance. At least a day.
     pub audit_retention: Duration,
     /// How long `start` waits for a stop that is still under way.
@@ -55,6 +57,7 @@ impl ControlConfig {
             node_prefix: 24,
             agents_url: None,
             retention: Duration::from_hours(7 * 24),
+            allow_limits_above_request: false,
             audit_retention: Duration::from_hours(90 * 24),
             settle_wait: Duration::from_secs(20),
             price_book: PriceBook::default_book(),

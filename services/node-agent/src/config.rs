@@ -150,3 +150,19 @@ pub fn read_boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the kernel's boot id is not a UUID"))
 }
+    pub(crate) fn volumes_folder(&self) -> PathBuf {
+        self.data_folder.join("volumes")
+    }
+
+    pub(crate) fn volumes_of(&self, instance: InstanceId) -> PathBuf {
+        self.volumes_folder().join(instance.to_string())
+    }
+
+    pub(crate) fn deleted_logs_folder(&self) -> PathBuf {
+        self.data_folder.join("deleted-logs")
+    }
+
+    pub(crate) fn deleted_logs_of(&self, instance: InstanceId) -> PathBuf {
+        self.deleted_logs_folder().join(instance.to_string())
+    }
+

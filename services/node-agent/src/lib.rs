@@ -64,6 +64,7 @@ mod surroundings;
 mod tests;
 mod verdict;
 mod worker;
+mod volumes;
 
 pub use agent::{Agent, AgentError, AgentParts};
 pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};

@@ -109,12 +109,12 @@ async fn traces(node: &Arc<Node>, known: &Known, shown: &Snapshot) -> BTreeSet<I
     let mut instances: BTreeSet<InstanceId> = node.journal.instances().into_iter().collect();
     instances.extend(known.instances.keys());
     instances.extend(shown.instances.keys());
-    let folder = node.config.logs_folder();
-    let with_logs = blocking(move || {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = [node.config.logs_folder(), node.config.volumes_folder()];
+    let with_files = blocking(move || {
+        let entries = folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<InstanceId>>()
     });
-    instances.extend(with_logs.await);
+    instances.extend(with_files.await);
     instances
 }
 

@@ -249,6 +249,38 @@ async fn everybody_reaches_what_they_may_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_public_port_leads_to_another_port() {
+    let lab = Lab::new();
+    for host in ["i4", "i5"] {
+        lab.serve(host, 9_000);
+    }
+    let mut rules = rules();
+    let mapped = |protocol| Port { public_port: Some(80), ..Port::new(9_000, protocol) };
+    rules.instances[3].1.ports = vec![mapped(Protocol::Tcp), mapped(Protocol::Udp)];
+    // Behind `world` is another node, with a neighbour of nobody here.
+    let (machine, other) = (lab.name("machine"), lab.name("world"));
+    run(&format!("ip -n {other} addr add 10.78.1.6/32 dev lo"));
+    run(&format!("ip -n {machine} route add 10.78.1.6/32 via 192.0.2.9 dev uplink onlink"));
+    rules.elsewhere.ranges = vec![([10, 78, 1, 0].into(), 24)];
+    let firewall = lab.firewall();
+    firewall.apply(&rules).await.unwrap();
+    assert_eq!(firewall.stands().await, Ok(true));
+    for from in ["i2", "world", "machine"] {
+        assert!(lab.tcp(from, "10.77.0.5:80").is_some(), "from {from}");
+        assert!(lab.udp(from, "10.77.0.5:80"), "from {from}");
+    }
+    assert_eq!(lab.tcp("i2", "10.77.0.5:80").as_deref(), Some("10.77.0.2"), "callers are seen as they are");
+    assert_eq!(lab.tcp("i2", "10.77.0.5:9000"), None, "the port behind it is not public");
+    assert_eq!(lab.tcp("world", "10.77.0.5:9000"), None);
+    assert_eq!(lab.tcp("i2", "10.77.0.4:80"), None, "it leads nowhere at another instance");
+    run(&format!("ip -n {other} route replace 10.77.0.0/16 via 10.77.0.1 dev eth0 onlink src 10.78.1.6"));
+    assert_eq!(lab.tcp("world", "10.77.0.5:80").as_deref(), Some("10.78.1.6"), "across nodes");
+
+    firewall.apply(&self::rules()).await.unwrap();
+    assert_eq!(lab.tcp("i2", "10.77.0.5:80"), None, "nobody listens there any more");
+}
+
+#[tokio::test]
 async fn a_project_spans_nodes_and_others_reach_public_ports_only() {
     let lab = Lab::new();
     for host in ["i2", "i4", "i5", "world"] {
@@ -306,6 +338,7 @@ async fn rules_that_somebody_took_away_are_missed() {
         "delete table ip wherry_test",
         "flush chain ip wherry_test forward",
         "flush chain ip wherry_test input",
+        "flush chain ip wherry_test inward",
         "flush chain ip wherry_test pinned",
         "delete table ip6 wherry_test",
     ] {

@@ -25,6 +25,7 @@ use crate::exec::Execs;
 use crate::failure::About;
 use crate::generated::containerd::services::content::v1::ListStatusesRequest;
 use crate::generated::runtime::v1;
+use crate::mounts::Mounts;
 use crate::warm::{WarmFolders, WarmPool};
 use crate::{container, image, outside, port, sandbox};
 
@@ -61,6 +62,7 @@ pub struct CriRuntime {
     sandboxes: Arc<CriSandboxes>,
     warm: Arc<WarmPool>,
     execs: Execs,
+    mounts: Mounts,
     events: broadcast::Sender<RuntimeEvent>,
     /// The listener to the engine's events and the keeper of the warm sandboxes.
     tasks: [AbortHandle; 2],
@@ -100,7 +102,8 @@ impl CriRuntime {
         let keeper = tokio::spawn(Arc::clone(&warm).tend()).abort_handle();
         let tasks = [listener, keeper];
         let execs = Execs::new(connection.clone(), options.exec_dir.clone());
-        Ok(Self { options, connection, sandboxes, warm, execs, events, tasks, vetted: Mutex::default() })
+        let (mounts, vetted) = (Mounts::default(), Mutex::default());
+        Ok(Self { options, connection, sandboxes, warm, execs, mounts, events, tasks, vetted })
     }
 
     /// Keeps this many sandboxes ready in advance; the supervisor says when.
@@ -334,6 +337,7 @@ impl ContainerRuntime for CriRuntime {
         if !self.is_vetted(&config.image) {
             self.vetted_image(&config.image).await?;
         }
+        self.mounts.prepare(&self.options.socket, &config.mounts).await?;
         // What was in it may have been ended by force.
         self.sandboxes.cgroups.open(&sandbox_config.cgroup_name, sandbox_config.pids_max)?;
         let parent = self.sandboxes.cgroups.parent(&sandbox_config.cgroup_name);

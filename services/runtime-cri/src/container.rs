@@ -8,7 +8,7 @@ use wherry_model::Timestamp;
 use wherry_runtime::{Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, SandboxId};
 
 use crate::generated::runtime::v1;
-use crate::profile;
+use crate::{mounts, profile};
 
 /// CFS period in microseconds: the kernel's default.
 const CPU_PERIOD_US: i64 = 100_000;
@@ -42,7 +42,7 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
             .iter()
             .map(|mount| v1::Mount {
                 container_path: mount.container_path.to_string_lossy().into_owned(),
-                host_path: mount.host_path.to_string_lossy().into_owned(),
+                host_path: mounts::shown(mount).to_string_lossy().into_owned(),
                 readonly: mount.read_only,
                 ..v1::Mount::default()
             })
@@ -50,18 +50,16 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
         log_path: config.log_path.to_string_lossy().into_owned(),
-        linux: Some(v1::LinuxContainerConfig {
-            resources: Some(resources(config.cpu_millis, config.memory_bytes)),
-            security_context: Some(security),
-        }),
+        linux: Some(v1::LinuxContainerConfig { resources: Some(resources(config)), security_context: Some(security) }),
         ..v1::ContainerConfig::default()
     }
 }
 
 /// Limits; memory plus swap is memory, so there is no swap.
-fn resources(cpu_millis: u64, memory_bytes: u64) -> v1::LinuxContainerResources {
-    let cpu_millis = i64::try_from(cpu_millis).unwrap_or(i64::MAX / CPU_PERIOD_US);
-    let memory = i64::try_from(memory_bytes).unwrap_or(i64::MAX);
+fn resources(config: &ContainerConfig) -> v1::LinuxContainerResources {
+    let millis = |millis: u64| i64::try_from(millis).unwrap_or(i64::MAX / CPU_PERIOD_US);
+    let cpu_millis = millis(config.cpu_millis);
+    let memory = i64::try_from(config.memory_bytes).unwrap_or(i64::MAX);
     let mut limits = v1::LinuxContainerResources {
         oom_score_adj: profile::OOM_SCORE_ADJ,
         memory_limit_in_bytes: memory,
@@ -71,7 +69,8 @@ fn resources(cpu_millis: u64, memory_bytes: u64) -> v1::LinuxContainerResources 
     if cpu_millis > 0 {
         limits.cpu_period = CPU_PERIOD_US;
         limits.cpu_quota = cpu_millis.saturating_mul(CPU_PERIOD_US / 1000).max(CPU_QUOTA_MIN_US);
-        limits.cpu_shares = (cpu_millis.saturating_mul(1024) / 1000).max(CPU_SHARES_MIN);
+        let reserved = if config.cpu_reserved_millis > 0 { millis(config.cpu_reserved_millis) } else { cpu_millis };
+        limits.cpu_shares = (reserved.saturating_mul(1024) / 1000).max(CPU_SHARES_MIN);
     }
     limits
 }
@@ -143,12 +142,17 @@ mod tests {
 
     #[test]
     fn limits_stay_in_what_the_kernel_takes() {
-        let tiny = resources(1, 4 << 20);
+        let of = |cpu_millis, memory_bytes, cpu_reserved_millis| {
+            resources(&ContainerConfig { cpu_millis, memory_bytes, cpu_reserved_millis, ..ContainerConfig::default() })
+        };
+        let tiny = of(1, 4 << 20, 0);
         assert_eq!((tiny.cpu_quota, tiny.cpu_shares), (1_000, 2));
         assert_eq!(tiny.memory_limit_in_bytes, tiny.memory_swap_limit_in_bytes);
-        let two_cores = resources(2_000, 0);
+        let two_cores = of(2_000, 0, 0);
         assert_eq!((two_cores.cpu_quota, two_cores.cpu_period, two_cores.cpu_shares), (200_000, 100_000, 2048));
-        assert_eq!(resources(0, 0).cpu_quota, 0);
+        assert_eq!(of(0, 0, 0).cpu_quota, 0);
+        let more = of(2_000, 0, 500);
+        assert_eq!((more.cpu_quota, more.cpu_shares), (200_000, 512));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod exec;
 mod failure;
 mod generated;
 mod image;
+mod mounts;
 pub mod oci;
 mod outside;
 pub mod pause;

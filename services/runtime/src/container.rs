@@ -8,7 +8,7 @@ use wherry_model::Timestamp;
 use crate::{ContainerId, Labels, SandboxId};
 
 /// A folder or file of the machine that the container sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
     /// Path on the machine; must exist.
     pub host_path: PathBuf,
@@ -16,6 +16,22 @@ pub struct Mount {
     pub container_path: PathBuf,
     /// Whether writing is refused.
     pub read_only: bool,
+    /// The folder is in memory and takes at most so many bytes: where containers see it on disk still, an empty file system
+    /// is put in its place first. Removing the folder on the machine, once nobody uses it, gives the memory back.
+    pub memory_bytes: Option<u64>,
+    /// Only a folder inside of it is shown.
+    pub part: Option<MountPart>,
+}
+
+/// A folder inside of a folder that containers write. Whatever links are or come to be on the way, nothing outside of the
+/// whole is shown: the engine refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPart {
+    /// Below the whole, without `..`; made, for everybody to write, when missing.
+    pub path: PathBuf,
+    /// A path on the machine of the mount's own, outside of the whole, at which the engine holds the folder. Goes like
+    /// [`Mount::memory_bytes`] by removing it.
+    pub stage: PathBuf,
 }
 
 /// What a container is to be. (`name`, `attempt`) is its unique key in the sandbox.
@@ -43,6 +59,8 @@ pub struct ContainerConfig {
     pub log_path: PathBuf,
     /// Most CPU time, in thousandths of a core. 0: no limit.
     pub cpu_millis: u64,
+    /// CPU that counts against others when there is too little for all, in thousandths of a core. 0: as `cpu_millis`.
+    pub cpu_reserved_millis: u64,
     /// Most memory, in bytes; there is no swap beyond it. 0: no limit.
     pub memory_bytes: u64,
     /// Replaces the image's user: `uid`, `uid:gid` or a name from the image's `/etc/passwd`.

@@ -24,7 +24,7 @@ pub mod fake;
 mod image;
 mod sandbox;
 
-pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount};
+pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount, MountPart};
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
 pub use conversation::{
     ByteStream, Connection, Conversation, Reading, StreamExec, TalkingProgram, TerminalSize, Writing,

@@ -60,10 +60,6 @@ pub struct ContainerSpec {
     /// How much more it may take while the machine has it. Refused where the operator has not allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceLimits>,
-    /// The most processes and threads; what the operator has set when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
-    #[schema(minimum = 8, maximum = 32_768, example = 256)]
-    pub pids: Option<u32>,
     /// Ports offered to everybody who can route to the instance, as a set: naming one twice is naming it once. Ports
     /// that are not named stay inside the project.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -125,7 +121,7 @@ pub enum PullPolicy {
     /// At the first start; from then on exactly that image is run, until a pull is asked for.
     #[default]
     Once,
-    /// At each start that somebody asked for, never at a restart by policy.
+    /// At each start that somebody asked for, or on another machine; never at a restart by policy.
     Always,
     /// Only when the machine has no image of this name.
     IfNotPresent,

@@ -19,7 +19,7 @@ pub use container::{
 };
 pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCheck};
 pub use surroundings::{DnsSettings, HostAlias, Schedule};
-pub use volume::{ConfigVolume, EmptyDirVolume, GitVolume, Medium, Volume, VolumeMount};
+pub use volume::{ConfigVolume, EmptyDirVolume, Medium, Volume, VolumeMount};
 
 /// Seconds between the stop signal and SIGKILL unless something else is asked for.
 pub const DEFAULT_STOP_GRACE_SECONDS: u32 = 10;

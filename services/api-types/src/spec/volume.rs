@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::text;
 
-/// A folder that the containers of an instance share: exactly one of `empty_dir`, `config` and `git`.
+/// A folder that the containers of an instance share: exactly one of `empty_dir` and `config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"name": "scratch", "empty_dir": {"medium": "memory", "size": "64Mi"}})))]
@@ -21,9 +21,6 @@ pub struct Volume {
     /// Files, read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigVolume>,
-    /// A git repository, checked out before the first container starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git: Option<GitVolume>,
 }
 
 /// Where an empty folder is kept.
@@ -44,7 +41,8 @@ pub struct EmptyDirVolume {
     /// Where it is kept; `disk` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<Medium>,
-    /// The most that it takes.
+    /// The most that it takes, with `memory` only; all memory that the containers may take when absent. On disk nothing
+    /// holds it to a size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::MemoryQuantity>)]
     pub size: Option<String>,
@@ -59,23 +57,6 @@ pub struct ConfigVolume {
     pub files: BTreeMap<String, String>,
 }
 
-/// A git repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GitVolume {
-    /// `https://…`, without credentials.
-    #[schema(value_type = text::RepositoryUrl)]
-    pub repository: String,
-    /// A branch, tag or commit; the repository's default branch when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<text::GitRevision>)]
-    pub revision: Option<String>,
-    /// Where in the volume it goes; the volume itself when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<text::InnerPath>)]
-    pub directory: Option<String>,
-}
-
 /// Where a container sees a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,11 +67,11 @@ pub struct VolumeMount {
     /// Absolute path in the container.
     #[schema(value_type = text::AbsolutePath)]
     pub path: String,
-    /// A folder or file in the volume instead of all of it.
+    /// A folder in the volume, made when missing, or a file of a `config`, instead of all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::InnerPath>)]
     pub sub_path: Option<String>,
-    /// Whether writing is refused.
+    /// Whether writing is refused; a `config` always is read-only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
 }

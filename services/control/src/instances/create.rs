@@ -39,7 +39,7 @@ impl Control {
     /// Creates an instance. When it returns, the instance is stored and its resources are reserved.
     pub async fn create_instance(&self, principal: &Principal, request: CreateInstance) -> Result<Created, Error> {
         Self::require(principal, Scope::InstancesWrite)?;
-        request.spec.check()?;
+        self.check_spec(&request.spec)?;
         let project = self.project_of(principal, &request.project).await?;
         let idempotency = match &request.idempotency_key {
             Some(key) => Some((check_key(key)?, fingerprint(&project, request.name.as_ref(), &request.spec)?)),
@@ -58,6 +58,15 @@ impl Control {
         let (instance, replayed) =
             self.place_and_create(principal, &project, request.name, request.spec, idempotency).await?;
         Ok(Created { view: self.view(instance).await?, replayed })
+    }
+
+    /// Refuses a spec that is wrong, or that this service does not offer.
+    pub(super) fn check_spec(&self, spec: &InstanceSpec) -> Result<(), Error> {
+        spec.check()?;
+        if !self.inner.config.allow_limits_above_request {
+            spec.check_limits_are_reserved()?;
+        }
+        Ok(())
     }
 
     pub(super) async fn place_and_create(

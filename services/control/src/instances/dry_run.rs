@@ -27,7 +27,7 @@ impl Control {
         spec: &InstanceSpec,
     ) -> Result<DryRun, Error> {
         Self::require(principal, Scope::InstancesWrite)?;
-        spec.check()?;
+        self.check_spec(spec)?;
         let project = self.project_of(principal, project).await?;
         let taken = match name {
             Some(name) => self.store().instance_by_name(principal.tenant, project.id, name).await?.is_some(),

@@ -28,7 +28,7 @@ impl Control {
         idempotency_key: Option<String>,
     ) -> Result<Put, Error> {
         Self::require(principal, Scope::InstancesWrite)?;
-        spec.check()?;
+        self.check_spec(&spec)?;
         let folder = self.project_of(principal, project).await?;
         if let Some(key) = &idempotency_key {
             check_key(key)?;

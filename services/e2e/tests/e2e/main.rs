@@ -15,4 +15,6 @@ mod machine_faults;
 mod protocol;
 mod refusals;
 mod runs;
+mod spec_fields;
 mod support;
+mod volumes;

@@ -124,9 +124,6 @@ pub struct ContainerSpec {
     /// Memory limit, at least what is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<MemoryMib>,
-    /// The most processes and threads; the machine's setting when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
     /// Offered ports.
     pub ports: Vec<Port>,
     /// What it sees of the instance's volumes.
@@ -169,7 +166,6 @@ impl ContainerSpec {
             memory,
             cpu_limit: None,
             memory_limit: None,
-            pids: None,
             ports: Vec::new(),
             mounts: Vec::new(),
             depends_on: Vec::new(),

@@ -43,10 +43,6 @@ impl Limits {
     pub const MAX_RESTARTS: u32 = 1_000_000;
     /// The longest deadline and the longest time to keep what has ended, in seconds: a year.
     pub const MAX_LONG_SECONDS: u32 = 366 * 24 * 3600;
-    /// Processes and threads that a container can be allowed.
-    pub const MAX_PIDS: u32 = 32_768;
-    /// Processes and threads that a container can at least be allowed.
-    pub const MIN_PIDS: u32 = 8;
     /// Bytes of a cron expression or the name of a time zone.
     pub const MAX_SCHEDULE_BYTES: usize = 128;
     /// Entries of `/etc/hosts` that can be asked for.

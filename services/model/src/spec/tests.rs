@@ -119,6 +119,15 @@ fn signals_have_the_numbers_of_the_kernel() {
 }
 
 #[test]
+fn limits_above_what_is_reserved_can_be_refused() {
+    let mut spec = good();
+    assert_eq!(spec.check_limits_are_reserved(), Ok(()));
+    spec.containers[0].memory_limit = Some(spec.containers[0].memory);
+    assert_eq!(spec.check(), Ok(()));
+    assert_eq!(spec.check_limits_are_reserved().unwrap_err().field, "containers[0].limits");
+}
+
+#[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
     let cases: [(&str, Break); 48] = [
@@ -131,7 +140,6 @@ fn every_bound_names_its_field() {
         ("containers[0].memory", |s| s.containers[0].memory = MemoryMib::new(3)),
         ("containers[0].limits.cpu", |s| s.containers[0].cpu_limit = Some(CpuMillis::new(249))),
         ("containers[0].limits.memory", |s| s.containers[0].memory_limit = Some(MemoryMib::new(63))),
-        ("containers[0].pids", |s| s.containers[0].pids = Some(7)),
         ("containers[0].command", |s| s.containers[0].command = vec!["x".into(); 257]),
         ("containers[0].command", |s| s.containers[0].args = vec!["x".repeat(40_000)]),
         ("containers[0].command", |s| s.containers[0].args = vec!["a\0b".into()]),
@@ -177,13 +185,18 @@ fn every_bound_names_its_field() {
             let files = [("../x".to_owned(), String::new())].into();
             s.volumes = vec![volume("c", VolumeSource::Config { files })];
         }),
-        ("volumes[0].repository", |s| {
-            let repository = "git@host:repository".to_owned();
-            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision: None, directory: None })];
+        ("volumes[0].empty_dir.size", |s| {
+            let source = VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(MemoryMib::new(8)) };
+            s.volumes = vec![volume("data", source)];
         }),
-        ("volumes[0].directory", |s| {
-            let (repository, directory) = ("https://git.example/r".to_owned(), Some("/abs".to_owned()));
-            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision: None, directory })];
+        ("volumes[0].empty_dir.size", |s| {
+            let size = Some(MemoryMib::new(s.containers[0].memory.get() + 1));
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Memory, size })];
+        }),
+        ("containers[0].volume_mounts[0].sub_path", |s| {
+            let files = [("a".to_owned(), String::new())].into();
+            s.volumes = vec![volume("c", VolumeSource::Config { files })];
+            s.containers[0].mounts = vec![VolumeMount { sub_path: Some("b".into()), ..mount("c", "/c") }];
         }),
         ("containers[0].depends_on[0].container", |s| {
             s.containers[0].depends_on = vec![waits_for("nobody", Condition::Started)];

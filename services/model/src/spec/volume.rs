@@ -40,7 +40,7 @@ pub enum VolumeSource {
         /// Where it is kept.
         #[serde(default)]
         medium: Medium,
-        /// The most that it takes; the instance's disk, or its memory, when absent.
+        /// The most that it takes, in memory only; the memory of the instance when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<MemoryMib>,
     },
@@ -54,17 +54,6 @@ pub enum VolumeSource {
         /// File name → content.
         files: BTreeMap<String, String>,
     },
-    /// A git repository, checked out when the instance begins on a machine.
-    Git {
-        /// `https://…`; without credentials.
-        repository: String,
-        /// A branch, tag or commit; the repository's default branch when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        revision: Option<String>,
-        /// Where in the volume it goes; the volume itself when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        directory: Option<String>,
-    },
 }
 
 /// Where a container sees a volume.
@@ -74,7 +63,7 @@ pub struct VolumeMount {
     pub volume: VolumeName,
     /// Absolute path in the container.
     pub path: String,
-    /// A folder or file in the volume instead of all of it, without `..`.
+    /// A folder in the volume, or a file of a `config` or `secret` one, instead of all of it; without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
     /// Whether writing is refused. `secret` and `config` always are.

@@ -32,6 +32,7 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
         by_address.insert(admitted.address, admitted);
     }
     let mut public = BTreeSet::new();
+    let (mut mapped, mut inward) = (BTreeSet::new(), BTreeMap::new());
     let mut chain_of = Vec::new();
     for (address, admitted) in &by_address {
         let project = chain(admitted.tenant, admitted.project);
@@ -42,7 +43,12 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
                 Protocol::Tcp => "tcp",
                 Protocol::Udp => "udp",
             };
-            public.insert(format!("{address} . {protocol} . {}", port.port));
+            if port.public() == port.port {
+                public.insert(format!("{address} . {protocol} . {}", port.port));
+            } else {
+                mapped.insert(format!("{address} . {protocol} . {}", port.port));
+                inward.insert((*address, protocol, port.public()), port.port);
+            }
         }
     }
     // A neighbour of a project that has nobody here any more has nobody to reach.
@@ -66,6 +72,7 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     let _infallible = writeln!(text, "table ip {table} {{");
     set(&mut text, "instances", "ipv4_addr", "", by_address.keys().map(ToString::to_string));
     set(&mut text, "public_ports", "ipv4_addr . inet_proto . inet_service", "", public.into_iter());
+    set(&mut text, "mapped_ports", "ipv4_addr . inet_proto . inet_service", "", mapped.into_iter());
     let (forbidden, private) = (FORBIDDEN.map(str::to_owned), PRIVATE.map(str::to_owned));
     set(&mut text, "forbidden", "ipv4_addr", "flags interval; ", forbidden.into_iter());
     set(&mut text, "private", "ipv4_addr", "flags interval; ", private.into_iter());
@@ -75,10 +82,15 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
         set(&mut text, &format!("of_{project}"), "ipv4_addr", "", members.iter().map(ToString::to_string));
         let _infallible = writeln!(text, "  chain {project} {{ ip daddr @of_{project} accept; }}");
     }
-    for (map, chains) in [("project_of", chain_of), ("project_of_neighbour", neighbour_of)] {
-        let elements =
-            if chains.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", chains.join(", ")) };
-        let _infallible = writeln!(text, "  map {map} {{ type ipv4_addr : verdict; {elements}}}");
+    for port in inward.values().collect::<BTreeSet<_>>() {
+        let _infallible = writeln!(text, "  chain to_port_{port} {{ meta l4proto {{ tcp, udp }} dnat to :{port}; }}");
+    }
+    let jumps = inward
+        .iter()
+        .map(|((address, protocol, public), port)| format!("{address} . {protocol} . {public} : goto to_port_{port}"));
+    map(&mut text, "inward_of", "ipv4_addr . inet_proto . inet_service : verdict", &jumps.collect::<Vec<_>>());
+    for (name, chains) in [("project_of", chain_of), ("project_of_neighbour", neighbour_of)] {
+        map(&mut text, name, "ipv4_addr : verdict", &chains);
     }
     let _infallible = write!(
         text,
@@ -88,6 +100,17 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
     type filter hook prerouting priority raw; policy accept;
     iifname "{link}*" fib saddr . iif oif missing drop
     ip saddr {range} iifname != {{ "lo", "{link}*" }} drop
+  }}
+
+  # Public ports that lead to another port of the instance: calls of others, and of this machine.
+  chain inward {{
+    type nat hook prerouting priority dstnat; policy accept;
+    ip daddr . meta l4proto . th dport vmap @inward_of
+  }}
+
+  chain inward_own {{
+    type nat hook output priority -100; policy accept;
+    ip daddr . meta l4proto . th dport vmap @inward_of
   }}
 
   # Packets through this machine. What does not concern instances is not touched.
@@ -115,6 +138,7 @@ pub fn render(config: &NftConfig, rules: &Ruleset) -> String {
   chain to_instance {{
     ip saddr vmap @project_of_neighbour
     ip daddr . meta l4proto . th dport @public_ports accept
+    ct status dnat ip daddr . meta l4proto . th dport @mapped_ports accept
     drop
   }}
 
@@ -169,8 +193,12 @@ table ip6 {table} {{
 pub(super) fn passed(
     config: &NftConfig,
 ) -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {
-    const IP: &[(&str, &str)] =
-        &[("pinned", "} drop"), ("forward", "goto to_instance"), ("input", "tcp dport 53 accept")];
+    const IP: &[(&str, &str)] = &[
+        ("pinned", "} drop"),
+        ("inward", "vmap @inward_of"),
+        ("forward", "goto to_instance"),
+        ("input", "tcp dport 53 accept"),
+    ];
     const IP6: &[(&str, &str)] = &[("silent", "*\" drop")];
     std::iter::once(("ip", IP)).chain(config.ipv6.then_some(("ip6", IP6)))
 }
@@ -188,6 +216,12 @@ pub(super) fn render_removal(config: &NftConfig) -> String {
     let table = &config.table;
     let removal = |family: &str| format!("table {family} {table}\ndelete table {family} {table}\n");
     removal("ip") + &if config.ipv6 { removal("ip6") } else { String::new() }
+}
+
+fn map(text: &mut String, name: &str, of: &str, elements: &[String]) {
+    let elements =
+        if elements.is_empty() { String::new() } else { format!("elements = {{ {} }}; ", elements.join(", ")) };
+    let _infallible = writeln!(text, "  map {name} {{ type {of}; {elements}}}");
 }
 
 fn set(text: &mut String, name: &str, of: &str, flags: &str, elements: impl Iterator<Item = String>) {
@@ -234,7 +268,10 @@ mod tests {
         project: &str,
         ports: &[(u16, Protocol)],
     ) -> (wherry_model::InstanceId, Admitted) {
-        let ports = ports.iter().map(|(port, protocol)| Port::new(*port, *protocol)).collect();
+        let mapped = |port: u16| (port == 8443).then_some(443);
+        let port =
+            |(port, protocol): &(u16, Protocol)| Port { public_port: mapped(*port), ..Port::new(*port, *protocol) };
+        let ports = ports.iter().map(port).collect();
         let address = [10, 77, 0, number].into();
         let (tenant, project) = (tenant.repeat(16).parse().unwrap(), project.repeat(16).parse().unwrap());
         (format!("{number:032x}").parse().unwrap(), Admitted { address, tenant, project, ports })
@@ -244,7 +281,7 @@ mod tests {
         let instances = vec![
             instance(2, "aa", "11", &[(80, Protocol::Tcp), (53, Protocol::Udp)]),
             instance(3, "aa", "11", &[]),
-            instance(4, "bb", "22", &[(443, Protocol::Tcp)]),
+            instance(4, "bb", "22", &[(8443, Protocol::Tcp)]),
         ];
         let neighbours = |tenant: &str, project: &str, addresses: &[[u8; 4]]| Neighbours {
             tenant: tenant.repeat(16).parse().unwrap(),
@@ -276,7 +313,7 @@ mod tests {
         rules.instances.push((id, stale));
         let text = render(&config(), &rules);
         assert_eq!(text.matches("10.77.0.4 : jump").count(), 1);
-        assert!(!text.contains("10.77.0.4 . tcp . 443"));
+        assert!(!text.contains("10.77.0.4 . tcp . 8443"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::{join, try_join_all, try_join3};
 use tokio::time::Instant;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerName, EndReason, Fact};
+use wherry_model::{ContainerName, ContainerSpec, EndReason, Fact};
 use wherry_runtime::{
     ContainerConfig, ContainerId, ContainerState, DnsConfig, Mount, RuntimeError, SandboxConfig, SandboxId,
 };
@@ -27,7 +27,7 @@ use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
 use crate::status::Phase;
 use crate::verdict::Verdict;
-use crate::{labels, logs, message};
+use crate::{labels, logs, message, volumes};
 
 /// What is to be started, with the engine's references to the images.
 type Images<'a> = Vec<(&'a DesiredContainer, String)>;
@@ -142,6 +142,7 @@ impl Worker {
         let due = due(desired, memory, seen, images);
         let address = self.address_of(&sandbox).await?;
         let hosts = hosts::write(&config.log_directory, desired, address).await?;
+        self.prepare_volumes(desired).await?;
         let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, &hosts, due)));
         let (ids, (), ()) =
             try_join3(created, self.admit(desired, memory, address), self.images_are_on_record()).await?;
@@ -246,9 +247,11 @@ impl Worker {
             env: spec.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
             labels: labels::of_container(self.node.config.machine.node, desired, due.container, due.run),
             log_path: logs::file_name(&spec.name, due.run).into(),
-            cpu_millis: u64::from(spec.cpu.get()),
-            memory_bytes: spec.memory.bytes(),
-            mounts: vec![hosts.clone()],
+            cpu_millis: u64::from(spec.most_cpu().get()),
+            cpu_reserved_millis: u64::from(spec.cpu.get()),
+            memory_bytes: spec.most_memory().bytes(),
+            user: spec.user.clone(),
+            mounts: self.mounts(desired, spec, hosts),
             ..ContainerConfig::default()
         };
         let created = self.node.runtime.create_container(sandbox, sandbox_config, &config).await?;
@@ -268,11 +271,7 @@ impl Worker {
             attempt: u32::try_from(desired.generation.0).unwrap_or(u32::MAX),
             labels: labels::of_sandbox(config.machine.node, desired),
             hostname: desired.name.to_string(),
-            dns: DnsConfig {
-                servers: vec![config.machine.dns_server.into()],
-                searches: vec![desired.search_domain.clone()],
-                options: Vec::new(),
-            },
+            dns: dns(desired, config.machine.dns_server),
             log_directory: config.logs_of(desired.id),
             cgroup_name: id,
             pids_max: config.pids_max,
@@ -282,6 +281,23 @@ impl Worker {
     }
 
     /// Says what will not get better by trying again; counts what may.
+    async fn prepare_volumes(&self, desired: &DesiredInstance) -> Result<(), Trouble> {
+        if desired.more.volumes.is_empty() {
+            return Ok(());
+        }
+        let (folder, desired) = (self.node.config.volumes_of(desired.id), desired.clone());
+        Ok(blocking(move || volumes::prepare(&folder, &desired)).await?)
+    }
+
+    /// What a container sees of the machine; a tenant's own `/etc/hosts` goes before ours.
+    fn mounts(&self, desired: &DesiredInstance, spec: &ContainerSpec, hosts: &Mount) -> Vec<Mount> {
+        let mut mounts = volumes::mounts(&self.node.config.volumes_of(desired.id), desired, spec);
+        if mounts.iter().all(|mount| mount.container_path != hosts.container_path) {
+            mounts.push(hosts.clone());
+        }
+        mounts
+    }
+
     fn start_failed(&mut self, desired: &DesiredInstance, error: RuntimeError) -> Result<Next, Trouble> {
         let reason = match &error {
             RuntimeError::ImageRefused { .. } => EndReason::ImageRefused,
@@ -314,6 +330,14 @@ impl Worker {
 }
 
 /// What is to be started, with the number of its next run.
+/// The service's resolver and the project's names, unless the spec says otherwise.
+fn dns(desired: &DesiredInstance, resolver: Ipv4Addr) -> DnsConfig {
+    let asked = desired.more.dns.clone();
+    let servers = if asked.servers.is_empty() { vec![resolver.into()] } else { asked.servers };
+    let searches = std::iter::once(desired.search_domain.clone()).chain(asked.searches).collect();
+    DnsConfig { servers, searches, options: asked.options }
+}
+
 fn due<'a>(desired: &DesiredInstance, memory: &Memory, seen: &Seen, images: Images<'a>) -> Vec<Due<'a>> {
     let due = images.into_iter().map(|(container, image)| {
         let name = &container.spec.name;

@@ -1,6 +1,7 @@
-//! `/etc/hosts` of an instance: itself and nothing else. Without one of ours the engine copies the machine's, which tells
+//! `/etc/hosts` of an instance: itself and what its spec adds, nothing else. Without one of ours the engine copies the machine's, which tells
 //! tenants about the operator's network. Read-only, so that nobody fills the machine's disk through it.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -19,10 +20,14 @@ pub(super) async fn write(folder: &Path, desired: &DesiredInstance, address: Ipv
         std::fs::write(file, text)
     })
     .await?;
-    Ok(Mount { host_path: path, container_path: "/etc/hosts".into(), read_only: true })
+    Ok(Mount { host_path: path, container_path: "/etc/hosts".into(), read_only: true, ..Mount::default() })
 }
 
 fn render(desired: &DesiredInstance, address: Ipv4Addr) -> String {
     let DesiredInstance { name, search_domain, .. } = desired;
-    format!("127.0.0.1\tlocalhost\n{address}\t{name}.{search_domain}\t{name}\n")
+    let mut text = format!("127.0.0.1\tlocalhost\n{address}\t{name}.{search_domain}\t{name}\n");
+    for alias in &desired.more.host_aliases {
+        let _infallible = writeln!(text, "{}\t{}", alias.address, alias.names.join("\t"));
+    }
+    text
 }

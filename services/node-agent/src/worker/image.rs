@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerName, Digest, EndReason, Fact, InstanceId};
+use wherry_model::{ContainerName, ContainerSpec, Digest, EndReason, Fact, InstanceId, PullPolicy};
 use wherry_runtime::{Image, PullRequest, RuntimeError};
 
 use super::Trouble;
@@ -84,7 +84,15 @@ impl Puller {
         let look_ups = asked.map(|container| async {
             let spec = &container.spec;
             let said = memory.container(&spec.name).digest_of(container.revision).cloned();
-            let pinned = container.digest.clone().or(said).or_else(|| spec.image.digest().cloned());
+            let known = match spec.pull {
+                PullPolicy::Once => container.digest.clone().or(said),
+                PullPolicy::IfNotPresent => {
+                    container.digest.clone().or(said).or_else(|| self.here_already(desired, spec))
+                }
+                // What it meant at an earlier start is no matter at this one.
+                PullPolicy::Always => said,
+            };
+            let pinned = known.or_else(|| spec.image.digest().cloned());
             let reference = match &pinned {
                 Some(digest) => spec.image.pinned(digest.clone()).to_string(),
                 None => spec.image.to_string(),
@@ -93,6 +101,18 @@ impl Puller {
             Ok::<_, Trouble>(Wanted { container, reference, pinned, present })
         });
         try_join_all(look_ups).await
+    }
+
+    /// What the reference means to another instance of the same project on this machine. Not what it means to anybody:
+    /// an image may be here by the credentials of others.
+    fn here_already(&self, desired: &DesiredInstance, spec: &ContainerSpec) -> Option<Digest> {
+        let watch = self.node.desired.watch();
+        let known = watch.borrow();
+        let own = known.instances.values().filter(|other| {
+            (other.tenant, other.project) == (desired.tenant, desired.project) && other.id != desired.id
+        });
+        let mut same = own.flat_map(|other| &other.containers).filter(|other| other.spec.image == spec.image);
+        same.find_map(|other| other.digest.clone())
     }
 
     /// Looks one up and pulls it if it is not here or not pinned.

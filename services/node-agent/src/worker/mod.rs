@@ -317,7 +317,8 @@ impl Worker {
                 Ok(Next::GoOn)
             }
             Step::RemoveTraces => {
-                self.remove_logs().await?;
+                self.remove_volumes().await?;
+                self.retire_logs().await?;
                 self.say(desired.generation, Fact::Removed);
                 self.node.proofs.forget(self.instance, |_| true);
                 Ok(Next::GoOn)

@@ -12,6 +12,7 @@ use crate::fenced_notes;
 use crate::logs;
 use crate::plan::Seen;
 use crate::verdict;
+use crate::volumes;
 
 /// What has no instance has no grace of its own.
 const GRACE_OF_NOBODY: Duration = Duration::from_secs(10);
@@ -64,10 +65,23 @@ impl Worker {
 
     pub(super) async fn forget(&mut self) -> Result<Next, Trouble> {
         self.node.gate.release(self.instance).await?;
+        self.remove_volumes().await?;
         self.remove_logs().await?;
         self.node.proofs.forget(self.instance, |_| true);
         self.node.journal.forget(self.instance);
         Ok(Next::Done)
+    }
+
+    /// The instance is deleted; what it printed is kept for a while.
+    pub(super) async fn retire_logs(&self) -> Result<(), Trouble> {
+        let (config, instance, now) = (self.node.config.clone(), self.instance, self.node.clock.now());
+        Ok(blocking(move || logs::retire(&config, instance, now)).await?)
+    }
+
+    /// Its containers are gone, and nobody can write there any more.
+    pub(super) async fn remove_volumes(&self) -> Result<(), Trouble> {
+        let folder = self.node.config.volumes_of(self.instance);
+        Ok(blocking(move || volumes::remove(&folder)).await?)
     }
 
     pub(super) async fn remove_logs(&self) -> Result<(), Trouble> {

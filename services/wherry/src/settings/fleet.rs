@@ -72,6 +72,8 @@ pub(crate) struct Fleet {
     pub(crate) lease_seconds: u64,
     /// How long it stays on record who entered an instance.
     pub(crate) audit_days: u64,
+    /// Whether `limits` of a container may be above what is reserved for it.
+    pub(crate) allow_limits_above_request: bool,
 }
 
 impl Default for Fleet {
@@ -84,6 +86,7 @@ impl Default for Fleet {
             fence_margin_seconds: 45,
             lease_seconds: 5,
             audit_days: 90,
+            allow_limits_above_request: false,
         }
     }
 }

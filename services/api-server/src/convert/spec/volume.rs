@@ -7,19 +7,16 @@ use wherry_model::SpecError;
 use super::parse;
 
 pub(super) fn to_model(field: &str, volume: wire::Volume) -> Result<model::Volume, SpecError> {
-    let source = match (volume.empty_dir, volume.config, volume.git) {
-        (Some(empty), None, None) => model::VolumeSource::EmptyDir {
+    let source = match (volume.empty_dir, volume.config) {
+        (Some(empty), None) => model::VolumeSource::EmptyDir {
             medium: match empty.medium.unwrap_or_default() {
                 wire::Medium::Disk => model::Medium::Disk,
                 wire::Medium::Memory => model::Medium::Memory,
             },
             size: empty.size.map(|size| parse(format!("{field}.empty_dir.size"), &size)).transpose()?,
         },
-        (None, Some(config), None) => model::VolumeSource::Config { files: config.files },
-        (None, None, Some(git)) => {
-            model::VolumeSource::Git { repository: git.repository, revision: git.revision, directory: git.directory }
-        }
-        _ => return Err(SpecError::new(field, "give exactly one of empty_dir, config and git")),
+        (None, Some(config)) => model::VolumeSource::Config { files: config.files },
+        _ => return Err(SpecError::new(field, "give exactly one of empty_dir and config")),
     };
     Ok(model::Volume { name: parse(format!("{field}.name"), &volume.name)?, source })
 }
@@ -45,14 +42,6 @@ pub(super) fn to_wire(volume: &model::Volume) -> wire::Volume {
         model::VolumeSource::Config { files } => {
             wire::Volume { config: Some(wire::ConfigVolume { files: files.clone() }), ..named }
         }
-        model::VolumeSource::Git { repository, revision, directory } => wire::Volume {
-            git: Some(wire::GitVolume {
-                repository: repository.clone(),
-                revision: revision.clone(),
-                directory: directory.clone(),
-            }),
-            ..named
-        },
         // No request can ask for one yet.
         model::VolumeSource::Secret { .. } => named,
     }

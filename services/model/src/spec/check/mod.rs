@@ -49,6 +49,18 @@ impl InstanceSpec {
     }
 
     /// The path of each container on the wire, where those of the beginning have a list of their own.
+    /// Refuses limits above what is reserved, for who does not allow them; names the first field at fault.
+    pub fn check_limits_are_reserved(&self) -> Checked {
+        for (container, field) in self.containers.iter().zip(self.container_fields()) {
+            if container.cpu_limit.is_some() || container.memory_limit.is_some() {
+                let message =
+                    "this service gives no more than what is reserved: leave it out, or ask for more cpu or memory";
+                return wrong(format!("{field}.limits"), message);
+            }
+        }
+        Ok(())
+    }
+
     fn container_fields(&self) -> Vec<String> {
         let (mut init, mut main) = (0_usize, 0_usize);
         let field = |container: &ContainerSpec| {
@@ -66,11 +78,13 @@ impl InstanceSpec {
         let mut known = BTreeMap::new();
         let mut bytes = 0_usize;
         for (index, volume) in self.volumes.iter().enumerate() {
+        let memory = self.containers.iter().map(|container| container.most_memory().get());
+        let memory = MemoryMib::new(memory.fold(0, u32::saturating_add));
             let field = format!("volumes[{index}]");
             if known.insert(volume.name.as_str(), volume).is_some() {
                 return wrong(format!("{field}.name"), format!("{} is used twice", volume.name));
             }
-            volume.check(&field)?;
+            volume.check(&field, memory)?;
             bytes = bytes.saturating_add(match &volume.source {
                 VolumeSource::Secret { files } => files.values().map(|content| content.as_str().len()).sum(),
                 VolumeSource::Config { files } => files.values().map(String::len).sum(),

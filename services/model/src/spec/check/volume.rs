@@ -2,34 +2,26 @@
 
 use crate::quantity::MemoryMib;
 
-use super::super::{Limits, Volume, VolumeMount, VolumeSource};
+use super::super::{Limits, Medium, Volume, VolumeMount, VolumeSource};
 use super::{Checked, at_most, check_absolute_path, wrong};
 
 impl Volume {
-    pub(super) fn check(&self, field: &str) -> Checked {
+    /// `memory`: what the containers of the instance may take together.
+    pub(super) fn check(&self, field: &str, memory: MemoryMib) -> Checked {
         match &self.source {
             VolumeSource::EmptyDir { size: Some(size), .. } if *size < MemoryMib::new(1) || *size > MemoryMib::MAX => {
                 wrong(format!("{field}.empty_dir.size"), format!("{size} is outside 1Mi to 16Ti"))
             }
+            VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(_) } => {
+                wrong(format!("{field}.empty_dir.size"), "only in memory can the size be held to: leave it out on disk")
+            }
+            VolumeSource::EmptyDir { size: Some(size), .. } if *size > memory => wrong(
+                format!("{field}.empty_dir.size"),
+                format!("{size} is more than the {memory} that the containers of the instance may take"),
+            ),
             VolumeSource::EmptyDir { .. } => Ok(()),
             VolumeSource::Secret { files } => check_files(format!("{field}.secret.files"), files.keys()),
             VolumeSource::Config { files } => check_files(format!("{field}.config.files"), files.keys()),
-            VolumeSource::Git { repository, revision, directory } => {
-                if !repository.starts_with("https://") && !repository.starts_with("http://") {
-                    return wrong(format!("{field}.git.repository"), "give an address that begins with https://");
-                }
-                let plain =
-                    |text: &str| text.len() <= 2048 && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-                if !plain(repository) || repository.contains('@') {
-                    return wrong(format!("{field}.git.repository"), "it is too long, or holds spaces or credentials");
-                }
-                if let Some(revision) = revision
-                    && (revision.is_empty() || revision.starts_with('-') || !plain(revision))
-                {
-                    return wrong(format!("{field}.git.revision"), "give a branch, a tag or a commit");
-                }
-                directory.as_deref().map_or(Ok(()), |path| check_inner_path(&format!("{field}.git.directory"), path))
-            }
         }
     }
 }
@@ -59,7 +51,7 @@ fn check_inner_path(field: &str, path: &str) -> Checked {
 }
 
 impl VolumeMount {
-    pub(super) fn check(&self, field: &str) -> Checked {
+    pub(super) fn check(&self, field: &str, volume: &Volume) -> Checked {
         let at = format!("{field}.path");
         check_absolute_path(at.clone(), &self.path)?;
         let trimmed = self.path.trim_end_matches('/');
@@ -69,6 +61,14 @@ impl VolumeMount {
         if ["/proc", "/sys", "/dev"].iter().any(|own| trimmed == *own || trimmed.starts_with(&format!("{own}/"))) {
             return wrong(at, "/proc, /sys and /dev are the machine's");
         }
-        self.sub_path.as_deref().map_or(Ok(()), |path| check_inner_path(&format!("{field}.sub_path"), path))
+        let Some(path) = &self.sub_path else { return Ok(()) };
+        let at = format!("{field}.sub_path");
+        check_inner_path(&at, path)?;
+        let has_file = match &volume.source {
+            VolumeSource::EmptyDir { .. } => true,
+            VolumeSource::Secret { files } => files.contains_key(path),
+            VolumeSource::Config { files } => files.contains_key(path),
+        };
+        if has_file { Ok(()) } else { wrong(at, format!("volume {} has no file {path:?}", volume.name)) }
     }
 }
