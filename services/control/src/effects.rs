@@ -100,7 +100,8 @@ impl Control {
 
     fn after_commit(&self, change: &Change) {
         let instance = &change.after;
-        if let Some(node) = change.releases {
+        // One that takes another amount of the same node is seen by a look at the row.
+        if let Some(node) = change.releases.filter(|node| change.takes != Some(*node)) {
             lock(&self.inner.fleet).release(node, instance.spec.demand());
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));

@@ -29,11 +29,16 @@ pub enum Error {
     /// The name is in use.
     #[error("the name {0} is in use: choose another one, or delete the old one first")]
     NameTaken(String),
-    /// An instance of that name exists with another spec.
+    /// This field of the spec is fixed while the instance is there to run.
     #[error(
-        "the instance {0} exists with another spec and cannot be changed in place: delete it first, or use another name"
+        "{field} cannot be changed while {name} is there to run: stop it, change it and start it again, or delete it first"
     )]
-    SpecDiffers(String),
+    NotInPlace {
+        /// Its path.
+        field: String,
+        /// Of which instance.
+        name: String,
+    },
     /// The idempotency key was used for another request.
     #[error("this Idempotency-Key was used for another request: use a new key for a new request")]
     IdempotencyMismatch,
@@ -83,7 +88,7 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::InvalidField(_) => "invalid_field",
             Self::NameTaken(_) => "name_taken",
-            Self::SpecDiffers(_) => "spec_differs",
+            Self::NotInPlace { .. } => "cannot_change_in_place",
             Self::IdempotencyMismatch => "idempotency_parameter_mismatch",
             Self::GenerationMismatch(_) => "generation_mismatch",
             Self::Busy(_) => "instance_busy",
@@ -99,6 +104,7 @@ impl Error {
         match self {
             Self::InvalidField(error) => Some(&error.field),
             Self::NameTaken(_) => Some("name"),
+            Self::NotInPlace { field, .. } => Some(field),
             Self::IdempotencyMismatch => Some("Idempotency-Key"),
             Self::GenerationMismatch(_) => Some("If-Match"),
             _ => None,

@@ -63,7 +63,7 @@ pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
     CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, ListInstances, LogRequest, LogStream,
-    Put, Waited,
+    Put, UpdatePreview, Waited,
 };
 pub use operator::{
     DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,
@@ -75,6 +75,7 @@ pub use zone::{ZoneContents, ZonePublisher};
 // Parts of the answers above: surfaces name them without knowing the store or the meter.
 pub use wherry_agent_api::{ExecOutcome, Session, SessionInput, SessionKind, SessionOutput, SessionSink, TerminalSize};
 pub use wherry_metering::{Bill, Line, Resource};
+pub use wherry_model::lifecycle::{ContainerRestart, UpdatePlan};
 pub use wherry_store::{
     ApiKeyRecord, AuditEnd, AuditKind, AuditOutcome, AuditRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord,
     StoredEvent, TenantRecord,

@@ -180,4 +180,8 @@ pub struct NodeRecord {
 impl NodeRecord {
     /// The first version of the agents' contract with leases.
     pub const PROTOCOL_OF_LEASES: u32 = 2;
+
+    /// The first version in which a run is followed by another because the revision of its container has grown
+    /// ([`crate::ContainerStatus::revision`]).
+    pub const PROTOCOL_OF_REVISIONS: u32 = 3;
 }

@@ -308,6 +308,9 @@ pub struct Instance {
     pub spec: InstanceSpec,
     /// Counts changes of spec or placement.
     pub generation: Generation,
+    /// Counts changes of the spec that were made in place, over all generations. They are no new generation: what runs is kept.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub updates: u64,
     /// Counts writes of this record.
     pub revision: Revision,
     /// What the user wants.
@@ -345,11 +348,26 @@ pub struct Instance {
     pub started_at: Option<Timestamp>,
     /// When the last container of this generation ended.
     pub finished_at: Option<Timestamp>,
+    /// When it is deleted by the service, because its spec says how long it is kept after its end. Follows from the rest of the
+    /// record; stands in it because the stores find what is due by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// When it was gone.
     pub deleted_at: Option<Timestamp>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_none_yet(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Instance {
+    /// Counts every change of spec or placement: what tenants call the generation, and name when they want to change exactly
+    /// what they have read.
+    pub const fn version(&self) -> Generation {
+        Generation(self.generation.0.saturating_add(self.updates))
+    }
+
     /// Whether a container is known to run.
     pub fn any_container_runs(&self) -> bool {
         self.containers.iter().any(ContainerStatus::is_running)
@@ -393,6 +411,8 @@ pub enum EventKind {
     ContainerExited,
     StopRequested,
     StartRequested,
+    RestartRequested,
+    Updated,
     Stopped,
     Succeeded,
     Failed,
@@ -419,6 +439,8 @@ impl EventKind {
             Self::ContainerExited => "container_exited",
             Self::StopRequested => "stop_requested",
             Self::StartRequested => "start_requested",
+            Self::RestartRequested => "restart_requested",
+            Self::Updated => "updated",
             Self::Stopped => "stopped",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",

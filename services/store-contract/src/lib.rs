@@ -27,6 +27,7 @@ pub mod meters;
 pub mod nodes;
 pub mod purges;
 pub mod removals;
+pub mod renewals;
 pub mod replays;
 pub mod replicas;
 pub mod reports;
@@ -190,6 +191,13 @@ macro_rules! store_contract {
                 an_enrolled_node_that_never_came_is_removed,
                 of_a_removal_and_a_create_one_wins,
             ]
+            renewals: [
+                another_amount_is_taken_from_the_same_node,
+                an_amount_that_does_not_fit_changes_nothing,
+                nodes_are_told_of_restarts_and_updates,
+                whose_time_is_over_is_found,
+                racing_expiries_delete_once,
+            ]
             waits: [
                 who_waits_longest_comes_first,
                 a_waiting_instance_is_nowhere,
@@ -279,6 +287,7 @@ mod tests {
             include_str!("events.rs"),
             include_str!("feed.rs"),
             include_str!("fencing.rs"),
+            include_str!("leaseless.rs"),
             include_str!("leases.rs"),
             include_str!("lists.rs"),
             include_str!("lives.rs"),
@@ -286,6 +295,7 @@ mod tests {
             include_str!("nodes.rs"),
             include_str!("purges.rs"),
             include_str!("removals.rs"),
+            include_str!("renewals.rs"),
             include_str!("replays.rs"),
             include_str!("replicas.rs"),
             include_str!("reports.rs"),

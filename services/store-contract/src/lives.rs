@@ -56,8 +56,14 @@ const STEPS: [Step; 16] = [
 fn change(instance: &Instance, step: Step, node: NodeId, now: i64) -> Option<Change> {
     let run = instance.first_run;
     let observe = |fact| {
-        let observation =
-            Observation { seq: 1, instance: instance.id, generation: instance.generation, revision: 0, at: at(now), fact };
+        let observation = Observation {
+            seq: 1,
+            instance: instance.id,
+            generation: instance.generation,
+            revision: 0,
+            at: at(now),
+            fact,
+        };
         lifecycle::observe(instance, &observation, at(now)).ok()
     };
     let intend = |ask| lifecycle::intend(instance, ask, "key:test", at(now)).ok().flatten();

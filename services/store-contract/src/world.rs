@@ -286,8 +286,14 @@ impl World {
 
 /// The change that a fact makes; it must make one.
 pub fn seen(instance: &Instance, second: i64, fact: Fact) -> Change {
-    let observation =
-        Observation { seq: 1, instance: instance.id, generation: instance.generation, revision: 0, at: at(second), fact };
+    let observation = Observation {
+        seq: 1,
+        instance: instance.id,
+        generation: instance.generation,
+        revision: 0,
+        at: at(second),
+        fact,
+    };
     lifecycle::observe(instance, &observation, at(second)).expect("the fact changes something")
 }
 

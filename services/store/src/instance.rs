@@ -156,6 +156,9 @@ pub trait InstanceStore: Send + Sync {
     /// Instances that wait for a place, longest waiting first (by their last write), at most `limit`.
     async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
+    /// Instances whose time is over at `now` ([`Instance::expires_at`]), the earliest first, at most `limit`.
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError>;
+
     /// Every instance that has an address: what the zone is made of. In order of id, after `after`, at most `limit`.
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError>;
 

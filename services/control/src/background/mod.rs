@@ -4,6 +4,7 @@
 //! Some of it every replica does for itself, some is done by one of them: see [`lease`].
 
 mod draining;
+mod expiring;
 mod failures;
 mod fencing;
 mod following;
@@ -72,13 +73,14 @@ impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
-        let reconcilers: [Arc<dyn Reconciler>; 8] = [
+        let reconcilers: [Arc<dyn Reconciler>; 9] = [
             Arc::new(picture::Picture),
             Arc::new(presence::Presence),
             Arc::new(silence::Silent::default()),
             Arc::new(fencing::Fencing::default()),
             Arc::new(draining::Draining),
             Arc::new(placing::Placing::default()),
+            Arc::new(expiring::Expiring),
             Arc::new(retention::Retention),
             Arc::new(serials::Serials),
         ];

@@ -107,9 +107,21 @@ impl Control {
     }
 }
 
-fn refused(refusal: Refusal, instance: &Instance) -> Error {
+pub(super) fn refused(refusal: Refusal, instance: &Instance) -> Error {
     match refusal {
         Refusal::Gone => Error::NotFound(format!("the instance {}", instance.name)),
         Refusal::StillStopping => Error::Busy(instance.state),
+        Refusal::Ended => {
+            let message = format!("the instance is {}: start it, which starts all of its containers", instance.state);
+            Error::conflict("instance_ended", message)
+        }
+        Refusal::Beginning => Error::conflict(
+            "container_of_the_beginning",
+            "this container runs at the beginning of the instance only: restart the instance",
+        ),
+        Refusal::Silent => Error::conflict(
+            "machine_silent",
+            "the machine of the instance is silent, nobody knows what runs of it: try again when it is heard of",
+        ),
     }
 }

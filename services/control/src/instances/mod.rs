@@ -7,8 +7,10 @@ mod life;
 mod logs;
 mod put;
 mod read;
+mod restart;
 mod session;
 mod start_waits;
+mod update;
 mod wait;
 
 pub use create::{CreateInstance, Created};
@@ -19,4 +21,5 @@ pub use put::Put;
 pub use read::{InstancePage, ListInstances};
 pub use session::InstanceSession;
 pub(crate) use start_waits::StartWaits;
+pub use update::UpdatePreview;
 pub use wait::Waited;

@@ -1,10 +1,11 @@
-//! Create by name: asking twice for the same gives the same.
+//! Create or change by name: asking twice for the same gives the same.
 
 use wherry_model::{
     Generation, InstanceName, InstanceSpec, InstanceState, Principal, ProjectId, ProjectName, Scope, SpecError,
 };
 
 use super::create::{check_key, fingerprint};
+use super::update::require_version;
 use crate::{Control, CreateInstance, Error, InstanceView};
 
 /// What a put gives.
@@ -17,7 +18,7 @@ pub struct Put {
 }
 
 impl Control {
-    /// Makes sure that the instance `name` exists with this spec. One with another spec is left as it is.
+    /// Makes sure that the instance `name` exists with this spec. One with another spec is given this one in place.
     pub async fn put_instance(
         &self,
         principal: &Principal,
@@ -32,10 +33,16 @@ impl Control {
         let folder = self.project_of(principal, project).await?;
         if let Some(key) = &idempotency_key {
             check_key(key)?;
-            if let Some(record) = self.store().idempotency(principal.tenant, key).await?
-                && record.fingerprint != fingerprint(&folder, Some(&name), &spec)?
-            {
-                return Err(Error::IdempotencyMismatch);
+            if let Some(record) = self.store().idempotency(principal.tenant, key).await? {
+                if record.fingerprint != fingerprint(&folder, Some(&name), &spec)? {
+                    return Err(Error::IdempotencyMismatch);
+                }
+                // It was carried out: what somebody changed since then is not taken back by a repetition.
+                let instance = self.store().instance_by_name(principal.tenant, folder.id, &name).await?;
+                if let Some(instance) = instance.filter(|instance| instance.id == record.instance) {
+                    require_version(&instance, if_match)?;
+                    return Ok(Put { view: self.view(instance).await?, created: false });
+                }
             }
         }
         if let Some(put) = self.existing(principal, folder.id, &name, &spec, if_match).await? {
@@ -72,12 +79,7 @@ impl Control {
         let Some(instance) = self.store().instance_by_name(principal.tenant, project, name).await? else {
             return Ok(None);
         };
-        if if_match.is_some_and(|wanted| wanted != instance.generation) {
-            return Err(Error::GenerationMismatch(instance.generation.0));
-        }
-        if instance.spec != *spec {
-            return Err(Error::SpecDiffers(name.to_string()));
-        }
+        let instance = self.change_spec(principal, instance, if_match, |_| Ok::<_, Error>(spec.clone())).await?;
         Ok(Some(Put { view: self.view(instance).await?, created: false }))
     }
 }

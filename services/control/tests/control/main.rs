@@ -18,6 +18,7 @@ mod loss;
 mod put;
 mod random;
 mod read;
+mod renewals;
 mod replicas;
 mod reports;
 mod sessions;

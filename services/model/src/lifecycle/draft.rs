@@ -15,6 +15,8 @@ pub(super) struct Draft {
     events: Vec<Event>,
     /// The node whose row the record held something of.
     held: Option<NodeId>,
+    /// It holds another amount of the same node's row.
+    holds_anew: bool,
 }
 
 impl Draft {
@@ -26,6 +28,7 @@ impl Draft {
             meter: Vec::new(),
             events: Vec::new(),
             held: if instance.holds_resources { instance.node } else { None },
+            holds_anew: false,
         }
     }
 
@@ -38,7 +41,7 @@ impl Draft {
             kind,
             at,
             state: self.instance.state,
-            generation: self.instance.generation,
+            generation: self.instance.version(),
             message: message.into(),
             actor: actor.map(str::to_owned),
         });
@@ -68,6 +71,18 @@ impl Draft {
         match kind {
             MeterKind::Run => &mut self.instance.run_meter,
             MeterKind::Pull => &mut self.instance.pull_meter,
+        }
+    }
+
+    /// What the record holds of its node's row is another amount from now on: given back and taken under the condition that it
+    /// fits. Open intervals end and others begin, each with the amounts of its time.
+    pub(super) fn hold_anew(&mut self) {
+        self.holds_anew = self.held.is_some();
+        for kind in [MeterKind::Run, MeterKind::Pull] {
+            if self.meter_of(kind).open_since.is_some() {
+                self.close(kind, self.now);
+                self.open(kind, self.now, false);
+            }
         }
     }
 
@@ -127,11 +142,13 @@ impl Draft {
     pub(super) fn finish(mut self) -> Change {
         self.instance.revision = Revision(self.from.0 + 1);
         self.instance.updated_at = self.now.max(self.instance.updated_at);
+        self.instance.expires_at = super::expire::expiry(&self.instance);
         let holds = if self.instance.holds_resources { self.instance.node } else { None };
+        let anew = self.holds_anew;
         Change {
             from: self.from,
-            releases: self.held.filter(|held| holds != Some(*held)),
-            takes: holds.filter(|holds| self.held != Some(*holds)),
+            releases: self.held.filter(|held| anew || holds != Some(*held)),
+            takes: holds.filter(|holds| anew || self.held != Some(*holds)),
             after: self.instance,
             meter: self.meter,
             events: self.events,

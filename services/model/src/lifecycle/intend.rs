@@ -30,6 +30,15 @@ pub enum Refusal {
     /// A stop is under way; it can be asked again once that is done.
     #[error("the instance is still being stopped")]
     StillStopping,
+    /// Nothing of it is there to run.
+    #[error("the instance has ended")]
+    Ended,
+    /// The container runs at the beginning of an instance only.
+    #[error("the container runs at the beginning only")]
+    Beginning,
+    /// Nobody knows what runs of it.
+    #[error("the machine of the instance is silent")]
+    Silent,
 }
 
 /// The change that `ask` makes, or none when what is asked is so already.

@@ -1,6 +1,6 @@
 //! The life of an instance as pure functions: [`create`], [`intend`] (what a user asked), [`observe`] (what an agent
 //! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`], [`forsake`] and [`place`] (it
-//! changes its node).
+//! changes its node), [`restart`] and [`update`] (what runs is followed by another run), [`expire`] (its time is over).
 //!
 //! Each returns a [`Change`]: the record afterwards and everything that must be written with it in the same transaction
 //! (resources given back, meter edges, events). Whoever applies it guards the write with [`Change::from`], so of two
@@ -13,12 +13,17 @@
 //! - facts of an older generation change nothing.
 
 mod draft;
+mod expire;
 mod intend;
 mod observe;
 mod relocate;
+mod restart;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod update;
+#[cfg(test)]
+mod update_tests;
 
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::instance::{
@@ -28,10 +33,13 @@ use crate::name::{InstanceName, ProjectName};
 use crate::spec::InstanceSpec;
 use crate::time::Timestamp;
 
+pub use expire::expire;
 pub use intend::{Ask, Refusal, intend};
 pub use observe::{Ignored, observe};
 pub use relocate::{explain, forsake, leave, lose, place};
+pub use restart::{forget_images, restart};
 pub use silence::{recover, silence};
+pub use update::{ContainerRestart, NotInPlace, UpdatePlan, plan_update, update};
 
 /// Which meter of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,9 +88,10 @@ pub struct Change {
     pub from: Revision,
     /// The record afterwards.
     pub after: Instance,
-    /// The node whose row gets the instance's demand back.
+    /// The node whose row gets the instance's demand back: that of the record before.
     pub releases: Option<NodeId>,
-    /// The node whose row the instance's demand is taken from, under the condition that it fits.
+    /// The node whose row the instance's demand is taken from, under the condition that it fits: that of the record
+    /// afterwards. It may be the same node when another amount is held of it.
     pub takes: Option<NodeId>,
     /// Meter edges in order.
     pub meter: Vec<MeterEdge>,
@@ -122,6 +131,7 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         name: birth.name,
         spec: birth.spec,
         generation: Generation::FIRST,
+        updates: 0,
         revision: Revision(1),
         intent: Intent::Run,
         node: Some(birth.node),
@@ -140,6 +150,7 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         updated_at: now,
         started_at: None,
         finished_at: None,
+        expires_at: None,
         deleted_at: None,
     };
     let created = Event {

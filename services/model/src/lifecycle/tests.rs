@@ -235,6 +235,9 @@ enum Step {
     Stop,
     Start,
     Delete,
+    Restart(bool),
+    Update(u32),
+    Expire,
     Pull,
     PullRetry,
     Pulled,
@@ -259,6 +262,9 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
         Just(Step::Stop),
         Just(Step::Start),
         Just(Step::Delete),
+        any::<bool>().prop_map(Step::Restart),
+        (1_u32..4).prop_map(Step::Update),
+        Just(Step::Expire),
         Just(Step::Pull),
         Just(Step::PullRetry),
         Just(Step::Pulled),
@@ -286,6 +292,14 @@ fn apply(instance: &Instance, now: i64, step: &Step) -> Option<Change> {
         Step::Stop => intend(instance, Ask::Stop, "k", at(now)).ok().flatten(),
         Step::Start => intend(instance, Ask::Start(node()), "k", at(now)).ok().flatten(),
         Step::Delete => intend(instance, Ask::Delete, "k", at(now)).ok().flatten(),
+        Step::Restart(pull) => restart(instance, None, *pull, "k", at(now)).ok().flatten(),
+        Step::Update(size) => {
+            let mut spec = instance.spec.clone();
+            spec.containers[0].cpu = CpuMillis::new(100 * size);
+            spec.ttl_seconds = Some(*size);
+            update(instance, &spec, "k", at(now)).ok().flatten()
+        }
+        Step::Expire => expire(instance, at(now)),
         Step::Pull => seen(instance, now, Fact::PullStarted { container: main_container() }).ok(),
         Step::PullRetry => seen(
             instance,
@@ -350,6 +364,10 @@ proptest! {
             prop_assert_eq!(change.from, instance.revision);
             prop_assert_eq!(change.after.revision, Revision(instance.revision.0 + 1));
             prop_assert!(change.after.generation >= instance.generation);
+            prop_assert!(change.after.version() >= instance.version());
+            if change.after.spec.demand() != instance.spec.demand() && instance.holds_resources {
+                prop_assert!(change.releases.is_some(), "another amount was not given back and taken");
+            }
             if change.releases.is_some() {
                 prop_assert!(held, "given back twice");
                 held = false;
@@ -391,6 +409,7 @@ proptest! {
                 prop_assert!(!after.any_container_runs() && after.intent == Intent::Run);
             }
             prop_assert!(after.node.is_some() || !after.holds_resources);
+            prop_assert!(after.expires_at.is_none() || after.state.is_settled());
             prop_assert!(after.leaving.is_none() || after.state == InstanceState::Stopping);
             if after.state == InstanceState::Deleted {
                 prop_assert!(!after.holds_resources && after.intent == Intent::Delete);

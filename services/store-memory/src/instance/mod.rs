@@ -102,6 +102,16 @@ impl InstanceStore for MemoryStore {
         .await
     }
 
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        self.read("reading instances whose time is over", |state| {
+            let records = state.instances.values().map(|row| &row.record);
+            let mut over: Vec<_> = records.filter(|record| record.expires_at.is_some_and(|at| at <= now)).collect();
+            over.sort_by_key(|record| (record.expires_at, record.id));
+            over.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|r| (**r).clone()).collect()
+        })
+        .await
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances with an address", |state| {
             let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));

@@ -174,6 +174,8 @@ struct Task<'i> {
     generation: Generation,
     action: Action,
     digests: Vec<Option<&'i Digest>>,
+    revisions: Vec<u32>,
+    updates: u64,
 }
 
 fn task(instance: &Instance) -> Option<Task<'_>> {
@@ -185,6 +187,8 @@ fn task(instance: &Instance) -> Option<Task<'_>> {
         generation: instance.generation,
         action: instance.action(),
         digests: instance.containers.iter().map(|container| container.image_digest.as_ref()).collect(),
+        revisions: instance.containers.iter().map(|container| container.revision).collect(),
+        updates: instance.updates,
     })
 }
 

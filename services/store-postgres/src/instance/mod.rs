@@ -101,6 +101,15 @@ impl InstanceStore for PostgresStore {
             .collect()
     }
 
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, record::text AS record FROM instances
+             WHERE (record ->> 'expires_at')::bigint <= $1 ORDER BY (record ->> 'expires_at')::bigint LIMIT $2",
+        );
+        let query = query.bind(now.as_micros()).bind(i64::from(limit));
+        self.connections.fetch_all("reading instances whose time is over", query).await?.iter().map(record).collect()
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let query = sqlx::query(
             "SELECT id, record::text AS record FROM instances

@@ -184,7 +184,8 @@ async fn sqlite_table(connection: &mut SqliteConnection, name: &str, statement: 
     for index in indexes {
         let (index_name, origin): (String, String) = (index.get("name"), index.get("origin"));
         let rows = sqlx::query(pragma("index_info", &index_name)).fetch_all(&mut *connection).await.unwrap();
-        let columns: Vec<String> = rows.iter().map(|row| row.get("name")).collect();
+        // What is computed from columns has no name.
+        let columns: Vec<String> = rows.iter().filter_map(|row| row.get("name")).collect();
         let columns = columns.join(",");
         match origin.as_str() {
             "u" => drop(table.keys.insert(columns)),

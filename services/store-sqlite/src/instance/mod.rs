@@ -100,6 +100,11 @@ impl InstanceStore for SqliteStore {
         read::pending(&mut connection, limit).await
     }
 
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut connection = self.reader().await?;
+        read::expired(&mut connection, now, limit).await
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let mut connection = self.reader().await?;
         read::addressed(&mut connection, after, limit).await

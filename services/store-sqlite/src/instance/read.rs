@@ -1,8 +1,8 @@
 //! Look-ups of single instances and of the sets that agents and the zone are made of.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row, SqlitePool};
-use wherry_model::{Instance, InstanceId, InstanceName, NodeId, ProjectId, TenantId};
+use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
+use sqlx::{QueryBuilder, Row, SqlitePool};
+use wherry_model::{Instance, InstanceId, InstanceName, NodeId, ProjectId, TenantId, Timestamp};
 use wherry_store::{IdempotencyRecord, StoreError};
 
 use crate::columns::{Blob, Fields};
@@ -90,6 +90,24 @@ pub(super) async fn pending(connection: &mut SqliteConnection, limit: u32) -> Re
     rows.iter().map(record).collect()
 }
 
+pub(super) async fn expired(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Instance>, StoreError> {
+    let rows = over(now, limit).build().fetch_all(connection).await.context("reading instances whose time is over")?;
+    rows.iter().map(record).collect()
+}
+
+fn over(now: Timestamp, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "SELECT id, record FROM instances
+         WHERE json_extract(record, '$.expires_at') IS NOT NULL AND json_extract(record, '$.expires_at') <= ",
+    );
+    sql.push_bind(now.as_micros()).push(" ORDER BY json_extract(record, '$.expires_at') LIMIT ").push_bind(limit);
+    sql
+}
+
 pub(super) async fn addressed(
     connection: &mut SqliteConnection,
     after: Option<InstanceId>,
@@ -125,4 +143,17 @@ pub(super) async fn idempotency(
         instance: fields.id("instance")?,
         created_at: fields.time("created_at")?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::assert_plan;
+
+    /// Asked every second, however many instances there are.
+    #[tokio::test]
+    async fn whose_time_is_over_is_found_by_index() {
+        let plan = "SEARCH instances USING INDEX instances_expiring";
+        assert_plan(over(Timestamp::from_seconds(1), 10), &[plan]).await;
+    }
 }

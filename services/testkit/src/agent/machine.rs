@@ -40,6 +40,8 @@ pub(super) struct Local {
     stopped: bool,
     /// It is ended when the lease ends.
     fenced: bool,
+    /// The revision of the container that the latest run was started for.
+    revision: u32,
 }
 
 impl Local {
@@ -95,7 +97,8 @@ impl Machine {
         at: Timestamp,
         fact: Fact,
     ) -> Observation {
-        let observation = Observation { seq: self.next_seq, instance, generation, revision: 0, at, fact };
+        let revision = self.instances.get(&instance).map_or(0, |local| local.revision);
+        let observation = Observation { seq: self.next_seq, instance, generation, revision, at, fact };
         self.next_seq += 1;
         self.unacknowledged.push_back(observation.clone());
         self.said.push(observation.clone());
@@ -129,7 +132,7 @@ impl Machine {
         let known = self.instances.get(&desired.id).map(|local| local.generation);
         match desired.action {
             Action::Run if known != Some(desired.generation) => self.begin(desired, now),
-            Action::Run => {}
+            Action::Run => self.renew(desired, now),
             Action::Stop => self.stop(desired, now),
             Action::Remove => {
                 self.stop(desired, now);
@@ -160,6 +163,32 @@ impl Machine {
         self.start(desired.id, now);
     }
 
+    /// Ends a run that is out of date and begins another.
+    fn renew(&mut self, desired: &DesiredInstance, now: Timestamp) {
+        let wanted = revision_of(desired);
+        let Some(local) = self.instances.get_mut(&desired.id) else { return };
+        if local.revision >= wanted {
+            return;
+        }
+        if let Some(started_at) = local.running_since.take() {
+            for ran in self.history.iter_mut().filter(|ran| ran.instance == desired.id && ran.to.is_none()) {
+                ran.to = Some(now);
+            }
+            let reason = EndReason::Restarted;
+            let exit = ContainerExit { finished_at: now, exit_code: 143, signal: Some(15), reason, message: None };
+            let (container, run) = (main_container(), local.run);
+            let fact = Fact::ContainerExited { container, run, started_at, exit, restart_at: Some(now) };
+            self.say(desired.id, desired.generation, now, fact);
+        }
+        let Some(local) = self.instances.get_mut(&desired.id) else { return };
+        local.revision = wanted;
+        if desired.containers.iter().any(|container| container.digest.is_none()) {
+            let fact = Fact::Pulled { container: main_container(), digest: digest(), cached: true };
+            self.say(desired.id, desired.generation, now, fact);
+        }
+        self.start(desired.id, now);
+    }
+
     fn adopt(&mut self, desired: &DesiredInstance) {
         let local = Local {
             generation: desired.generation,
@@ -168,6 +197,7 @@ impl Machine {
             restarts: false,
             stopped: false,
             fenced: desired.fence_after_seconds.is_some(),
+            revision: revision_of(desired),
         };
         self.instances.insert(desired.id, local);
     }
@@ -235,4 +265,9 @@ impl Machine {
         // The first address of the range is the gateway's.
         Ipv4Addr::from_bits(self.first_address.to_bits() + 1 + self.addresses_given)
     }
+}
+
+/// A played machine runs instances of one container.
+fn revision_of(desired: &DesiredInstance) -> u32 {
+    desired.containers.first().map_or(0, |container| container.revision)
 }

@@ -1,0 +1,70 @@
+//! A run that ends because it is to be followed by another: the container's revision grows, and its node sees to the rest.
+//! Generation, sandbox, name and address stay.
+
+use crate::instance::{ContainerStatus, EventKind, Instance, InstanceState, Leaving};
+use crate::name::ContainerName;
+use crate::spec::ContainerKind;
+use crate::time::Timestamp;
+
+use super::draft::Draft;
+use super::{Change, Refusal};
+
+/// Restarts one container, or all of them, those of the beginning first. With `pull` the registry is asked again what the
+/// references of their images mean.
+///
+/// None when nothing of it runs yet and nothing is to be forgotten: it is on its way to its start anyhow.
+pub fn restart(
+    instance: &Instance,
+    container: Option<&ContainerName>,
+    pull: bool,
+    actor: &str,
+    now: Timestamp,
+) -> Result<Option<Change>, Refusal> {
+    use InstanceState as S;
+    let waits_elsewhere = match instance.state {
+        S::Deleting | S::Deleted => return Err(Refusal::Gone),
+        S::Stopping if instance.leaving == Some(Leaving::Move) => true,
+        S::Stopping => return Err(Refusal::StillStopping),
+        S::Stopped | S::Succeeded | S::Failed => return Err(Refusal::Ended),
+        S::Pending => true,
+        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => false,
+    };
+    let is_of_the_beginning =
+        |name: &ContainerName| instance.spec.container(name).is_some_and(|spec| spec.kind == ContainerKind::Init);
+    if container.is_some_and(is_of_the_beginning) {
+        return Err(Refusal::Beginning);
+    }
+    if waits_elsewhere && !pull {
+        return Ok(None);
+    }
+    let mut draft = Draft::of(instance, now);
+    for status in draft.instance.containers.iter_mut().filter(|status| container.is_none_or(|one| *one == status.name))
+    {
+        make_outdated(status, pull);
+    }
+    let what = container.map_or_else(|| "all containers".to_owned(), ToString::to_string);
+    let how = if pull { ", with what its image reference means now" } else { "" };
+    draft.event_by(EventKind::RestartRequested, now, format!("restart of {what} requested{how}"), Some(actor));
+    Ok(Some(draft.finish()))
+}
+
+/// What its image references meant is asked again at its next start. None when nothing is known of them.
+pub fn forget_images(instance: &Instance, now: Timestamp) -> Option<Change> {
+    if instance.containers.iter().all(|status| status.image_digest.is_none()) {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    for status in &mut draft.instance.containers {
+        make_outdated(status, true);
+    }
+    Some(draft.finish())
+}
+
+/// What is said later of a lower revision, for example what its image means, is not believed any more.
+pub(super) fn make_outdated(status: &mut ContainerStatus, forgets_image: bool) {
+    status.revision = status.revision.saturating_add(1);
+    status.restart_at = None;
+    if forgets_image {
+        status.image_digest = None;
+    }
+}
