@@ -101,6 +101,51 @@ impl Client {
         self.json(Call::new(Method::POST, format!("{}:start", instance(project, name)), true)).await
     }
 
+    /// Asks for a restart of all its containers, or of one. With `pull` the registry is asked again. Sent once: each makes a restart.
+    pub async fn restart_instance(
+        &self,
+        project: &str,
+        name: &str,
+        container: Option<&str>,
+        pull: bool,
+    ) -> Result<Instance, ClientError> {
+        let path = match container {
+            Some(container) => format!("{}/containers/{}:restart", instance(project, name), segment(container)),
+            None => format!("{}:restart", instance(project, name)),
+        };
+        let mut call = Call::new(Method::POST, path, false);
+        if pull {
+            call = call.query("pull", true);
+        }
+        self.json(call).await
+    }
+
+    /// Gives the instance this spec, if it is at this generation.
+    pub async fn update_instance(
+        &self,
+        project: &str,
+        name: &str,
+        generation: u64,
+        spec: &InstanceSpec,
+    ) -> Result<Instance, ClientError> {
+        let tag = format!("\"{generation}\"");
+        let call = Call::new(Method::PUT, instance(project, name), true).header("if-match", &tag);
+        self.json(call.json(spec)).await
+    }
+
+    /// What that would do.
+    pub async fn preview_update(
+        &self,
+        project: &str,
+        name: &str,
+        generation: u64,
+        spec: &InstanceSpec,
+    ) -> Result<DryRun, ClientError> {
+        let tag = format!("\"{generation}\"");
+        let call = Call::new(Method::PUT, instance(project, name), true).header("if-match", &tag);
+        self.json(call.query("dry_run", true).json(spec)).await
+    }
+
     /// Asks for the end of the instance.
     pub async fn delete_instance(&self, project: &str, name: &str) -> Result<Instance, ClientError> {
         self.json(Call::new(Method::DELETE, instance(project, name), true)).await

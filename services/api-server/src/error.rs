@@ -162,7 +162,7 @@ const fn control_status(error: &ControlError) -> StatusCode {
         ControlError::NotFound(_) => StatusCode::NOT_FOUND,
         ControlError::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ControlError::NameTaken(_)
-        | ControlError::SpecDiffers(_)
+        | ControlError::NotInPlace { .. }
         | ControlError::IdempotencyMismatch
         | ControlError::GenerationMismatch(_)
         | ControlError::Busy(_)

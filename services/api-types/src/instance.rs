@@ -69,6 +69,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Time)]
     pub finished_at: Option<String>,
+    /// When it is deleted by itself: `ttl_seconds` after its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::Time)]
+    pub expires_at: Option<String>,
     /// When it was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Time)]
@@ -169,7 +173,7 @@ pub struct InstanceList {
     pub next: Option<String>,
 }
 
-/// What a create would do.
+/// What a create or an update would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DryRun {
     /// Whether there is room for it now.
@@ -184,6 +188,32 @@ pub struct DryRun {
     /// Of the price.
     #[schema(value_type = text::CurrencyCode)]
     pub currency: String,
+    /// Fields that an update would change, by their paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// Containers that an update would end and start again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarts: Vec<ContainerRestart>,
+}
+
+/// The answer of a change of an instance: the instance, or what a dry run found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Updated {
+    /// As it is now.
+    Instance(Box<Instance>),
+    /// What would become of it.
+    DryRun(DryRun),
+}
+
+/// A container that an update would end and start again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContainerRestart {
+    /// Which.
+    #[schema(value_type = text::LabelName)]
+    pub container: String,
+    /// The fields of it that it cannot take while it runs.
+    pub because: Vec<String>,
 }
 
 /// The answer of a wait.

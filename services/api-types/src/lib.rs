@@ -25,7 +25,9 @@ pub use fleet::{
     DEFAULT_JOIN_TOKEN_TTL_SECONDS, Fleet, FleetEvent, FleetEventMessage, JoinTokenCreate, JoinTokenCreated, Node,
     NodeCapacity, NodeCounts, NodeDrain, NodeDrainRequest, NodeList, Packing, Replica, ReplicaList,
 };
-pub use instance::{Container, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Waited};
+pub use instance::{
+    Container, ContainerRestart, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Updated, Waited,
+};
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use session::{
     AuditEntry, AuditKind, AuditList, AuditState, BEARER_PROTOCOL, Channel, MAX_SESSION_MESSAGE_BYTES,
@@ -33,9 +35,9 @@ pub use session::{
 };
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
-    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, Hook, HostAlias,
-    HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstanceSpec, Medium, Port, Probe, PullPolicy, ResourceLimits,
-    Schedule, TcpCheck, Volume, VolumeMount,
+    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, Hook, HostAlias, HttpCheck,
+    HttpHeader, HttpScheme, InstanceCreate, InstancePatch, InstanceSpec, Medium, Port, Probe, PullPolicy,
+    ResourceLimits, TcpCheck, Volume, VolumeMount,
 };
 pub use state::{
     Architecture, ContainerState, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState, MeterKind, NodeState,

@@ -176,14 +176,6 @@ text_schema!(
     ResolverOption { pattern: "^[A-Za-z0-9._:-]+$", length: 1..=253, example: "ndots:2" }
 );
 text_schema!(
-    /// Minute, hour, day of month, month, day of week, as in crontab(5).
-    CronExpression { pattern: r"^\S+(?: +\S+){4}$", length: 9..=128, example: "*/15 * * * *" }
-);
-text_schema!(
-    /// A name of the IANA time zone database.
-    TimeZone { pattern: "^[A-Za-z0-9_+/-]+$", length: 1..=128, example: "Europe/Paris" }
-);
-text_schema!(
     /// The key of a label: 1 to 255 letters, digits, '.', '_', '-' or '/'.
     LabelKey { pattern: "^[A-Za-z0-9._/-]{1,255}$", length: 1..=255, example: "app" }
 );

@@ -16,7 +16,8 @@ pub(crate) use admin::{AdminCommand, DrainArgs, LostArgs, NodeCommand, NodeToken
 use clap::{Args, Parser, Subcommand};
 pub(crate) use inside::{AttachArgs, CopyArgs, ExecArgs, Place, PortForwardArgs, PortPair};
 pub(crate) use instances::{
-    CostArgs, EventsArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RunArgs, StoryArgs, WaitArgs,
+    CostArgs, EventsArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RestartArgs, RunArgs, StoryArgs,
+    UpdateArgs, WaitArgs,
 };
 pub(crate) use roles::{
     BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,
@@ -148,7 +149,10 @@ Examples:
 Examples:
   wherry logs web
   wherry logs -f --tail 20 -t web
-  wherry logs --run -1 web       the run before the latest")]
+  wherry logs --previous web     the run before the latest; --run 3 is the third
+  wherry logs --since 10m web    of all runs
+  wherry logs -f -c proxy web    one container of several
+  wherry logs 0197a1b2…          of an instance that was deleted, by its id, for a day")]
     Logs(LogsArgs),
     /// Run a program inside of a container that runs, and end as it ends
     #[command(after_help = "\
@@ -199,6 +203,24 @@ Examples:
     /// Start stopped or ended instances again
     #[command(after_help = "Example:\n  wherry start web")]
     Start(NamesArgs),
+    /// End what runs in instances and start it again, where it is
+    #[command(after_help = "\
+Examples:
+  wherry restart web worker
+  wherry restart web --container proxy    the other containers run on
+  wherry restart web --pull               with what its image reference means now
+
+Name, address and volumes stay. An instance that has ended is started.")]
+    Restart(RestartArgs),
+    /// Change an instance where it is
+    #[command(after_help = "\
+Examples:
+  wherry update web --image registry.example/team/web:2
+  wherry update web --env MODE=fast --unset-env OLD --label team=net
+  wherry update web --cpu 0.5 --memory 256Mi --dry-run
+
+Name and address stay. Only containers whose change they cannot take while they run are started again; a dry run says which.")]
+    Update(Box<UpdateArgs>),
     /// Delete instances
     #[command(
         visible_alias = "delete",
@@ -264,6 +286,8 @@ impl ClientCommand {
             Self::Cp(args) => &args.connection,
             Self::Cost(args) => &args.connection,
             Self::Stop(args) | Self::Start(args) | Self::Rm(args) => &args.connection,
+            Self::Restart(args) => &args.connection,
+            Self::Update(args) => &args.connection,
             Self::Inspect(args) => &args.connection,
             Self::Events(args) => &args.story.connection,
             Self::Wait(args) => &args.connection,

@@ -1,10 +1,30 @@
 //! Instances and their events: model to wire. The node an instance runs on is not among what is told.
 
 use wherry_api_types as wire;
-use wherry_control::{InstanceView, StoredEvent};
+use wherry_control::{DryRun, InstanceView, StoredEvent, UpdatePreview};
 use wherry_model as model;
 
 use super::spec::spec_to_wire;
+
+/// What a create would do.
+pub(crate) fn dry_run(found: DryRun) -> wire::DryRun {
+    wire::DryRun {
+        fits: found.fits,
+        why_not: found.why_not,
+        price_per_hour: found.price_per_hour.to_string(),
+        currency: found.currency,
+        changes: Vec::new(),
+        restarts: Vec::new(),
+    }
+}
+
+/// What an update would do.
+pub(crate) fn preview(found: UpdatePreview) -> wire::DryRun {
+    let restarts = found.plan.restarts.into_iter();
+    let restarts = restarts
+        .map(|restart| wire::ContainerRestart { container: restart.container.to_string(), because: restart.because });
+    wire::DryRun { changes: found.plan.changes, restarts: restarts.collect(), ..dry_run(found.dry_run) }
+}
 
 /// An instance as its tenant sees it.
 pub(crate) fn instance(view: InstanceView) -> wire::Instance {
@@ -18,7 +38,7 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         id: instance.id.to_string(),
         name: instance.name.to_string(),
         project: instance.project_name.to_string(),
-        generation: instance.generation.0,
+        generation: instance.version().0,
         state: state(instance.state),
         reason: instance.reason.map(reason),
         message: instance.message.clone(),
@@ -40,6 +60,7 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         updated_at: instance.updated_at.to_string(),
         started_at: instance.started_at.map(|at| at.to_string()),
         finished_at: instance.finished_at.map(|at| at.to_string()),
+        expires_at: instance.expires_at.map(|at| at.to_string()),
         deleted_at: instance.deleted_at.map(|at| at.to_string()),
     }
 }
@@ -159,6 +180,8 @@ const fn kind(kind: model::EventKind) -> wire::EventKind {
         model::EventKind::ContainerExited => wire::EventKind::ContainerExited,
         model::EventKind::StopRequested => wire::EventKind::StopRequested,
         model::EventKind::StartRequested => wire::EventKind::StartRequested,
+        model::EventKind::RestartRequested => wire::EventKind::RestartRequested,
+        model::EventKind::Updated => wire::EventKind::Updated,
         model::EventKind::Stopped => wire::EventKind::Stopped,
         model::EventKind::Succeeded => wire::EventKind::Succeeded,
         model::EventKind::Failed => wire::EventKind::Failed,

@@ -13,8 +13,8 @@ pub(crate) use account::{key, key_request, new_key, project, tenant, wire_scopes
 pub(crate) use audit::audit;
 pub(crate) use exec::{exec_request, exec_result};
 pub(crate) use fleet::{drain_request, fleet, fleet_event, join_token_request, new_join_token, node, replica};
-pub(crate) use instance::{event, instance, state_to_model};
-pub(crate) use spec::{instance_name, project_name, spec_to_model, tenant_name};
+pub(crate) use instance::{dry_run, event, instance, preview, state_to_model};
+pub(crate) use spec::{instance_name, merged_spec, project_name, spec_to_model, tenant_name};
 pub(crate) use usage::usage;
 
 use wherry_control::Error as ControlError;

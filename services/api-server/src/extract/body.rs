@@ -25,10 +25,29 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
     }
 }
 
+/// A JSON merge patch.
+pub(crate) struct MergePatch(pub(crate) serde_json::Map<String, serde_json::Value>);
+
+impl FromRequest<ApiState> for MergePatch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        if !is_json(&request) && !is_of(&request, "application/merge-patch+json") {
+            return Err(ApiError::UnsupportedMediaType("application/merge-patch+json"));
+        }
+        let bytes = read_body(request.into_body(), state).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
 fn is_json(request: &Request) -> bool {
+    is_of(request, "application/json")
+}
+
+fn is_of(request: &Request, media_type: &str) -> bool {
     let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    essence.eq_ignore_ascii_case(media_type)
 }
 
 /// The whole body, if it is not too large and comes in time.
@@ -42,7 +61,8 @@ pub(crate) async fn read_body(body: Body, state: &ApiState) -> Result<Bytes, Api
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// A `T` from JSON, read as strictly as a body.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().to_string();

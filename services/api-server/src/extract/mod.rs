@@ -6,7 +6,7 @@ mod path;
 mod query;
 mod strict;
 
-pub(crate) use body::JsonBody;
+pub(crate) use body::{JsonBody, MergePatch, parse as parse_json};
 pub(crate) use headers::{IdempotencyKey, IfMatch, LastEventId};
 pub(crate) use path::{ContainerPath, InstancePath, KeyPath, NamePath, NodePath, ProjectPath, TenantPath};
 pub(crate) use query::{FromQuery, NoQuery, Query, QueryReader};

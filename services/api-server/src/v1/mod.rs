@@ -26,7 +26,12 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
     let router = router
         .routes(routes!(projects::list::handle, projects::create::handle))
         .routes(routes!(instances::list::handle, instances::create::handle))
-        .routes(routes!(instances::get::handle, instances::put::handle, instances::delete::handle))
+        .routes(routes!(
+            instances::get::handle,
+            instances::put::handle,
+            instances::patch::handle,
+            instances::delete::handle
+        ))
         .routes(routes!(instances::wait::handle))
         .routes(routes!(instances::logs::handle))
         .routes(routes!(instances::exec::handle, instances::exec_session::handle))
@@ -51,6 +56,8 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
     [
         routes!(instances::stop::handle),
         routes!(instances::start::handle),
+        routes!(instances::restart::handle),
+        routes!(instances::container_restart::handle),
         routes!(admin::node_cordon::handle),
         routes!(admin::node_uncordon::handle),
         routes!(admin::node_drain::handle),

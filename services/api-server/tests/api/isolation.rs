@@ -101,6 +101,27 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
             instance_paths(theirs, ":start"),
         ),
         row(
+            "instance_restart",
+            "POST",
+            "/v1/projects/default/instances/mine:restart",
+            null(),
+            instance_paths(theirs, ":restart"),
+        ),
+        row(
+            "container_restart",
+            "POST",
+            "/v1/projects/default/instances/mine/containers/main:restart",
+            null(),
+            instance_paths(theirs, "/containers/main:restart"),
+        ),
+        row(
+            "instance_patch",
+            "PATCH",
+            "/v1/projects/default/instances/mine",
+            json!({"labels": {"a": "b"}}),
+            instance_paths(theirs, ""),
+        ),
+        row(
             "instance_wait",
             "GET",
             "/v1/projects/default/instances/mine/wait?state=running&timeout=120s",

@@ -1,6 +1,7 @@
 //! What a tenant asks for. Fields that are not written here are refused, never ignored.
 
 mod container;
+mod patch;
 mod probe;
 mod surroundings;
 mod volume;
@@ -17,8 +18,9 @@ pub use container::{
     Condition, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY, Dependency, EnvVar, Port,
     PullPolicy, ResourceLimits,
 };
+pub use patch::InstancePatch;
 pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCheck};
-pub use surroundings::{DnsSettings, HostAlias, Schedule};
+pub use surroundings::{DnsSettings, HostAlias};
 pub use volume::{ConfigVolume, EmptyDirVolume, Medium, Volume, VolumeMount};
 
 /// Seconds between the stop signal and SIGKILL unless something else is asked for.
@@ -72,9 +74,6 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 31_622_400, example = 600)]
     pub ttl_seconds: Option<u32>,
-    /// When it is started by the clock; only when somebody asks for it when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<Schedule>,
     /// What happens when its machine is lost; `keep` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_node_loss: Option<OnNodeLoss>,

@@ -34,16 +34,3 @@ pub struct HostAlias {
     #[schema(value_type = Vec<text::DomainName>, min_items = 1, max_items = 64)]
     pub names: Vec<String>,
 }
-
-/// Runs that begin by the clock.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Minute, hour, day of month, month, day of week, as in crontab(5).
-    #[schema(value_type = text::CronExpression)]
-    pub cron: String,
-    /// A name of the IANA time zone database; `UTC` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<text::TimeZone>)]
-    pub time_zone: Option<String>,
-}

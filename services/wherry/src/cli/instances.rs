@@ -114,9 +114,33 @@ pub(crate) struct LogsArgs {
     /// Which run: 1 is the first one, 0 the latest, -1 the one before it
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) run: Option<i64>,
+    /// The run before the latest, as --run -1
+    #[arg(long, short = 'p', conflicts_with_all = ["run", "follow"])]
+    pub(crate) previous: bool,
+    /// Only from then on, of all runs that are kept: how long ago (90s, 10m, 2h, 1d) or a time (2026-11-23T06:30:00Z)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// Only this container; all of them, each line with its name, when the instance has several
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
     /// Which container, when the instance has several
     #[arg(long, short = 'c', value_name = "NAME")]
     pub(crate) container: Option<String>,
+    /// After this time the program is killed, at most 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    /// Program and arguments, after `--`; no shell is added
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }
@@ -151,6 +175,70 @@ pub(crate) struct NamesArgs {
     /// How long to wait for each, such as `90s` or `5m`
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = value::duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// Names or ids of instances
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Only this container of each
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Ask the registry what the image reference means now
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Return once the service has accepted it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for each, such as `90s` or `5m`
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// Which container, when the instance has several
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Image to run
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Environment variable to set; may be repeated. `NAME` alone takes the value from this shell
+    #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = value::environment)]
+    pub(crate) env: Vec<EnvVar>,
+    /// Environment variable to take away; may be repeated
+    #[arg(long = "unset-env", value_name = "NAME")]
+    pub(crate) unset_env: Vec<String>,
+    /// Cores: `0.25` or `250m`
+    #[arg(long, value_name = "CORES", value_parser = value::cpu)]
+    pub(crate) cpu: Option<String>,
+    /// Memory: `64Mi`, `1Gi`
+    #[arg(long, value_name = "BYTES", value_parser = value::memory)]
+    pub(crate) memory: Option<String>,
+    /// Label to set; may be repeated
+    #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Label to take away; may be repeated
+    #[arg(long = "unset-label", value_name = "KEY")]
+    pub(crate) unset_labels: Vec<String>,
+    /// Whether a program that has ended by itself is started again: `always`, `on-failure` or `never`
+    #[arg(long, value_name = "WHEN", value_parser = value::restart_policy)]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// Time that it is kept after its end, such as `10m`; then it is deleted
+    #[arg(long, value_name = "TIME", value_parser = value::duration)]
+    pub(crate) ttl: Option<Duration>,
+    /// Say what would change and what that would restart, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

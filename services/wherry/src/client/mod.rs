@@ -19,6 +19,7 @@ mod logs;
 mod output;
 mod port_forward;
 mod progress;
+mod restart;
 mod run;
 mod session;
 mod talk;
@@ -27,6 +28,7 @@ mod terminal;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
+mod update;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -80,6 +82,8 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Cost(args) => cost::run(&session, &args).await,
         ClientCommand::Stop(args) => life::run(&session, &args, Change::Stop).await,
         ClientCommand::Start(args) => life::run(&session, &args, Change::Start).await,
+        ClientCommand::Restart(args) => restart::run(&session, &args).await,
+        ClientCommand::Update(args) => update::run(&session, &args).await,
         ClientCommand::Rm(args) => life::run(&session, &args, Change::Delete).await,
         ClientCommand::Inspect(args) => output::json(&session.get(&args.name).await?),
         ClientCommand::Events(args) => events::run(&session, &args).await,

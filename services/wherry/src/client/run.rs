@@ -200,8 +200,7 @@ mod tests {
     #[test]
     fn what_runs_says_all_that_is_needed_next() {
         let mut web = instance("web");
-        web.spec.containers[0].ports =
-            vec![Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
+        web.spec.containers[0].ports = vec![Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
         let expected = "\
 web runs.
   name     web.4kq.local.wherry.internal
@@ -240,6 +239,8 @@ web runs.
             why_not: Some("no machine has 64 cores".into()),
             price_per_hour: "1.50".into(),
             currency: "USD".into(),
+            changes: Vec::new(),
+            restarts: Vec::new(),
         };
         assert_eq!(render_dry_run(&answer), "1.50 USD an hour while it runs; there is no room for it now");
         assert_eq!(no_room(&answer), Failure::new(Exit::NoRoom, "no machine has 64 cores"));

@@ -8,8 +8,8 @@ use wherry_api_client::{
     UsageOptions,
 };
 use wherry_api_types::{
-    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceState, KeyCreate, KeyCreated, KeyList, Tenant,
-    TenantList, TerminalSize, Usage, Waited,
+    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, KeyCreate, KeyCreated, KeyList,
+    Tenant, TenantList, TerminalSize, Usage, Waited,
 };
 use wherry_model::Entropy as _;
 
@@ -74,6 +74,18 @@ impl Session {
 
     pub(super) async fn start(&self, name: &str) -> Result<Instance, Failure> {
         Ok(self.client.start_instance(&self.project, name).await?)
+    }
+
+    pub(super) async fn restart(&self, name: &str, container: Option<&str>, pull: bool) -> Result<Instance, Failure> {
+        Ok(self.client.restart_instance(&self.project, name, container, pull).await?)
+    }
+
+    pub(super) async fn update(&self, name: &str, generation: u64, spec: &InstanceSpec) -> Result<Instance, Failure> {
+        Ok(self.client.update_instance(&self.project, name, generation, spec).await?)
+    }
+
+    pub(super) async fn preview(&self, name: &str, generation: u64, spec: &InstanceSpec) -> Result<DryRun, Failure> {
+        Ok(self.client.preview_update(&self.project, name, generation, spec).await?)
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<Instance, Failure> {

@@ -43,6 +43,7 @@ pub(super) fn instance(name: &str) -> Instance {
         updated_at: "2026-03-01T00:00:01Z".into(),
         started_at: Some("2026-03-01T00:00:01Z".into()),
         finished_at: None,
+        expires_at: None,
         deleted_at: None,
     }
 }

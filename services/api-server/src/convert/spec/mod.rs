@@ -1,8 +1,11 @@
 //! What a tenant asks for: wire to model, defaults filled in, and back.
 
 mod container;
+mod merge;
 mod probe;
 mod volume;
+
+pub(crate) use merge::merged_spec;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -41,10 +44,6 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
         stop_grace_seconds: spec.stop_grace_seconds.unwrap_or(wire::DEFAULT_STOP_GRACE_SECONDS),
         deadline_seconds: spec.deadline_seconds,
         ttl_seconds: spec.ttl_seconds,
-        schedule: spec.schedule.map(|schedule| model::Schedule {
-            cron: schedule.cron,
-            time_zone: schedule.time_zone.unwrap_or_else(|| "UTC".to_owned()),
-        }),
         on_node_loss: match spec.on_node_loss.unwrap_or_default() {
             wire::OnNodeLoss::Keep => model::OnNodeLoss::Keep,
             wire::OnNodeLoss::Replace => model::OnNodeLoss::Replace,
@@ -96,10 +95,6 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
         stop_grace_seconds: Some(spec.stop_grace_seconds),
         deadline_seconds: spec.deadline_seconds,
         ttl_seconds: spec.ttl_seconds,
-        schedule: spec.schedule.as_ref().map(|schedule| wire::Schedule {
-            cron: schedule.cron.clone(),
-            time_zone: Some(schedule.time_zone.clone()),
-        }),
         on_node_loss: Some(match spec.on_node_loss {
             model::OnNodeLoss::Keep => wire::OnNodeLoss::Keep,
             model::OnNodeLoss::Replace => wire::OnNodeLoss::Replace,

@@ -72,13 +72,7 @@ pub(crate) async fn handle(
     let spec = convert::spec_to_model(spec)?;
     if query.dry_run {
         let found = state.control.dry_run(&principal, &project, name.as_ref(), &spec).await?;
-        let answer = DryRun {
-            fits: found.fits,
-            why_not: found.why_not,
-            price_per_hour: found.price_per_hour.to_string(),
-            currency: found.currency,
-        };
-        return Ok(Json(answer).into_response());
+        return Ok(Json(convert::dry_run(found)).into_response());
     }
     let request = CreateInstance { project: project.clone(), name, spec, idempotency_key };
     let created = state.control.create_instance(&principal, request).await?;

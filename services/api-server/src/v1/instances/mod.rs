@@ -1,6 +1,7 @@
 //! Instances.
 
 pub(crate) mod attach;
+pub(crate) mod container_restart;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod events;
@@ -9,8 +10,10 @@ pub(crate) mod exec_session;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod patch;
 pub(crate) mod port_forward;
 pub(crate) mod put;
+pub(crate) mod restart;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod usage;

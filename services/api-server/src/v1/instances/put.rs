@@ -1,9 +1,11 @@
 //! `PUT /v1/projects/{project}/instances/{instance}`
 
+use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use wherry_api_types::{Instance, InstanceSpec, Problem, text};
+use utoipa::IntoParams;
+use wherry_api_types::{Instance, InstanceSpec, Problem, Updated, text};
 use wherry_control::Error as ControlError;
 use wherry_model::SpecError;
 
@@ -11,13 +13,28 @@ use super::answer;
 use crate::auth::Caller;
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{IdempotencyKey, IfMatch, JsonBody, NamePath, NoQuery, Query};
+use crate::extract::{FromQuery, IdempotencyKey, IfMatch, JsonBody, NamePath, Query, QueryReader};
 use crate::state::ApiState;
 
-/// Create an instance by name, unless it is there
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PreviewQuery {
+    /// Only say what would change, which containers that would restart, what it would cost and whether it would fit.
+    #[param(required = false, value_type = bool)]
+    pub(super) dry_run: bool,
+}
+
+impl FromQuery for PreviewQuery {
+    fn from_query(query: &mut QueryReader) -> Result<Self, ApiError> {
+        Ok(Self { dry_run: query.flag("dry_run", false)? })
+    }
+}
+
+/// Create an instance by name, or change it where it is
 ///
-/// Asking twice for the same gives the same. An instance of that name with another spec is left as it is and the answer
-/// is 409: delete it first, or use another name.
+/// Asking twice for the same gives the same. An instance of that name with another spec is given this one in place, as by a
+/// PATCH of all of its fields: what is left out is the default. What a repetition with an `Idempotency-Key` finds changed
+/// since then stays as it is.
 #[utoipa::path(
     put,
     path = "/v1/projects/{project}/instances/{instance}",
@@ -27,21 +44,22 @@ use crate::state::ApiState;
     params(
         ("project" = text::LabelName, Path, description = "The project."),
         ("instance" = text::InstanceName, Path, description = "The name of the instance."),
+        PreviewQuery,
         IfMatch,
         IdempotencyKey,
     ),
     request_body = InstanceSpec,
     responses(
         (status = 201, description = "The instance was created.", body = Instance),
-        (status = 200, description = "It was there already, with this spec.", body = Instance),
-        (status = 409, description = "It is there with another spec or at another generation, or the key was used for another request.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "It was there already and has this spec now, or what the put would do (`dry_run=true`).", body = Updated),
+        (status = 409, description = "It is at another generation, the field cannot change while it is there to run, or the key was used for another request.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
     State(state): State<ApiState>,
     NamePath { project, name }: NamePath,
-    Query(NoQuery): Query<NoQuery>,
+    Query(PreviewQuery { dry_run }): Query<PreviewQuery>,
     IfMatch { generation: if_match }: IfMatch,
     IdempotencyKey { key: idempotency_key }: IdempotencyKey,
     JsonBody(body): JsonBody<InstanceSpec>,
@@ -53,6 +71,18 @@ pub(crate) async fn handle(
     }
     let name = convert::instance_name(&name)?;
     let spec = convert::spec_to_model(spec)?;
+    if dry_run {
+        let edit = |_: &wherry_model::Instance| Ok::<_, ControlError>(spec.clone());
+        let found = state.control.preview_update(&principal, &project, name.as_str(), if_match, edit).await;
+        let answer = match found {
+            Ok(found) => convert::preview(found),
+            Err(ControlError::NotFound(_)) if if_match.is_none() => {
+                convert::dry_run(state.control.dry_run(&principal, &project, Some(&name), &spec).await?)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        return Ok(Json(answer).into_response());
+    }
     let put = state.control.put_instance(&principal, &project, name, spec, if_match, idempotency_key).await?;
     Ok(answer(if put.created { StatusCode::CREATED } else { StatusCode::OK }, put.view))
 }

@@ -1,0 +1,119 @@
+//! What is changed about an instance that is there: restarts, another spec, the end of the time that it is kept.
+
+use std::time::Duration;
+
+use wherry_api_types::{ContainerSpec, EndReason, Instance, InstanceState, MeterKind, Resource};
+use wherry_demo_images::recipes;
+
+use crate::support::{PROJECT, World, eventually};
+
+fn run_of(instance: &Instance, container: &str) -> u32 {
+    let found = instance.containers.iter().find(|one| one.name == container).unwrap();
+    found.runs.last().map_or(0, |run| run.number)
+}
+
+/// Until both run, each for the `runs`th time.
+async fn both_run(world: &World, name: &str, runs: [u32; 2]) -> Instance {
+    eventually(&format!("{name} has run {runs:?} times"), Duration::from_secs(40), async || {
+        let now = world.get(name).await;
+        let running = now.containers.iter().all(|one| one.runs.last().is_some_and(|run| run.finished_at.is_none()));
+        (running && [run_of(&now, "web"), run_of(&now, "side")] == runs).then_some(now)
+    })
+    .await
+}
+
+/// Until the running time of `web` is billed with these sizes in MiB, one after the other.
+async fn billed(world: &World, sizes: &[i64]) {
+    eventually(&format!("sizes {sizes:?} are on the bill"), Duration::from_secs(20), async || {
+        let usage = world.client.instance_usage(PROJECT, "web").await.unwrap();
+        let of_runs =
+            usage.lines.iter().filter(|line| line.kind == MeterKind::Run && line.resource == Resource::Memory);
+        let covering = of_runs.filter(|line| line.seconds > 0);
+        let seen: Vec<i64> = covering.map(|line| line.quantity.parse::<i64>().unwrap() / line.seconds).collect();
+        (seen == sizes).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_container_or_all_are_restarted_in_place() {
+    let world = World::start().await;
+    let mut create = world.script("pair", "echo begun; sleep 999 & wait");
+    create.containers[0].name = Some("web".to_owned());
+    let side = ContainerSpec { name: Some("side".to_owned()), ..create.containers[0].clone() };
+    create.containers.push(side);
+    world.create(&create).await;
+    let first = both_run(&world, "pair", [1, 1]).await;
+    let said = world.wherry.cli(&["restart", "pair", "--container", "side"]).await.well();
+    assert!(said.contains("side of pair is restarted"), "{said}");
+    let one = both_run(&world, "pair", [1, 2]).await;
+    assert_eq!((&one.address, one.generation), (&first.address, first.generation));
+    let ended = &one.containers.iter().find(|one| one.name == "side").unwrap().runs[0];
+    assert_eq!(ended.reason, Some(EndReason::Restarted), "{ended:#?}");
+    world.wherry.cli(&["restart", "pair"]).await.well();
+    let all = both_run(&world, "pair", [2, 3]).await;
+    assert_eq!((&all.address, &all.id), (&first.address, &first.id));
+    // Of one that has ended it is a start.
+    world.wherry.cli(&["stop", "pair"]).await.well();
+    world.wherry.cli(&["restart", "pair", "-c", "web"]).await.badly(1, &["start it"]);
+    world.wherry.cli(&["restart", "pair"]).await.well();
+    both_run(&world, "pair", [4, 4]).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_pull_runs_what_the_tag_means_now() {
+    let world = World::start().await;
+    let address = world.registry.address();
+    let image = recipes::tool().unwrap().push(&address, "demo/moving", "1").await.unwrap();
+    let mut create = world.script("web", "sleep 999 & wait");
+    create.containers[0].image.clone_from(&image);
+    let before = world.run(&create).await.containers[0].image_digest.clone();
+    assert!(before.is_some());
+    // The same shell, and a page beside it.
+    recipes::web().unwrap().push(&address, "demo/moving", "1").await.unwrap();
+    world.wherry.cli(&["restart", "web"]).await.well();
+    assert_eq!(world.get("web").await.containers[0].image_digest, before, "a restart runs exactly the image of before");
+    world.wherry.cli(&["restart", "web", "--pull"]).await.well();
+    let after = world.get("web").await;
+    assert!(after.containers[0].image_digest.is_some() && after.containers[0].image_digest != before, "{after:#?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_update_restarts_only_what_must() {
+    let world = World::start().await;
+    let made = world.run(&world.script("web", "echo mode=$MODE; sleep 999 & wait")).await;
+    billed(&world, &[32]).await;
+    let said = world.wherry.cli(&["update", "web", "--env", "MODE=fast", "--dry-run"]).await.well();
+    assert!(said.contains("restarts main because of env"), "{said}");
+    assert_eq!(world.get("web").await.generation, made.generation, "a dry run changes nothing");
+    let said = world.wherry.cli(&["update", "web", "--label", "team=net", "--ttl", "10m"]).await.well();
+    assert!(said.contains("nothing is restarted"), "{said}");
+    world.wherry.cli(&["update", "web", "--env", "MODE=fast", "--memory", "48Mi"]).await.well();
+    world.logged("web", "mode=fast").await;
+    let now = world.get("web").await;
+    assert_eq!((&now.id, &now.address, run_of(&now, "main")), (&made.id, &made.address, 2), "{now:#?}");
+    assert_eq!((now.generation, now.spec.containers[0].memory.as_deref()), (made.generation + 2, Some("48Mi")));
+    // Time of before is billed with the size of before.
+    billed(&world, &[32, 48]).await;
+    let refused = world.wherry.cli(&["update", "web", "--memory", "900Gi"]).await;
+    assert_ne!(refused.code, Some(0), "{refused:#?}");
+    assert_eq!(world.get("web").await.generation, now.generation);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_ended_is_deleted_after_its_time_also_when_the_service_was_killed() {
+    let mut world = World::start().await;
+    let mut create = world.script("job", "exit 0");
+    create.ttl_seconds = Some(4);
+    let done = world.run_to_end(&create).await;
+    assert!(done.expires_at.is_some(), "{done:#?}");
+    world.wherry.kill();
+    world.wherry.start().await;
+    let gone = world.reach(&done.id, InstanceState::Deleted).await;
+    let time = |text: Option<&String>| text.unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(time(gone.deleted_at.as_ref()) >= time(done.expires_at.as_ref()), "it was deleted before its time");
+    world.finish().await;
+}
