@@ -14,6 +14,7 @@ mod kill_loop;
 mod machine_faults;
 mod protocol;
 mod refusals;
+mod renewals;
 mod runs;
 mod spec_fields;
 mod support;
