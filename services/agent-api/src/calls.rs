@@ -28,6 +28,9 @@ pub struct LogQuery {
     pub follow: bool,
     /// Whether each line begins with its time.
     pub timestamps: bool,
+    /// Only from the first line of this time or later; without [`Self::run`] and [`Self::tail`] of all runs that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// A piece of a container's output: whole lines, in order.
@@ -76,6 +79,8 @@ impl ExecOutcome {
 pub enum Question {
     /// Stream output.
     Logs(LogQuery),
+    /// Stream output from a time on: another question because an agent of before would ignore the time, and answer all.
+    LogsSince(LogQuery),
     /// Run a program.
     Exec(ExecQuery),
     /// Begin a conversation.
@@ -86,7 +91,7 @@ impl Question {
     /// Which instance it is about.
     pub const fn instance(&self) -> InstanceId {
         match self {
-            Self::Logs(query) => query.instance,
+            Self::Logs(query) | Self::LogsSince(query) => query.instance,
             Self::Exec(query) => query.instance,
             Self::Session(query) => query.instance,
         }

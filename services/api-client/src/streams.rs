@@ -12,7 +12,7 @@ use crate::transport::{Call, Client, segment};
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 
 /// Which output to read.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LogOptions {
     /// Go on as lines are written.
     pub follow: bool,
@@ -22,6 +22,8 @@ pub struct LogOptions {
     pub timestamps: bool,
     /// A run by its number, or counted back from the latest.
     pub run: Option<i64>,
+    /// Only from then on: a time as RFC 3339 has it, or how long ago, for example `10m`.
+    pub since: Option<String>,
 }
 
 /// Which events to read.
@@ -61,6 +63,9 @@ impl Client {
         }
         if let Some(run) = options.run {
             call = call.query("run", run);
+        }
+        if let Some(since) = &options.since {
+            call = call.query("since", since);
         }
         let answer = self.send(&call).await?;
         let client = self.clone();

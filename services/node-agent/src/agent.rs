@@ -140,6 +140,7 @@ impl Agent {
             execs: Permits::new(exec::AT_ONCE),
             conversations: Permits::new(conversation::AT_ONCE),
             starts: Semaphore::new(config.starts_at_once.max(1)),
+            closings: logs::Closings::default(),
             gate: Arc::new(Gate::new(firewall, board.clone())),
             observer: Arc::new(observer),
             journal: Arc::new(journal),
@@ -173,7 +174,7 @@ impl Agent {
         self.act(session::keep(node.clone()));
         self.act(heartbeat::keep(node.clone()));
         self.act(probe::keep(node.clone()));
-        self.act(logs::keep_bounded(node.config.clone(), node.runtime.clone(), node.observer.clone()));
+        self.act(logs::keep(node.clone()));
         let kill = self.kill.clone();
         let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));
         self.act(roster::keep(node.clone(), self.actors.clone(), spawn));
@@ -275,8 +276,7 @@ async fn until(end: CancellationToken, work: impl Future<Output = ()>) {
 #[async_trait]
 impl NodeServices for Agent {
     async fn logs(&self, query: LogQuery) -> Result<BoxStream<'static, LogChunk>, NodeError> {
-        let folder = self.node.config.logs_of(query.instance);
-        logs::stream(folder, query, self.node.clone(), self.node.stopping.clone()).await
+        logs::stream(self.node.config.clone(), query, self.node.clone(), self.node.stopping.clone()).await
     }
 
     async fn exec(&self, query: ExecQuery) -> Result<ExecOutcome, NodeError> {

@@ -12,19 +12,41 @@ use wherry_model::{Architecture, BootId, Capacity, InstanceId, JournalId, NodeId
 /// How much output of a container is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
-    /// A log file that is larger is put aside and a new one begun.
+    /// A log file that is larger is put aside and a new one begun; a quarter of what is kept of its container, or of
+    /// its share of the instance, where that is less.
     pub file_bytes: u64,
-    /// Files of one run, the one being written included.
-    pub files_per_run: u32,
+    /// Most that is kept of one container, all its runs together; the oldest goes first.
+    pub container_bytes: u64,
+    /// Most that is kept of one instance, all its containers together.
+    pub instance_bytes: u64,
     /// Latest runs of a container whose files are kept.
     pub runs: u32,
-    /// How often sizes are looked at; a container can exceed the limit by what it writes in this time.
+    /// What a container may print in a second, in the long run; of what is beyond it beginning and end are kept, and how much it was.
+    pub rate_bytes: u64,
+    /// What it may print at once.
+    pub burst_bytes: u64,
+    /// How long the logs of deleted instances are kept.
+    pub keep_deleted: Duration,
+    /// Most of the disk that these take, in hundredths; the oldest go first.
+    pub deleted_disk_percent: u8,
+    /// How often sizes are looked at; a container can exceed the limits by what it writes in this time.
     pub check_every: Duration,
 }
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { file_bytes: 10 * 1024 * 1024, files_per_run: 3, runs: 3, check_every: Duration::from_secs(1) }
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            file_bytes: 8 * MIB,
+            container_bytes: 32 * MIB,
+            instance_bytes: 128 * MIB,
+            runs: 10,
+            rate_bytes: 4 * MIB,
+            burst_bytes: 64 * MIB,
+            keep_deleted: Duration::from_hours(24),
+            deleted_disk_percent: 5,
+            check_every: Duration::from_millis(200),
+        }
     }
 }
 
@@ -132,6 +154,22 @@ impl AgentConfig {
         self.data_folder.join("logs")
     }
 
+    pub(crate) fn deleted_logs_folder(&self) -> PathBuf {
+        self.data_folder.join("deleted-logs")
+    }
+
+    pub(crate) fn deleted_logs_of(&self, instance: InstanceId) -> PathBuf {
+        self.deleted_logs_folder().join(instance.to_string())
+    }
+
+    pub(crate) fn volumes_folder(&self) -> PathBuf {
+        self.data_folder.join("volumes")
+    }
+
+    pub(crate) fn volumes_of(&self, instance: InstanceId) -> PathBuf {
+        self.volumes_folder().join(instance.to_string())
+    }
+
     pub(crate) fn logs_of(&self, instance: InstanceId) -> PathBuf {
         self.logs_folder().join(instance.to_string())
     }
@@ -150,19 +188,3 @@ pub fn read_boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the kernel's boot id is not a UUID"))
 }
-    pub(crate) fn volumes_folder(&self) -> PathBuf {
-        self.data_folder.join("volumes")
-    }
-
-    pub(crate) fn volumes_of(&self, instance: InstanceId) -> PathBuf {
-        self.volumes_folder().join(instance.to_string())
-    }
-
-    pub(crate) fn deleted_logs_folder(&self) -> PathBuf {
-        self.data_folder.join("deleted-logs")
-    }
-
-    pub(crate) fn deleted_logs_of(&self, instance: InstanceId) -> PathBuf {
-        self.deleted_logs_folder().join(instance.to_string())
-    }
-

@@ -16,7 +16,7 @@ use crate::findings::Findings;
 use crate::firewall::Gate;
 use crate::journal::{Journal, RunMemory};
 use crate::lease::Lease;
-use crate::logs::{LogProgress, LogProgressSource};
+use crate::logs::{Closings, LogProgress, LogProgressSource};
 use crate::observer::Observer;
 use crate::permits::Permits;
 use crate::proof::Proofs;
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     /// Containers that were ended because the lease was over, until their end is told.
     pub(crate) fenced: Mutex<BTreeSet<ContainerId>>,
     pub(crate) board: Arc<Board>,
+    /// Which log files the engine has closed.
+    pub(crate) closings: Closings,
     /// Bounds pulls.
     pub(crate) pulls: Permits,
     /// Bounds questions to registries about images that are here.

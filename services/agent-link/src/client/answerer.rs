@@ -236,7 +236,9 @@ fn answer_request(shared: &Shared, ticket: &str, asked: &Asked, body: LinkBody) 
 /// Sends the answer, waiting for each frame to be taken. Ends early when nobody takes them any more.
 async fn produce(question: Option<Question>, services: Arc<dyn NodeServices>, frames: &mpsc::Sender<Bytes>) {
     let ended = match question {
-        Some(Question::Logs(query)) => produce_output(services.logs(query).await, frames).await,
+        Some(Question::Logs(query) | Question::LogsSince(query)) => {
+            produce_output(services.logs(query).await, frames).await
+        }
         Some(Question::Exec(query)) => produce_outcome(services.exec(query).await, frames).await,
         Some(Question::Session(_)) | None => {
             Some(Frame::Failed(NodeError::Unavailable("this agent is too old for the question".to_owned())))

@@ -222,7 +222,7 @@ impl DialBack {
 /// The generation that a question is bound to: the numbers of runs tell output of one from that of another.
 pub(crate) const fn generation_of(question: &Question) -> Option<Generation> {
     match question {
-        Question::Logs(_) => None,
+        Question::Logs(_) | Question::LogsSince(_) => None,
         Question::Exec(query) => Some(query.generation),
         Question::Session(query) => Some(query.generation),
     }
@@ -304,7 +304,8 @@ impl RemoteNode {
 #[async_trait]
 impl NodeServices for RemoteNode {
     async fn logs(&self, query: LogQuery) -> Result<LogStream, NodeError> {
-        let mut answer = self.ask(Question::Logs(query)).await?;
+        let question = if query.since.is_some() { Question::LogsSince } else { Question::Logs };
+        let mut answer = self.ask(question(query)).await?;
         match timeout(BEGIN, answer.frames.next()).await {
             Ok(Ok(Frame::Begun)) => Ok(output(answer)),
             Ok(Ok(Frame::Failed(error))) => Err(error),

@@ -17,7 +17,15 @@ pub(super) fn instance(number: u128) -> InstanceId {
 
 pub(super) fn log_query(number: u128) -> LogQuery {
     let container = "main".parse().unwrap();
-    LogQuery { instance: instance(number), container, run: None, tail: None, follow: false, timestamps: false }
+    LogQuery {
+        instance: instance(number),
+        container,
+        run: None,
+        tail: None,
+        follow: false,
+        timestamps: false,
+        since: None,
+    }
 }
 
 pub(super) fn exec_query(number: u128) -> ExecQuery {

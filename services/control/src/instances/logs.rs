@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use wherry_agent_api::{LogQuery, NodeError};
-use wherry_model::{ContainerName, Principal, ProjectName, Scope, SpecError};
+use wherry_model::{ContainerName, InstanceState, Principal, ProjectName, Scope, SpecError, Timestamp};
 
 use crate::{Control, Error};
 
@@ -21,13 +21,16 @@ pub struct LogRequest {
     pub follow: bool,
     /// Begin each line with its time.
     pub timestamps: bool,
+    /// Only from the first line of this time or later; of all runs that are kept, unless `run` or `tail` say otherwise.
+    pub since: Option<Timestamp>,
 }
 
 /// Output in pieces of whole lines.
 pub type LogStream = BoxStream<'static, Result<Vec<u8>, Error>>;
 
 impl Control {
-    /// Streams the output of a container; empty when it has not run yet.
+    /// Streams the output of a container; empty when it has not run yet. Of a deleted instance, by its id, as long as the
+    /// node that had it last keeps it.
     pub async fn instance_logs(
         &self,
         principal: &Principal,
@@ -68,8 +71,16 @@ impl Control {
             tail: request.tail,
             follow: request.follow,
             timestamps: request.timestamps,
+            since: request.since,
         };
-        let chunks = services.logs(query).await.map_err(node_error)?;
+        let is_deleted = instance.state == InstanceState::Deleted;
+        let chunks = services.logs(query).await.map_err(|error| match error {
+            NodeError::NotFound(_) if is_deleted => Error::NotFound(format!(
+                "the output of {}: it was deleted longer ago than output is kept",
+                instance.name
+            )),
+            error => node_error(error),
+        })?;
         Ok(chunks.map(|chunk| chunk.map_err(node_error)).boxed())
     }
 }

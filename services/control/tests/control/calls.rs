@@ -8,8 +8,15 @@ use crate::support::seconds;
 
 async fn call(stack: &Stack, node: NodeId, ticket: &str) -> Call {
     let instance = stack.read(stack.acme(), "web").await.instance.id;
-    let query =
-        LogQuery { instance, container: main_container(), run: None, tail: None, follow: false, timestamps: false };
+    let query = LogQuery {
+        instance,
+        container: main_container(),
+        run: None,
+        tail: None,
+        follow: false,
+        timestamps: false,
+        since: None,
+    };
     Call {
         ticket: ticket.to_owned(),
         node,

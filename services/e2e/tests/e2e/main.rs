@@ -11,6 +11,7 @@ mod confinement;
 mod images;
 mod inside;
 mod kill_loop;
+mod logs;
 mod machine_faults;
 mod protocol;
 mod refusals;

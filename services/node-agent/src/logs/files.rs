@@ -1,61 +1,201 @@
-//! Where the files of a run are.
+//! Which log files there are, and what their names say.
+//!
+//! `main.3.log` is what the engine writes for run 3 of `main`, or what it wrote last. `main.3.log.000002` was put aside
+//! second, and the engine may still be about to write its last lines. `main.3.log.000002.1500-2900` is complete and holds what
+//! was printed from line 1500 up to line 2900 of the run, so whoever misses files knows how many lines; `2900o` says that a line of
+//! stdout goes on in the next file, which begins with `2900o`, `e` the same of stderr. A release before put
+//! files aside as `main.3.log.1`, the highest number being the oldest.
+//!
+//! Numbers never come again within a run, and only the agent renames: a reader knows from a number what follows.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use wherry_model::ContainerName;
 
-use super::file_name;
+/// Numbers of this many digits were given by this release.
+const NUMBER_DIGITS: usize = 6;
 
-/// More files of one run than this are never looked for.
-const MOST_FILES: u32 = 16;
+/// Streams of which a line goes on over the border of two files: stdout, stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Inside(pub(crate) [bool; 2]);
 
-/// The files of one run: number 0 is being written, 1 was put aside last, and so on.
+impl Inside {
+    /// In how many streams.
+    pub(crate) fn count(self) -> u64 {
+        self.0.iter().map(|inside| u64::from(*inside)).sum()
+    }
+
+    fn letters(self) -> String {
+        ['o', 'e'].iter().zip(self.0).filter(|(_, inside)| *inside).map(|(letter, _)| *letter).collect()
+    }
+
+    /// Reads a number with the letters behind it.
+    fn after_number(text: &str) -> Option<(u64, Self)> {
+        let digits = text.trim_end_matches(['o', 'e']);
+        let letters = text.get(digits.len()..)?;
+        Some((digits.parse().ok()?, Self([letters.contains('o'), letters.contains('e')])))
+    }
+}
+
+/// Which lines of a run a file stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Lines {
+    /// How many lines of the run were printed before it.
+    pub(crate) before: u64,
+    /// How many lines of the run were printed up to its end.
+    pub(crate) through: u64,
+    /// Where it begins inside of a line.
+    pub(crate) begins: Inside,
+    /// Where it ends inside of a line.
+    pub(crate) ends: Inside,
+}
+
+/// The place of a file in its run; in the order in which they were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Put aside by a release before; the number is negative, so that the oldest comes first.
+    Former(i64),
+    /// Put aside; from 1.
+    Aside { number: u32, lines: Option<Lines> },
+    /// Being written, or the end of a run that is over.
+    Written,
+}
+
+/// A log file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogFile {
+    pub(crate) container: String,
+    pub(crate) run: u32,
+    pub(crate) place: Place,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) written_at: SystemTime,
+}
+
+/// What a file's name says; none when it is no log.
+pub(crate) fn parse(name: &str) -> Option<(&str, u32, Place)> {
+    let mut parts = name.split('.');
+    let (container, run) = (parts.next()?, parts.next()?.parse().ok()?);
+    if parts.next()? != "log" {
+        return None;
+    }
+    let place = match (parts.next(), parts.next(), parts.next()) {
+        (None, None, None) => Place::Written,
+        (Some(number), None, None) if number.len() < NUMBER_DIGITS => Place::Former(-number.parse::<i64>().ok()?),
+        (Some(number), None, None) => Place::Aside { number: number.parse().ok()?, lines: None },
+        (Some(number), Some(lines), None) => {
+            let (before, through) = lines.split_once('-')?;
+            let ((before, begins), (through, ends)) = (Inside::after_number(before)?, Inside::after_number(through)?);
+            let lines = Lines { before, through, begins, ends };
+            Place::Aside { number: number.parse().ok()?, lines: Some(lines) }
+        }
+        _ => return None,
+    };
+    Some((container, run, place))
+}
+
+/// All log files of an instance: by container and run, each run in the order of writing.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<LogFile>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some((container, run, place)) = name.to_str().and_then(parse) else { continue };
+        let found = match entry.metadata() {
+            // It was renamed or dropped since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        let (bytes, written_at) = (found.len(), found.modified()?);
+        files.push(LogFile { container: container.to_owned(), run, place, path: entry.path(), bytes, written_at });
+    }
+    files.sort_by(|a, b| (&a.container, a.run, a.place).cmp(&(&b.container, b.run, b.place)));
+    // A crash can leave a file beside what was made of it.
+    let numbers: Vec<Option<(String, u32, u32)>> = files.iter().map(complete_number).collect();
+    files.retain(|file| match file.place {
+        Place::Aside { number, lines: None } => {
+            let same = Some((file.container.clone(), file.run, number));
+            !numbers.contains(&same)
+        }
+        _ => true,
+    });
+    Ok(files)
+}
+
+fn complete_number(file: &LogFile) -> Option<(String, u32, u32)> {
+    match file.place {
+        Place::Aside { number, lines: Some(_) } => Some((file.container.clone(), file.run, number)),
+        _ => None,
+    }
+}
+
+/// The files of one run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunFiles {
     folder: PathBuf,
-    name: String,
+    container: ContainerName,
+    run: u32,
 }
 
 impl RunFiles {
     pub(crate) fn new(folder: &Path, container: &ContainerName, run: u32) -> Self {
-        Self { folder: folder.to_owned(), name: file_name(container, run) }
+        Self { folder: folder.to_owned(), container: container.clone(), run }
     }
 
-    pub(crate) fn path(&self, number: u32) -> PathBuf {
-        match number {
-            0 => self.folder.join(&self.name),
-            number => self.folder.join(format!("{}.{number}", self.name)),
+    /// The same run in another folder.
+    pub(crate) fn in_folder(self, folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), ..self }
+    }
+
+    /// The file that the engine writes.
+    pub(crate) fn written(&self) -> PathBuf {
+        self.folder.join(super::file_name(&self.container, self.run))
+    }
+
+    pub(crate) fn aside(&self, number: u32, lines: Option<Lines>) -> PathBuf {
+        let name = super::file_name(&self.container, self.run);
+        let lines = lines.map(|Lines { before, through, begins, ends }| {
+            format!(".{before}{}-{through}{}", begins.letters(), ends.letters())
+        });
+        let lines = lines.unwrap_or_default();
+        self.folder.join(format!("{name}.{number:0NUMBER_DIGITS$}{lines}"))
+    }
+
+    /// In the order of writing.
+    pub(crate) fn list(&self) -> io::Result<Vec<LogFile>> {
+        let mut files = list(&self.folder)?;
+        files.retain(|file| file.container == self.container.as_str() && file.run == self.run);
+        Ok(files)
+    }
+
+    /// Puts the file that is being written aside and answers its number; none when there is no such file.
+    pub(crate) fn put_aside(&self) -> io::Result<Option<u32>> {
+        let number = newest(&self.list()?) + 1;
+        match fs::rename(self.written(), self.aside(number, None)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            renamed => renamed.map(|()| Some(number)),
         }
-    }
-
-    /// Numbers of the files that exist, oldest file first.
-    pub(crate) fn oldest_first(&self) -> Vec<u32> {
-        (0..MOST_FILES).rev().filter(|number| self.path(*number).exists()).collect()
-    }
-
-    /// Puts the file that is being written aside; of all files at most `keep` remain, the coming one included.
-    pub(crate) fn put_aside(&self, keep: u32) -> io::Result<()> {
-        let last = keep.clamp(2, MOST_FILES) - 1;
-        for number in last..MOST_FILES {
-            remove_file(&self.path(number))?;
-        }
-        for number in (0..last).rev() {
-            match fs::rename(self.path(number), self.path(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        (0..MOST_FILES).try_for_each(|number| remove_file(&self.path(number)))
     }
 }
 
-fn remove_file(path: &Path) -> io::Result<()> {
+/// The highest number among the files of a run; 0 when none was put aside.
+pub(crate) fn newest(files: &[LogFile]) -> u32 {
+    let numbers = files.iter().map(|file| match file.place {
+        Place::Aside { number, .. } => number,
+        Place::Former(_) | Place::Written => 0,
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// Removes a file that may be gone already.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -64,29 +204,11 @@ fn remove_file(path: &Path) -> io::Result<()> {
 
 /// Numbers of the runs of a container that have files, in order.
 pub(crate) fn runs(folder: &Path, container: &ContainerName) -> io::Result<Vec<u32>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut runs = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let rest = name.to_str().and_then(|name| name.strip_prefix(container.as_str())?.strip_prefix('.'));
-        let Some((run, kind)) = rest.and_then(|rest| rest.split_once('.')) else { continue };
-        if kind == "log" || kind.starts_with("log.") {
-            runs.extend(run.parse::<u32>().ok());
-        }
-    }
-    runs.sort_unstable();
+    let files = list(folder)?;
+    let mut runs: Vec<u32> =
+        files.iter().filter(|file| file.container == container.as_str()).map(|file| file.run).collect();
     runs.dedup();
     Ok(runs)
-}
-
-/// Removes the files of all but the latest `keep` runs.
-pub(crate) fn prune_runs(folder: &Path, container: &ContainerName, keep: u32) -> io::Result<()> {
-    let runs = runs(folder, container)?;
-    let superfluous = runs.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-    runs.iter().take(superfluous).try_for_each(|run| RunFiles::new(folder, container, *run).remove())
 }
 
 /// Removes an instance's folder. Idempotent.
@@ -102,24 +224,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_put_aside_up_to_a_number_and_old_runs_go() {
+    fn names_say_run_and_place_in_the_order_of_writing() {
         let folder = tempfile::tempdir().unwrap();
         let name = ContainerName::new("main").unwrap();
         let files = RunFiles::new(folder.path(), &name, 2);
-        for text in ["one", "two", "three", "four"] {
-            fs::write(files.path(0), text).unwrap();
-            files.put_aside(3).unwrap();
+        let (begins, ends) = (Inside([true, false]), Inside([true, true]));
+        let lines = Lines { before: 10, through: 25, begins, ends };
+        let complete = files.aside(2, Some(lines));
+        assert!(complete.ends_with("main.2.log.000002.10o-25oe"), "{}", complete.display());
+        for other in
+            ["main.2.log.1", "main.2.log.3", "side.1.log", "main.10.log", "hosts", "main.x.log", "main.2.log.new"]
+        {
+            fs::write(folder.path().join(other), "").unwrap();
         }
-        assert_eq!(files.oldest_first(), [2, 1]);
-        assert_eq!(fs::read_to_string(files.path(1)).unwrap(), "four");
-        for run in [3, 10, 11] {
-            fs::write(RunFiles::new(folder.path(), &name, run).path(0), "").unwrap();
+        for path in [files.written(), complete, files.aside(2, None), files.aside(3, None)] {
+            fs::write(path, "").unwrap();
         }
-        fs::write(folder.path().join("main.x.log"), "").unwrap();
-        assert_eq!(runs(folder.path(), &name).unwrap(), [2, 3, 10, 11]);
-        prune_runs(folder.path(), &name, 2).unwrap();
-        assert_eq!(runs(folder.path(), &name).unwrap(), [10, 11]);
+        let places: Vec<Place> = files.list().unwrap().into_iter().map(|file| file.place).collect();
+        let lines = Some(lines);
+        let aside = |number, lines| Place::Aside { number, lines };
+        assert_eq!(places, [Place::Former(-3), Place::Former(-1), aside(2, lines), aside(3, None), Place::Written]);
+        assert_eq!(files.put_aside().unwrap(), Some(4));
+        assert_eq!(files.put_aside().unwrap(), None);
+        assert_eq!(runs(folder.path(), &name).unwrap(), [2, 10]);
         remove_all(folder.path()).unwrap();
         remove_all(folder.path()).unwrap();
+        assert!(files.list().unwrap().is_empty());
     }
 }

@@ -193,6 +193,7 @@ impl Worker {
             }
             let folder = config.log_directory.clone();
             blocking(move || std::fs::create_dir_all(folder)).await?;
+            node.closings.watch(&config.log_directory);
             // The semaphore is never closed.
             let _permit = node.starts.acquire().await;
             Ok(node.runtime.run_sandbox(&config).await?)

@@ -127,24 +127,6 @@ pub(crate) struct LogsArgs {
     pub(crate) connection: ConnectionArgs,
 }
 
-/// `wherry exec`.
-#[derive(Debug, Args)]
-pub(crate) struct ExecArgs {
-    /// Name or id of the instance
-    pub(crate) name: String,
-    /// Which container, when the instance has several
-    #[arg(long, short = 'c', value_name = "NAME")]
-    pub(crate) container: Option<String>,
-    /// After this time the program is killed, at most 5m
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
-    pub(crate) timeout: Duration,
-    /// Program and arguments, after `--`; no shell is added
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-}
-
 /// `wherry cost`.
 #[derive(Debug, Args)]
 pub(crate) struct CostArgs {

@@ -163,7 +163,7 @@ impl NodePart {
             boot_clock: Arc::new(KernelBootClock),
             entropy: Arc::clone(entropy),
         };
-        let config = AgentConfig::new(data.node(), machine);
+        let config = AgentConfig { logs: settings.logs.limits(), ..AgentConfig::new(data.node(), machine) };
         let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));

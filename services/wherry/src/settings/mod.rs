@@ -2,6 +2,7 @@
 //! default, an unknown key is an error, and flags win over the file.
 
 mod fleet;
+mod logs;
 #[cfg(test)]
 mod page;
 mod store;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use wherry_model::PriceBook;
 
 pub(crate) use fleet::{Agents, DEFAULT_AGENTS, Fleet, NetworkMode};
+pub(crate) use logs::Logs;
 pub(crate) use store::{Store, without_password};
 
 /// The whole file.
@@ -29,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) node: Node,
     pub(crate) network: Network,
     pub(crate) containerd: Containerd,
+    pub(crate) logs: Logs,
     pub(crate) auth: Auth,
     pub(crate) prices: Option<PriceBook>,
 }
@@ -188,6 +191,7 @@ impl Settings {
         self.store.check().context("store")?;
         self.agents.check().context("agents")?;
         self.fleet.check().context("fleet")?;
+        self.logs.check().context("logs")?;
         for range in &self.network.egress_allow {
             parse_range(range).context("network.egress_allow")?;
         }
