@@ -66,7 +66,8 @@ impl Control {
             return self.exec_at_node(&instance, query, &entry).await;
         };
         let kind = SessionKind::Exec { container: container.clone(), command, stdin: true, tty: None };
-        let session = self.begin_session(&instance, kind, Arc::clone(&entry)).await?;
+        let begun = self.begin_session(&instance, kind, Arc::clone(&entry)).await;
+        let session = begun.inspect_err(|_| entry.settle(AuditOutcome::Refused, None))?;
         exec_here(session, stdin, timeout_seconds, &entry).await
     }
 

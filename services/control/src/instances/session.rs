@@ -6,15 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{SinkExt, StreamExt, sink};
 use wherry_agent_api::{NodeError, Session, SessionInput, SessionKind, SessionOutput, SessionQuery, SessionSink};
 use wherry_model::{ContainerName, Instance, InstanceState, Principal, ProjectName, Scope, SpecError};
 use wherry_store::{AuditKind, AuditOutcome};
 
 use super::exec::{check_command, not_running, unreachable};
 use crate::entries::{Entry, Way};
-use crate::{Control, Error};
+use crate::{Control, Error, LogRequest};
+
+/// The code of what cannot be done in there.
+const CANNOT_BEGIN: &str = "cannot_begin";
 
 /// How long the way to the node, and a program's start there, may take.
 const BEGINNING: Duration = Duration::from_secs(20);
@@ -55,7 +58,48 @@ impl Control {
     ) -> Result<InstanceSession, Error> {
         let instance = self.enterable(principal, project, name_or_id, &kind).await?;
         let entry = self.enter(principal, &instance, way(&kind)).await?;
-        self.begin_session(&instance, kind, entry).await
+        let watched = match &kind {
+            SessionKind::Attach { container, stdin: false, tty: None } => Some(container.clone()),
+            _ => None,
+        };
+        match (self.begin_session(&instance, kind, Arc::clone(&entry)).await, watched) {
+            (Err(Error::Conflict { code: CANNOT_BEGIN, .. }), Some(container)) => {
+                let session = self.watch_output(principal, project, &instance, &container).await;
+                Ok(recorded(session?, entry))
+            }
+            (begun, _) => begun.inspect_err(|_| entry.settle(AuditOutcome::Refused, None)),
+        }
+    }
+
+    /// What a main program prints from now on, as its log has it: for a node that can attach to none. Who asks must be allowed to
+    /// read logs too.
+    async fn watch_output(
+        &self,
+        principal: &Principal,
+        project: &ProjectName,
+        instance: &Instance,
+        container: &ContainerName,
+    ) -> Result<Session, Error> {
+        let request = LogRequest { tail: Some(0), follow: true, ..LogRequest::default() };
+        let lines = self.instance_logs(principal, project, &instance.id.to_string(), container, request).await?;
+        let pieces = lines.flat_map(|lines| {
+            let pieces: Vec<Result<SessionOutput, NodeError>> = match lines {
+                Ok(lines) => {
+                    let pieces = lines.chunks(Session::MAX_MESSAGE_BYTES);
+                    pieces.map(|piece| Ok(SessionOutput::Stdout(piece.to_vec()))).collect()
+                }
+                Err(error) => vec![Err(NodeError::Unavailable(error.to_string()))],
+            };
+            stream::iter(pieces)
+        });
+        let (control, id, container) = (self.clone(), instance.id, container.clone());
+        let end = stream::once(async move {
+            let instance = control.reread(id).await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
+            let run = instance.container(&container).and_then(|status| status.latest_run());
+            Ok(SessionOutput::Exited(run.and_then(|run| run.end.as_ref()).map_or(0, |end| end.exit_code)))
+        });
+        let input: SessionSink = Box::pin(sink::drain().sink_map_err(|never| match never {}));
+        Ok(Session { input, output: pieces.chain(end).boxed() })
     }
 
     async fn enterable(
@@ -83,8 +127,7 @@ impl Control {
         kind: SessionKind,
         entry: Arc<Entry>,
     ) -> Result<InstanceSession, Error> {
-        let begun = self.ask_for_session(instance, kind).await;
-        let session = begun.inspect_err(|_| entry.settle(AuditOutcome::Refused, None))?;
+        let session = self.ask_for_session(instance, kind).await?;
         Ok(recorded(session, entry))
     }
 
@@ -93,7 +136,7 @@ impl Control {
         let query = SessionQuery { instance: instance.id, generation: instance.generation, kind };
         match tokio::time::timeout(BEGINNING, services.session(query)).await {
             Ok(Ok(session)) => Ok(session),
-            Ok(Err(NodeError::Refused(message))) => Err(Error::conflict("cannot_begin", message)),
+            Ok(Err(NodeError::Refused(message))) => Err(Error::conflict(CANNOT_BEGIN, message)),
             Ok(Err(NodeError::NotFound(_))) => Err(not_running(self.reread(instance.id).await?.state)),
             Ok(Err(NodeError::Unavailable(message))) => {
                 tracing::warn!(instance = %instance.id, error = message, "a node could not begin a conversation");

@@ -244,7 +244,9 @@ fn parent_of(pid: u32) -> u32 {
 #[tokio::test]
 async fn a_thousand_programs_leave_nothing_behind() {
     let world = World::start().await;
-    let web = world.run(&world.script("web", "sleep 9999 & wait")).await;
+    let mut fast = world.script("web", "sleep 9999 & wait");
+    fast.containers[0].cpu = Some("1".to_owned());
+    let web = world.run(&fast).await;
     let main = world.main_pid(&web);
     let watched = [
         world.wherry.pid(),
@@ -299,7 +301,9 @@ fn pattern(bytes: u64) -> impl Iterator<Item = Vec<u8>> {
 #[tokio::test]
 async fn a_stream_of_any_length_costs_no_memory() {
     let world = World::start().await;
-    world.run(&world.script("web", SLEEPER)).await;
+    let mut fast = world.script("web", SLEEPER);
+    fast.containers[0].cpu = Some("1".to_owned());
+    world.run(&fast).await;
     let bytes = stream_mib() << 20;
     let mut wanted = Sha256::new();
     pattern(bytes).for_each(|block| wanted.update(&block));
@@ -343,7 +347,7 @@ async fn a_stream_of_any_length_costs_no_memory() {
         }
     }
     writer.end_of_input().await.unwrap();
-    let hexadecimal: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal = data_encoding::HEXLOWER.encode(&wanted);
     hear(&mut reader, &hexadecimal).await;
     assert_eq!(reader.next().await.unwrap(), Heard::Ended(0));
     let grown = most.saturating_sub(first.unwrap_or(0));
