@@ -11,8 +11,10 @@
 //! - a fact is acknowledged when it is stored, never before; the agent forgets it only then;
 //! - only an answered heartbeat of the present epoch renews a lease, counted from the moment at which it was sent.
 //!
-//! Compatibility: fields are added with a default and never change their meaning, so [`PROTOCOL`] and the version before it
-//! understand each other in both directions.
+//! Compatibility: fields are added with a default and never change their meaning, so [`PROTOCOL`] and the versions before it
+//! understand each other in both directions. What an older side would skip although it matters is not given to it: an
+//! instance ([`wherry_model::InstanceSpec::least_protocol`]) is not placed there, a fact ([`wherry_model::Fact::least_protocol`])
+//! waits.
 
 mod calls;
 mod desired;
@@ -39,8 +41,8 @@ pub use session::{
 };
 pub use surroundings::{NameRecord, Neighbours, Peer, Surroundings};
 
-/// The version of this contract. Both sides also speak the one before it.
-pub const PROTOCOL: u32 = 2;
+/// The version of this contract. Both sides also speak those before it.
+pub const PROTOCOL: u32 = 3;
 
 /// What an agent asks of the control plane. Every call may be repeated.
 #[async_trait]

@@ -1,7 +1,7 @@
 //! What stands in requests and answers beside the messages of the contract: `docs/agent-protocol.md`.
 
 use serde::{Deserialize, Serialize};
-use wherry_agent_api::{Enrolled, PROTOCOL};
+use wherry_agent_api::Enrolled;
 
 /// In a request: the highest version that the agent speaks. In an answer: the version that the two speak.
 pub(crate) const PROTOCOL_HEADER: &str = "wherry-protocol";
@@ -16,7 +16,7 @@ pub(crate) const INSTANCE_HEADER: &str = "wherry-instance";
 pub(crate) const GENERATION_HEADER: &str = "wherry-generation";
 
 /// The oldest version that is understood.
-pub(crate) const OLDEST_PROTOCOL: u32 = PROTOCOL - 1;
+pub(crate) const OLDEST_PROTOCOL: u32 = 1;
 /// The first version with epochs, surroundings and calls.
 pub(crate) const PROTOCOL_OF_FLEETS: u32 = 2;
 

@@ -77,7 +77,7 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 
 /// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
 fn for_tenants(refusal: &Refusal) -> String {
-    let Demand { cpu, memory, architecture, fenced } = refusal.demand;
+    let Demand { cpu, memory, architecture, fenced, .. } = refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
@@ -211,7 +211,13 @@ mod tests {
 
     #[test]
     fn a_row_that_is_read_meanwhile_does_not_free_what_is_proposed() {
-        let demand = Demand { cpu: CpuMillis::new(600), memory: MemoryMib::new(64), architecture: None, fenced: false };
+        let demand = Demand {
+            cpu: CpuMillis::new(600),
+            memory: MemoryMib::new(64),
+            architecture: None,
+            fenced: false,
+            protocol: 0,
+        };
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));
         let node = index.propose(&demand).unwrap();

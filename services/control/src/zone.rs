@@ -1,4 +1,5 @@
-//! The zone as a projection of running instances: a name answers while its instance runs, and with its address only.
+//! The zone as a projection of running instances: a name answers while its instance runs and is ready, unless it asks to be
+//! answered while it is not, and with its address only.
 //!
 //! A record is visible only as one of the present generation: whatever displaces, settles or stops an instance takes its
 //! address or its state in the same change, and of two records the higher revision wins, in whatever order they arrive from
@@ -160,8 +161,10 @@ impl Names {
         }
         let neighbours = self.neighbourhood.note(instance);
         let before = self.known.remove(&instance.id).and_then(|known| known.visible);
-        let visible = match (instance.state, instance.address) {
-            (InstanceState::Running, Some(address)) => {
+        let answers =
+            instance.is_ready() || (instance.spec.publish_unready && instance.state == InstanceState::Running);
+        let visible = match (answers, instance.address) {
+            (true, Some(address)) => {
                 let (instance, revision, name) = (instance.id, instance.revision, fqdn());
                 // The revision is that of the change which made it so: other writes of the record are no news.
                 let same = before.as_ref().filter(|before| before.address == address && before.name == name);

@@ -99,10 +99,17 @@ fn an_open_interval_ends_with_the_last_proof_and_never_in_the_future() {
 
 #[test]
 fn an_hour_costs_what_3600_seconds_cost() {
-    let demand = Demand { cpu: CpuMillis::new(250), memory: MemoryMib::new(64), architecture: None, fenced: false };
+    let demand =
+        Demand { cpu: CpuMillis::new(250), memory: MemoryMib::new(64), architecture: None, fenced: false, protocol: 0 };
     assert_eq!(per_hour(&demand, &book()), bill(&[interval(0, Some(3_600))], Window::ALWAYS).total);
     // 0.00001 USD a core-second, 0.000001024 USD a GiB-second.
-    let whole = Demand { cpu: CpuMillis::new(1_000), memory: MemoryMib::new(1_024), architecture: None, fenced: false };
+    let whole = Demand {
+        cpu: CpuMillis::new(1_000),
+        memory: MemoryMib::new(1_024),
+        architecture: None,
+        fenced: false,
+        protocol: 0,
+    };
     assert_eq!(per_hour(&whole, &PriceBook::default_book()).to_string(), "0.0396864");
 }
 

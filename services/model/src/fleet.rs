@@ -59,6 +59,9 @@ pub struct Demand {
     /// Only a machine whose agent ends it by itself when the lease is over ([`NodeRecord::fences`]).
     #[serde(default)]
     pub fenced: bool,
+    /// Only a machine whose agent speaks this version of the agents' contract or a later one; 0 when any will do.
+    #[serde(default)]
+    pub protocol: u32,
 }
 
 /// Amounts of what a node can hand out.

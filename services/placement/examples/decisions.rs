@@ -29,7 +29,13 @@ impl Draw {
         let mut pick = |from: &[u32]| from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)];
         let cpu = pick(&CPU);
         let memory = cpu * pick(&MIB_PER_CORE) / 1_000;
-        Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None, fenced: false }
+        Demand {
+            cpu: CpuMillis::new(cpu),
+            memory: MemoryMib::new(memory),
+            architecture: None,
+            fenced: false,
+            protocol: 0,
+        }
     }
 }
 
@@ -41,6 +47,7 @@ fn node(number: u64, used: Capacity) -> Result<NodeSnapshot, Box<dyn std::error:
         capacity: Capacity { cpu_millis: CPU_MILLIS, memory_mib: MEMORY_MIB, instances: 1_000 },
         used,
         fences: true,
+        protocol: 3,
     })
 }
 
@@ -114,8 +121,13 @@ fn lopsided(nodes: u64) -> Result<(), Box<dyn std::error::Error>> {
     let mut deciding = Vec::with_capacity(DECISIONS);
     let mut candidates = 0;
     for _ in 0..DECISIONS {
-        let demand =
-            Demand { cpu: CpuMillis::new(1_000), memory: MemoryMib::new(1_024), architecture: None, fenced: false };
+        let demand = Demand {
+            cpu: CpuMillis::new(1_000),
+            memory: MemoryMib::new(1_024),
+            architecture: None,
+            fenced: false,
+            protocol: 0,
+        };
         let start = Instant::now();
         let decided = fleet.decide(&demand);
         deciding.push(start.elapsed());

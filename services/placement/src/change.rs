@@ -18,6 +18,8 @@ pub struct NodeSnapshot {
     pub used: Capacity,
     /// Whether its agent ends by itself what may run elsewhere.
     pub fences: bool,
+    /// The version of the agents' contract that its agent speaks.
+    pub protocol: u32,
 }
 
 impl NodeSnapshot {
@@ -41,6 +43,7 @@ impl From<&NodeRecord> for NodeSnapshot {
             capacity: record.capacity,
             used: record.used,
             fences: record.fences,
+            protocol: record.protocol,
         }
     }
 }

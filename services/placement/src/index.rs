@@ -1,6 +1,6 @@
 //! The nodes that can take something, arranged so that the best one is found without looking at the others.
 //!
-//! Nodes stand in shelves: empty or not, architecture, fencing or not, size class of the free CPU. A shelf is an ordered set by free
+//! Nodes stand in shelves: empty or not, architecture, fencing or not, version of the agent, size class of the free CPU. A shelf is an ordered set by free
 //! memory. A decision walks the shelves upward from the demand's own class. On each shelf one or two look-ups find the best
 //! of it, and the walk ends where the CPU left over is by itself worse than the best so far. There are at most
 //! [`STEPS`] classes for each doubling of the CPU, so the number of shelves does not grow with the fleet.
@@ -33,6 +33,7 @@ struct Aisle {
     empty: bool,
     architecture: Architecture,
     fences: bool,
+    protocol: u32,
 }
 
 /// See the module.
@@ -85,7 +86,7 @@ impl Index {
                 return;
             }
             let other = demand.architecture.is_some_and(|wanted| wanted != aisle.architecture);
-            if other || (demand.fenced && !aisle.fences) {
+            if other || (demand.fenced && !aisle.fences) || demand.protocol > aisle.protocol {
                 continue;
             }
             for (class, root) in shelves.range(size_class(cpu)..) {
@@ -137,7 +138,8 @@ fn takes_anything(node: &NodeSnapshot) -> bool {
 }
 
 fn aisle_of(node: &NodeSnapshot) -> Aisle {
-    Aisle { empty: node.is_empty(), architecture: node.architecture, fences: node.fences }
+    let (architecture, fences, protocol) = (node.architecture, node.fences, node.protocol);
+    Aisle { empty: node.is_empty(), architecture, fences, protocol }
 }
 
 #[cfg(test)]

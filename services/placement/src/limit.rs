@@ -15,6 +15,8 @@ pub enum HardLimit {
     Architecture,
     /// Its agent cannot end by itself what may run elsewhere.
     Fencing,
+    /// Its agent is of an older release that would not do all that is asked for.
+    Protocol,
     /// It has as many instances as it may have.
     Instances,
     /// It has too little CPU left.
@@ -27,8 +29,16 @@ pub enum HardLimit {
 
 impl HardLimit {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::State, Self::Architecture, Self::Fencing, Self::Instances, Self::Cpu, Self::Memory, Self::Excluded];
+    pub const ALL: [Self; 8] = [
+        Self::State,
+        Self::Architecture,
+        Self::Fencing,
+        Self::Protocol,
+        Self::Instances,
+        Self::Cpu,
+        Self::Memory,
+        Self::Excluded,
+    ];
 
     /// Whether this limit keeps `demand` off `node`. `excluded` says whether the caller left the node out.
     pub fn refuses(self, node: &NodeSnapshot, demand: &Demand, excluded: bool) -> bool {
@@ -37,6 +47,7 @@ impl HardLimit {
             Self::State => node.state != NodeState::Ready,
             Self::Architecture => demand.architecture.is_some_and(|wanted| wanted != node.architecture),
             Self::Fencing => demand.fenced && !node.fences,
+            Self::Protocol => demand.protocol > node.protocol,
             Self::Instances => free.instances == 0,
             Self::Cpu => free.cpu_millis < u64::from(demand.cpu.get()),
             Self::Memory => free.memory_mib < u64::from(demand.memory.get()),
@@ -52,6 +63,7 @@ impl fmt::Display for HardLimit {
             Self::State => "cordoned, draining or silent",
             Self::Architecture => "of another architecture",
             Self::Fencing => "with an agent too old for on_node_loss replace",
+            Self::Protocol => "with an agent too old for what is asked",
             Self::Instances => "at their number of instances",
             Self::Cpu => "with too little CPU left",
             Self::Memory => "with too little memory left",

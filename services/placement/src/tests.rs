@@ -13,7 +13,7 @@ fn id(number: u128) -> NodeId {
 }
 
 fn demand(cpu: u32, memory: u32) -> Demand {
-    Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None, fenced: false }
+    Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None, fenced: false, protocol: 0 }
 }
 
 fn capacity(cpu_millis: u64, memory_mib: u64, instances: u32) -> Capacity {
@@ -29,6 +29,7 @@ fn node(number: u128, used: Capacity) -> NodeSnapshot {
         capacity: capacity(16_000, 65_536, 100),
         used,
         fences: true,
+        protocol: 3,
     }
 }
 
@@ -39,6 +40,7 @@ fn may_take(node: &NodeSnapshot, demand: &Demand) -> bool {
         && node.used.cpu_millis + u64::from(demand.cpu.get()) <= node.capacity.cpu_millis
         && node.used.memory_mib + u64::from(demand.memory.get()) <= node.capacity.memory_mib
         && (!demand.fenced || node.fences)
+        && demand.protocol <= node.protocol
         && (demand.architecture.is_none() || demand.architecture == Some(node.architecture))
 }
 
@@ -64,10 +66,9 @@ fn any_demand() -> impl Strategy<Value = Demand> {
     let cpu = prop_oneof![select(vec![250_u32, 500, 1_000, 2_000, 4_000]), 10_u32..20_000];
     let memory = prop_oneof![select(vec![256_u32, 1_024, 4_096, 16_384]), 4_u32..70_000];
     let architecture = option::weighted(0.3, select(vec![Architecture::Amd64, Architecture::Arm64]));
-    (cpu, memory, architecture, any::<bool>()).prop_map(|(cpu, memory, architecture, fenced)| Demand {
-        architecture,
-        fenced,
-        ..demand(cpu, memory)
+    let protocol = select(vec![0_u32, 0, 3]);
+    (cpu, memory, architecture, any::<bool>(), protocol).prop_map(|(cpu, memory, architecture, fenced, protocol)| {
+        Demand { architecture, fenced, protocol, ..demand(cpu, memory) }
     })
 }
 
@@ -79,9 +80,9 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
     let architecture = select(vec![Architecture::Amd64, Architecture::Amd64, Architecture::Arm64]);
     // Sometimes more is used than there is: the node came back smaller.
     let used = option::of((0_u64..70_000, 0_u64..140_000, 0_u32..8));
-    let fences = select(vec![true, true, false]);
-    (0..IDS, size, 0_u32..8, state, architecture, used, fences).prop_map(
-        |(number, size, instances, state, architecture, used, fences)| {
+    let spoken = select(vec![(true, 3_u32), (true, 2), (false, 1), (false, 3)]);
+    (0..IDS, size, 0_u32..8, state, architecture, used, spoken).prop_map(
+        |(number, size, instances, state, architecture, used, (fences, protocol))| {
             let (cpu, memory, count) = used.unwrap_or_default();
             NodeSnapshot {
                 id: id(number),
@@ -90,6 +91,7 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
                 capacity: capacity(size.0, size.1, instances),
                 used: capacity(cpu, memory, count),
                 fences,
+                protocol,
             }
         },
     )
@@ -307,6 +309,13 @@ fn a_refusal_counts_by_limit_and_names_no_node() {
          for less, or try again later"
     );
     assert!(old.decide(&demand(1_000, 1_024)).is_ok());
+    let former = Fleet::from_iter([NodeSnapshot { protocol: 2, ..node(1, Capacity::default()) }]);
+    assert_eq!(
+        former.decide(&Demand { protocol: 3, ..demand(1_000, 1_024) }).unwrap_err().to_string(),
+        "no room for 1 CPU and 1Gi memory: of 1 node 1 with an agent too old for what is asked; stop something, ask for \
+         less, or try again later"
+    );
+    assert!(former.decide(&demand(1_000, 1_024)).is_ok());
 }
 
 #[test]

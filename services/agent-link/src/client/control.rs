@@ -14,6 +14,9 @@ use super::{LinkClient, Message};
 use crate::refusal;
 use crate::wire::{Calls, Issued, PROTOCOL_OF_FLEETS, RenewRequest, path};
 
+/// The version of the facts that every replica understands.
+const OLDEST_FACTS: u32 = 2;
+
 /// Fields that version 1 does not have, at the top of a message.
 const NOT_IN_VERSION_1: [&str; 2] = ["epoch", "underlay"];
 
@@ -32,7 +35,25 @@ impl ControlPlane for LinkClient {
         some_or_none(&answer)
     }
 
+    /// A replica that does not understand a fact is not told it, nor anything that comes after it, until there is one that does.
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {
+        let mut report = report;
+        let most = self.shared.settings.protocol;
+        let spoken = if report.observations.iter().all(|observation| observation.fact.least_protocol() <= OLDEST_FACTS)
+        {
+            most
+        } else {
+            self.spoken().await?.min(most)
+        };
+        let understood =
+            report.observations.iter().take_while(|told| told.fact.least_protocol() <= spoken.max(OLDEST_FACTS));
+        let understood = understood.count();
+        if understood == 0 && !report.observations.is_empty() {
+            return Err(ControlError::Unavailable(format!(
+                "the replica speaks version {spoken} and does not understand what there is to report; it waits for one that does"
+            )));
+        }
+        report.observations.truncate(understood);
         self.tell(path::REPORT, &report).await
     }
 
@@ -68,6 +89,16 @@ impl LinkClient {
             .map_err(|error| ControlError::Refused(format!("the message cannot be written: {error}")))?;
         let (_, answer) = self.ask(&Message::post(path, body), self.shared.settings.message).await?;
         read(&answer)
+    }
+
+    /// The version that the replica of now speaks with us. One that is too old is left, where there is another to ask.
+    async fn spoken(&self) -> Result<u32, ControlError> {
+        let (live, _) = self.ask(&Message::ping(), self.shared.settings.message).await?;
+        let spoken = live.spoken().unwrap_or(self.shared.settings.protocol);
+        if spoken < self.shared.settings.protocol && self.shared.endpoints().len() > 1 {
+            live.leave();
+        }
+        Ok(spoken)
     }
 
     /// A long poll that version 1 does not have: where it is spoken there is nothing new for as long as a long poll takes.

@@ -1,6 +1,6 @@
-//! This version and the one before it understand each other, in both directions. What stands in `recorded_version_1` was
-//! written by the code of that version. `recorded_version_2` is what this one writes, for when there is a third: a change there
-//! is a change of the protocol.
+//! This version and those before it understand each other, in both directions. What stands in `recorded_version_1` and
+//! `recorded_version_2` was written by the code of those versions. `recorded_version_3` is what this one writes, for when there is a
+//! fourth: a change there is a change of the protocol.
 
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ async fn a_replica_serves_an_agent_of_version_1() {
     {
         let answer = live.exchange(message(Method::POST, path, 1, &mine(said))).await.unwrap();
         assert_eq!((answer.status, answer.headers[PROTOCOL_HEADER].as_bytes()), (StatusCode::OK, b"1".as_slice()));
-        assert_eq!(answer.headers[PROTOCOL_HIGHEST_HEADER], "2");
+        assert_eq!(answer.headers[PROTOCOL_HIGHEST_HEADER], "3");
         assert_eq!(serde_json::from_slice::<Value>(&answer.body).unwrap(), value(answered), "{path}");
         let foreign = live.exchange(message(Method::POST, path, 1, said)).await.unwrap();
         assert_eq!(foreign.status, StatusCode::FORBIDDEN, "{path}: the certificate names another node");
@@ -153,7 +153,9 @@ async fn a_replica_serves_an_agent_of_version_1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_and_replicas_of_both_versions_speak_with_each_other() {
     let world = World::new();
-    for (number, agent, replica) in [(1, 1, 2), (2, 2, 1), (3, 1, 1), (4, 2, 2)] {
+    for (number, agent, replica) in
+        [(1, 1, 2), (2, 2, 1), (3, 1, 1), (4, 2, 2), (5, 2, 3), (6, 3, 2), (7, 3, 3), (8, 3, 1)]
+    {
         let settings = AgentPortSettings { protocol: replica, ..AgentPortSettings::default() };
         let replica_of_version = world.replica_with(settings).await;
         *world.control.endpoints.lock().unwrap() = vec![replica_of_version.url.clone()];
@@ -164,16 +166,67 @@ async fn agents_and_replicas_of_both_versions_speak_with_each_other() {
         let welcome = link.hello(hello(number)).await.unwrap();
         let spoken = agent.min(replica);
         assert_eq!(world.control.hellos.lock().unwrap().pop().unwrap().protocol, spoken);
-        assert_eq!(welcome.endpoints.len(), usize::from(spoken == 2), "agent {agent}, replica {replica}");
+        assert_eq!(welcome.endpoints.len(), usize::from(spoken >= 2), "agent {agent}, replica {replica}");
         link.heartbeat(heartbeat(node(number), 4)).await.unwrap();
         let told = world.control.heartbeats.lock().unwrap().pop().unwrap();
-        assert_eq!(told.epoch, if agent == 2 { 4 } else { 0 });
+        assert_eq!(told.epoch, if agent >= 2 { 4 } else { 0 });
         assert_eq!(link.desired(node(number), None).await.unwrap().unwrap().revision, 7);
         let around = tokio::time::timeout(SOON, link.surroundings(node(number), None)).await.unwrap();
         assert_eq!(around.unwrap(), None);
         let calls = tokio::time::timeout(SOON, link.calls()).await.unwrap();
-        assert!(spoken == 2 || calls == Ok(Vec::new()), "{calls:?}");
+        assert!(spoken >= 2 || calls == Ok(Vec::new()), "{calls:?}");
         drop(link);
         replica_of_version.end().await;
     }
+}
+
+/// What only version 3 knows, after something that all know.
+fn report_of_version_3(number: u128) -> Report {
+    let report: Report = serde_json::from_str(include_str!("recorded_version_3/report.json")).unwrap();
+    Report { node: node(number), ..report }
+}
+
+#[test]
+fn version_3_is_what_it_was() {
+    let desired: Desired = read_and_written_in(3, include_str!("recorded_version_3/desired.json"));
+    let web = &desired.instances[0];
+    assert_eq!((web.containers.len(), web.containers[1].revision), (2, 4));
+    assert_eq!((web.more.max_restarts, web.more.deadline_seconds), (Some(5), Some(3_600)));
+    assert!(web.containers[1].spec.probes.readiness.is_some() && web.containers[1].spec.hooks.pre_stop.is_some());
+    let report: Report = read_and_written_in(3, include_str!("recorded_version_3/report.json"));
+    let least: Vec<u32> = report.observations.iter().map(|observation| observation.fact.least_protocol()).collect();
+    assert_eq!(least, [2, 3, 3, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_of_before_is_told_what_it_understands_and_the_rest_waits() {
+    let world = World::new();
+    let settings = AgentPortSettings { protocol: 2, ..AgentPortSettings::default() };
+    let former = world.replica_with(settings).await;
+    *world.control.endpoints.lock().unwrap() = vec![former.url.clone()];
+    let machine = world.machine(&former, 1).await;
+    let link = world.link_with(&machine, LinkSettings::default());
+    link.hello(hello(1)).await.unwrap();
+    let report = report_of_version_3(1);
+    let first = report.observations[0].seq;
+    assert_eq!(link.report(report.clone()).await.unwrap(), Ack { through: first });
+    let rest = Report { observations: report.observations[1..].to_vec(), ..report };
+    let Err(ControlError::Unavailable(message)) = link.report(rest.clone()).await else { panic!("it was taken") };
+    assert!(message.contains("version 2"), "{message}");
+    assert_eq!(
+        world.control.reports.lock().unwrap().iter().map(|report| report.observations.len()).collect::<Vec<_>>(),
+        [1]
+    );
+
+    let present = world.replica().await;
+    let machine = world.machine(&present, 2).await;
+    *world.control.endpoints.lock().unwrap() = vec![present.url.clone()];
+    let link = world.link_with(&machine, LinkSettings::default());
+    link.hello(hello(2)).await.unwrap();
+    let last = rest.observations.last().unwrap().seq;
+    let rest = Report { node: node(2), ..rest };
+    assert_eq!(link.report(rest).await.unwrap(), Ack { through: last });
+    drop(link);
+    former.end().await;
+    present.end().await;
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wherry_model::{Fact, InstanceState};
+use wherry_model::{Check, Fact, InstanceSpec, InstanceState, Probe, Seconds};
 use wherry_testkit::{Stack, interrupted, sized, spec};
 
 use crate::support::{delete, start, state, stop};
@@ -97,6 +97,32 @@ async fn a_deleted_name_does_not_come_back() {
     assert_eq!(stack.zone().records(), BTreeMap::new());
     stack.reopen().await;
     assert_eq!(stack.zone().records(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_name_answers_while_it_is_ready_or_asks_to_be_answered_anyway() {
+    let stack = Stack::start().await;
+    let check = Check::Tcp { port: 80 };
+    let (initial_delay, period, timeout) = (Seconds(0), Seconds(10), Seconds(1));
+    let (success_threshold, failure_threshold) = (1, 3);
+    let probe = Probe { check, initial_delay, period, timeout, success_threshold, failure_threshold };
+    for (name, publish_unready) in [("web", false), ("eager", true)] {
+        let mut spec = InstanceSpec { publish_unready, ..sized(10, 4) };
+        spec.containers[0].probes.readiness = Some(probe.clone());
+        let created = stack.create(stack.acme(), name, spec).await;
+        stack.agent().obey().await;
+        let answers = || stack.zone().lookup(&created.fqdn).is_some();
+        assert_eq!(state(&stack, stack.acme(), name).await, InstanceState::Running);
+        assert_eq!(answers(), publish_unready, "{name} has just started");
+        let present = stack.read(stack.acme(), name).await.instance;
+        let container = present.spec.containers[0].name.clone();
+        for ready in [true, false, true] {
+            let fact = Fact::Readiness { container: container.clone(), run: 1, ready, message: None };
+            stack.agent().say(present.id, present.generation, fact);
+            stack.agent().report().await.unwrap();
+            assert_eq!(answers(), ready || publish_unready, "{name}, ready: {ready}");
+        }
+    }
 }
 
 #[tokio::test]

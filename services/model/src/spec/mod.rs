@@ -158,6 +158,8 @@ impl InstanceSpec {
             memory: MemoryMib::new(take(|container| container.memory.get())),
             architecture: self.architecture,
             fenced: self.on_node_loss == OnNodeLoss::Replace,
+            // What the first releases knew, every agent knows.
+            protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
         }
     }
 
