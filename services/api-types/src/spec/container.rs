@@ -92,12 +92,6 @@ pub struct ContainerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::SignalName>)]
     pub stop_signal: Option<String>,
-    /// Whether its input stays open for who attaches.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stdin: bool,
-    /// Whether it has a terminal. Its output and its complaints are then one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub tty: bool,
 }
 
 /// Limits above what is reserved.

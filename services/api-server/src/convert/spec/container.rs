@@ -54,8 +54,6 @@ pub(super) fn to_model(field: &str, container: wire::ContainerSpec) -> Result<mo
             pre_stop: hook("pre_stop", container.pre_stop)?,
         },
         stop_signal: container.stop_signal,
-        stdin: container.stdin,
-        tty: container.tty,
         ..model::ContainerSpec::new(name, image, cpu, memory)
     })
 }
@@ -154,7 +152,5 @@ pub(super) fn to_wire(container: &model::ContainerSpec) -> wire::ContainerSpec {
         post_start: container.hooks.post_start.as_ref().map(probe::hook_to_wire),
         pre_stop: container.hooks.pre_stop.as_ref().map(probe::hook_to_wire),
         stop_signal: container.stop_signal.clone(),
-        stdin: container.stdin,
-        tty: container.tty,
     }
 }
