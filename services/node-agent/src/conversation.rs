@@ -21,6 +21,7 @@ use wherry_runtime::{
     Connection, Conversation, Reading, RuntimeError, StreamExec, TalkingProgram, TerminalSize, Writing,
 };
 
+use crate::attach;
 use crate::node::Node;
 use crate::permits::Permit;
 use crate::{exec, message};
@@ -87,7 +88,7 @@ enum Partner {
 }
 
 impl Partner {
-    async fn find(node: &Node, query: &SessionQuery) -> Result<Self, NodeError> {
+    async fn find(node: &Arc<Node>, query: &SessionQuery) -> Result<Self, NodeError> {
         match &query.kind {
             SessionKind::Exec { container, command, stdin, tty } => {
                 let id = exec::find(node, query.instance, query.generation, container).await?;
@@ -97,8 +98,15 @@ impl Partner {
                 let begun = node.runtime.exec_stream(&id, &program).await;
                 begun.map(Self::Program).map_err(|error| refusal(error, Some(container)))
             }
-            SessionKind::Attach { .. } => {
-                Err(NodeError::Refused("the main program of a container cannot be attached to yet".to_owned()))
+            SessionKind::Attach { stdin: true, .. } => {
+                let sentence =
+                    "the input of a main program cannot be reached: attach without input, or run a shell by exec";
+                Err(NodeError::Refused(sentence.to_owned()))
+            }
+            SessionKind::Attach { container, .. } => {
+                let id = exec::find(node, query.instance, query.generation, container).await?;
+                owner(node, query)?;
+                attach::begin(node, query.instance, container, id).await.map(Self::Program)
             }
             SessionKind::Port { port } => {
                 let snapshot =

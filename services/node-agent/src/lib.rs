@@ -28,6 +28,7 @@
 //! (they can be lost), and one big reconcile loop (one slow pull would hold up every stop).
 
 mod agent;
+mod attach;
 mod backoff;
 mod blocking;
 mod check;

@@ -196,3 +196,16 @@ async fn only_so_many_are_held_at_once() {
     again.input.send(SessionInput::End).await.unwrap();
     assert_eq!(told(again).await, (Vec::new(), Vec::new(), 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_attaches_hears_what_comes_from_now_on_and_leaves_the_program_alone() {
+    let world = World::new();
+    let (agent, id) = serving(&world, "echo before; sleep 30; echo after; sleep 1000").await;
+    let kind = SessionKind::Attach { container: container(), stdin: false, tty: None };
+    let query = SessionQuery { kind, ..port(&world, id, 1) };
+    drop(begin(&agent, query.clone()).await);
+    let mut attached = begin(&agent, query).await;
+    assert_eq!(attached.output.next().await, Some(Ok(SessionOutput::Stdout(b"after\n".to_vec()))));
+    drop(attached);
+    assert_eq!(world.running().await.len(), 1);
+}
