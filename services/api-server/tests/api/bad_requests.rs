@@ -96,7 +96,7 @@ async fn paths_and_methods_that_are_not_served() {
     for (method, path, allowed) in [
         ("PATCH", INSTANCES, "GET,HEAD,POST"),
         ("GET", "/v1/projects/default/instances/web:stop", "POST"),
-        ("POST", "/v1/projects/default/instances/web", "GET,HEAD,PUT,DELETE,PATCH"),
+        ("POST", "/v1/projects/default/instances/web", "GET,HEAD,PUT,PATCH,DELETE"),
         ("DELETE", "/oauth2/token", "POST"),
     ] {
         let answer = app.call(&token, method, path, Value::Null).await;
