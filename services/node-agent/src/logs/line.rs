@@ -105,9 +105,9 @@ impl Joiner {
         !goes_on
     }
 
-    /// Something is missing before what is taken next: lines that have begun do not go on.
-    pub(super) fn interrupt(&mut self, note: String, lines: &mut Vec<u8>) {
-        self.give_unfinished(lines);
+    /// Something is missing before what is taken next. Lines that have begun end in it, and are counted as missing.
+    pub(super) fn interrupt(&mut self, note: String) {
+        self.unfinished = <[Unfinished; 2]>::default();
         self.note = Some(note);
     }
 
@@ -221,9 +221,9 @@ mod tests {
     fn what_is_missing_is_said_with_the_time_of_what_follows() {
         let (mut joiner, mut lines) = (Joiner::new(true, 0, None), Vec::new());
         joiner.take(b"t1 stdout P begun", &mut lines);
-        joiner.interrupt("12 lines are missing".to_owned(), &mut lines);
+        joiner.interrupt("12 lines are missing".to_owned());
         joiner.take(b"t9 stdout F next", &mut lines);
-        assert_eq!(text(lines), "t1 begun\nt9 [wherry] 12 lines are missing\nt9 next\n");
+        assert_eq!(text(lines), "t9 [wherry] 12 lines are missing\nt9 next\n");
     }
 
     #[test]

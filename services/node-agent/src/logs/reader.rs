@@ -98,7 +98,7 @@ impl RunReader {
         let mut lines = Vec::new();
         loop {
             let Some(current) = &mut self.current else {
-                if self.open_next(&mut lines)? {
+                if self.open_next()? {
                     continue;
                 }
                 return Ok(Piece::End { complete: false });
@@ -123,7 +123,7 @@ impl RunReader {
                 standing => {
                     let through = if let Standing::Complete { through } = standing { through } else { None };
                     self.pass(through);
-                    if !self.open_next(&mut lines)? {
+                    if !self.open_next()? {
                         return Ok(Piece::End { complete: true });
                     }
                 }
@@ -146,7 +146,7 @@ impl RunReader {
 
     /// Says something before the first line.
     pub(super) fn note(&mut self, text: String) {
-        self.joiner.interrupt(text, &mut Vec::new());
+        self.joiner.interrupt(text);
     }
 
     /// Takes the present file for complete.
@@ -192,7 +192,7 @@ impl RunReader {
     }
 
     /// Opens the first file that is not behind, if there is one. Says what lies between.
-    fn open_next(&mut self, lines: &mut Vec<u8>) -> io::Result<bool> {
+    fn open_next(&mut self) -> io::Result<bool> {
         for _ in 0..OPEN_TRIES {
             let files = self.files.list()?;
             let newest_before = newest(&files);
@@ -210,7 +210,7 @@ impl RunReader {
             let (key, before) = (key(found, newest_before), lines_before(found, &files));
             let (before, begins) = before.map_or((None, Inside::default()), |(before, begins)| (Some(before), begins));
             if self.current.is_none() || key > self.next_key {
-                self.say_what_is_missing(before.map(|before| before + begins.count()), lines);
+                self.say_what_is_missing(before.map(|before| before + begins.count()));
                 self.joiner.begin_inside(begins);
             }
             self.current = Some(Current { file, key, before, lines: 0, was_complete: false });
@@ -219,7 +219,7 @@ impl RunReader {
         Ok(false)
     }
 
-    fn say_what_is_missing(&mut self, before: Option<u64>, lines: &mut Vec<u8>) {
+    fn say_what_is_missing(&mut self, before: Option<u64>) {
         let note = match (self.passed, before) {
             (Some(passed), Some(before)) if before > passed => {
                 let missing = before - passed;
@@ -230,7 +230,7 @@ impl RunReader {
             }
             _ => return,
         };
-        self.joiner.interrupt(note, lines);
+        self.joiner.interrupt(note);
     }
 
     fn standing(&self) -> io::Result<Standing> {
