@@ -67,7 +67,7 @@ async fn limits_above_what_is_reserved_where_the_operator_allows_them() {
     let (wide, _narrow) = tokio::join!(world.run_to_end(&wide), world.run_to_end(&narrow));
     assert_eq!(world.logs("wide", None).await.trim(), "40000000", "{wide:#?}");
     assert_ne!(world.logs("narrow", None).await.trim(), "40000000", "it took more than it was given");
-    assert_eq!(wide.containers[0].memory, "32Mi", "what is reserved is what it asked for");
+    assert_eq!(wide.spec.containers[0].memory.as_deref(), Some("32Mi"), "what is reserved is what it asked for");
     world.finish().await;
 
     let world = World::start().await;
