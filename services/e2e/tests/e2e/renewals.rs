@@ -92,8 +92,12 @@ async fn an_update_restarts_only_what_must() {
     assert!(said.contains("nothing is restarted"), "{said}");
     world.wherry.cli(&["update", "web", "--env", "MODE=fast", "--memory", "48Mi"]).await.well();
     world.logged("web", "mode=fast").await;
-    let now = world.get("web").await;
-    assert_eq!((&now.id, &now.address, run_of(&now, "main")), (&made.id, &made.address, 2), "{now:#?}");
+    let now = eventually("its second run is on record", Duration::from_secs(20), async || {
+        let now = world.get("web").await;
+        (now.state == InstanceState::Running && run_of(&now, "main") == 2).then_some(now)
+    })
+    .await;
+    assert_eq!((&now.id, &now.address), (&made.id, &made.address), "{now:#?}");
     assert_eq!((now.generation, now.spec.containers[0].memory.as_deref()), (made.generation + 2, Some("48Mi")));
     // Time of before is billed with the size of before.
     billed(&world, &[32, 48]).await;
@@ -112,7 +116,11 @@ async fn what_ended_is_deleted_after_its_time_also_when_the_service_was_killed()
     assert!(done.expires_at.is_some(), "{done:#?}");
     world.wherry.kill();
     world.wherry.start().await;
-    let gone = world.reach(&done.id, InstanceState::Deleted).await;
+    let gone = eventually("its time is over", Duration::from_secs(40), async || {
+        let now = world.get(&done.id).await;
+        (now.state == InstanceState::Deleted).then_some(now)
+    })
+    .await;
     let time = |text: Option<&String>| text.unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(time(gone.deleted_at.as_ref()) >= time(done.expires_at.as_ref()), "it was deleted before its time");
     world.finish().await;
