@@ -32,7 +32,10 @@ impl Control {
             let seen = self.store().position();
             instance = self.reread(instance.id).await?;
             let reached = states.contains(&instance.state);
-            let over = instance.state.is_settled() && !instance.holds_resources;
+            // What is deleted by itself after its time gets there without being asked to.
+            let gone = [InstanceState::Deleting, InstanceState::Deleted];
+            let leaves = instance.expires_at.is_some() && states.iter().any(|state| gone.contains(state));
+            let over = instance.state.is_settled() && !instance.holds_resources && !leaves;
             if reached || over || tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
                 return Ok(Waited { view: self.view(instance).await?, reached });
             }

@@ -118,11 +118,12 @@ pub fn update(
     if plan.resizes {
         draft.hold_anew();
     }
-    let mut message = format!("changed: {}", plan.changes.join(", "));
-    if !plan.restarts.is_empty() {
-        let names: Vec<&str> = plan.restarts.iter().map(|restart| restart.container.as_str()).collect();
-        message.push_str(&format!("; restarts {}", names.join(", ")));
-    }
+    let changes = plan.changes.join(", ");
+    let names: Vec<&str> = plan.restarts.iter().map(|restart| restart.container.as_str()).collect();
+    let message = match names.as_slice() {
+        [] => format!("changed: {changes}"),
+        names => format!("changed: {changes}; restarts {}", names.join(", ")),
+    };
     draft.event_by(EventKind::Updated, now, message, Some(actor));
     Ok(Some(draft.finish()))
 }
