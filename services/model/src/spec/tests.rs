@@ -176,12 +176,12 @@ fn every_bound_names_its_field() {
             let source = VolumeSource::EmptyDir { medium: Medium::Memory, size: None };
             s.volumes = vec![volume("data", source.clone()), volume("data", source)];
         }),
-        ("volumes[0].size", |s| {
+        ("volumes[0].empty_dir.size", |s| {
             let source = VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(MemoryMib::new(0)) };
             s.volumes = vec![volume("data", source)];
         }),
-        ("volumes[0].files", |s| s.volumes = vec![volume("c", VolumeSource::Config { files: BTreeMap::new() })]),
-        ("volumes[0].files", |s| {
+        ("volumes[0].config.files", |s| s.volumes = vec![volume("c", VolumeSource::Config { files: BTreeMap::new() })]),
+        ("volumes[0].config.files", |s| {
             let files = [("../x".to_owned(), String::new())].into();
             s.volumes = vec![volume("c", VolumeSource::Config { files })];
         }),

@@ -281,7 +281,6 @@ impl Worker {
         }
     }
 
-    /// Says what will not get better by trying again; counts what may.
     async fn prepare_volumes(&self, desired: &DesiredInstance) -> Result<(), Trouble> {
         if desired.more.volumes.is_empty() {
             return Ok(());
@@ -299,6 +298,7 @@ impl Worker {
         mounts
     }
 
+    /// Says what will not get better by trying again; counts what may.
     fn start_failed(&mut self, desired: &DesiredInstance, error: RuntimeError) -> Result<Next, Trouble> {
         let reason = match &error {
             RuntimeError::ImageRefused { .. } => EndReason::ImageRefused,
@@ -330,7 +330,6 @@ impl Worker {
     }
 }
 
-/// What is to be started, with the number of its next run.
 /// The service's resolver and the project's names, unless the spec says otherwise.
 fn dns(desired: &DesiredInstance, resolver: Ipv4Addr) -> DnsConfig {
     let asked = desired.more.dns.clone();
@@ -339,6 +338,7 @@ fn dns(desired: &DesiredInstance, resolver: Ipv4Addr) -> DnsConfig {
     DnsConfig { servers, searches, options: asked.options }
 }
 
+/// What is to be started, with the number of its next run.
 fn due<'a>(desired: &DesiredInstance, memory: &Memory, seen: &Seen, images: Images<'a>) -> Vec<Due<'a>> {
     let due = images.into_iter().map(|(container, image)| {
         let name = &container.spec.name;

@@ -7,6 +7,7 @@ mod volume;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::ContainerName;
+use crate::quantity::MemoryMib;
 
 use super::{Condition, ContainerKind, ContainerSpec, InstanceSpec, Limits, SpecError, Volume, VolumeSource};
 
@@ -48,7 +49,6 @@ impl InstanceSpec {
         self.check_labels()
     }
 
-    /// The path of each container on the wire, where those of the beginning have a list of their own.
     /// Refuses limits above what is reserved, for who does not allow them; names the first field at fault.
     pub fn check_limits_are_reserved(&self) -> Checked {
         for (container, field) in self.containers.iter().zip(self.container_fields()) {
@@ -61,6 +61,7 @@ impl InstanceSpec {
         Ok(())
     }
 
+    /// The path of each container on the wire, where those of the beginning have a list of their own.
     fn container_fields(&self) -> Vec<String> {
         let (mut init, mut main) = (0_usize, 0_usize);
         let field = |container: &ContainerSpec| {
@@ -77,9 +78,9 @@ impl InstanceSpec {
     fn check_volumes(&self) -> Result<BTreeMap<&str, &Volume>, SpecError> {
         let mut known = BTreeMap::new();
         let mut bytes = 0_usize;
-        for (index, volume) in self.volumes.iter().enumerate() {
         let memory = self.containers.iter().map(|container| container.most_memory().get());
         let memory = MemoryMib::new(memory.fold(0, u32::saturating_add));
+        for (index, volume) in self.volumes.iter().enumerate() {
             let field = format!("volumes[{index}]");
             if known.insert(volume.name.as_str(), volume).is_some() {
                 return wrong(format!("{field}.name"), format!("{} is used twice", volume.name));
@@ -88,7 +89,7 @@ impl InstanceSpec {
             bytes = bytes.saturating_add(match &volume.source {
                 VolumeSource::Secret { files } => files.values().map(|content| content.as_str().len()).sum(),
                 VolumeSource::Config { files } => files.values().map(String::len).sum(),
-                VolumeSource::EmptyDir { .. } | VolumeSource::Git { .. } => 0,
+                VolumeSource::EmptyDir { .. } => 0,
             });
             // What is sealed is longer by a third and some bytes; it is counted as it is kept.
             if bytes > Limits::MAX_VOLUME_FILE_BYTES * 2 {
