@@ -64,8 +64,8 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod verdict;
-mod worker;
 mod volumes;
+mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};
 pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
