@@ -6,6 +6,8 @@ mod admission;
 #[cfg(test)]
 mod bad_requests;
 #[cfg(test)]
+mod bad_specs;
+#[cfg(test)]
 mod bad_tokens;
 #[cfg(test)]
 mod document;

@@ -33,13 +33,20 @@ impl ContainerSpec {
         }
         self.check_mounts(field, volumes)?;
         self.check_probes(field)?;
-        if self.kind == ContainerKind::Init && !(self.probes.is_empty() && self.hooks.is_empty()) {
-            return wrong(
-                format!("{field}.probes"),
-                "a container of the beginning is there to end: it has no probes and hooks",
-            );
+        if self.kind == ContainerKind::Init
+            && let Some(name) = self.watched_by()
+        {
+            let message = "a container of the beginning is there to end: it has no probes and hooks";
+            return wrong(format!("{field}.{name}"), message);
         }
         Ok(())
+    }
+
+    /// The first field by which it is probed or hooked, if there is one.
+    fn watched_by(&self) -> Option<String> {
+        let hooks = [("post_start", &self.hooks.post_start), ("pre_stop", &self.hooks.pre_stop)];
+        let hooks = hooks.into_iter().filter_map(|(name, hook)| hook.as_ref().map(|_| name.to_owned()));
+        self.probes.iter().map(|(name, _)| format!("{name}_probe")).chain(hooks).next()
     }
 
     fn check_resources(&self, field: &str) -> Checked {

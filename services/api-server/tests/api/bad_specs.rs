@@ -1,0 +1,224 @@
+//! Instances that nobody can have: each is refused with the field at fault and a way out, and nothing is stored.
+
+use serde_json::{Value, json};
+
+use crate::support::{App, create};
+
+const INSTANCES: &str = "/v1/projects/default/instances";
+
+/// The wrong value at `path` (`/`-separated, as JSON pointers are) of a create that is right otherwise.
+type Wrong = (&'static str, &'static str, fn() -> Value);
+
+/// The field that the answer names, where the value goes, the value.
+const SPECS: &[Wrong] = &[
+    ("name", "/name", || json!("Web")),
+    ("name", "/name", || json!("a".repeat(64))),
+    ("name", "/name", || json!("-web")),
+    ("name", "/name", || json!("localhost")),
+    ("containers", "/containers", || json!([])),
+    ("containers", "/containers", || Value::Array(many(61))),
+    ("containers", "/containers", || json!("web")),
+    ("containers[0]", "/containers", || json!([null])),
+    ("containers[0].image", "/containers/0/image", || json!("nginx")),
+    ("containers[0].image", "/containers/0/image", || json!("")),
+    ("containers[0].image", "/containers/0/image", || json!("r.example/UPPER")),
+    ("containers[0].image", "/containers/0/image", || json!("r.example/a@sha256:abc")),
+    ("containers[0].name", "/containers/0/name", || json!("a_b")),
+    ("containers[0].pull_policy", "/containers/0/pull_policy", || json!("sometimes")),
+    ("containers[0].cpu", "/containers/0/cpu", || json!("9m")),
+    ("containers[0].cpu", "/containers/0/cpu", || json!("0.0001")),
+    ("containers[0].cpu", "/containers/0/cpu", || json!("1025")),
+    ("containers[0].cpu", "/containers/0/cpu", || json!("-1")),
+    ("containers[0].cpu", "/containers/0/cpu", || json!(1)),
+    ("containers[0].memory", "/containers/0/memory", || json!("3Mi")),
+    ("containers[0].memory", "/containers/0/memory", || json!("1.5Ki")),
+    ("containers[0].memory", "/containers/0/memory", || json!("17Ti")),
+    ("containers[0].memory", "/containers/0/memory", || json!("lots")),
+    ("containers[0].command", "/containers/0/command", || json!(vec!["x"; 257])),
+    ("containers[0].command", "/containers/0/args", || json!(["x".repeat(40_000)])),
+    ("containers[0].command", "/containers/0/command", || json!(["a\u{0}b"])),
+    ("containers[0].command", "/containers/0/command", || json!("sh -c true")),
+    ("containers[0].env", "/containers/0/env", || Value::Array((0..257).map(variable).collect())),
+    ("containers[0].env", "/containers/0/env", || json!([{"name": "A", "value": "x".repeat(70_000)}])),
+    ("containers[0].env[0].name", "/containers/0/env", || json!([{"name": "A=B", "value": ""}])),
+    ("containers[0].env[0].name", "/containers/0/env", || json!([{"name": "", "value": ""}])),
+    ("containers[0].env[0].value", "/containers/0/env", || json!([{"name": "A", "value": "\u{0}"}])),
+    ("containers[0].env[0].value", "/containers/0/env", || json!([{"name": "A", "value": 1}])),
+    ("containers[0].working_dir", "/containers/0/working_dir", || json!("srv")),
+    ("containers[0].user", "/containers/0/user", || json!("a b")),
+    ("containers[0].user", "/containers/0/user", || json!("1000:wheel")),
+    ("containers[0].user", "/containers/0/user", || json!("99999999999")),
+    ("containers[0].ports", "/containers/0/ports", || {
+        Value::Array((1..=65).map(|port| json!({"port": port})).collect())
+    }),
+    ("containers[0].ports[0].port", "/containers/0/ports", || json!([{"port": 0}])),
+    ("containers[0].ports[0].port", "/containers/0/ports", || json!([{"port": 65_536}])),
+    ("containers[0].ports[0].port", "/containers/0/ports", || json!([{"port": 80.5}])),
+    ("containers[0].ports[0].protocol", "/containers/0/ports", || json!([{"port": 80, "protocol": "sctp"}])),
+    ("containers[0].ports[0].name", "/containers/0/ports", || json!([{"port": 80, "name": "HTTP"}])),
+    ("containers[0].ports[0].host_port", "/containers/0/ports", || json!([{"port": 80, "host_port": 80}])),
+    ("containers[0].depends_on[0].container", "/containers/0/depends_on", || json!([{"container": "nobody"}])),
+    (
+        "containers[0].depends_on[0].condition",
+        "/containers/0/depends_on",
+        || json!([{"container": "main", "condition": "soon"}]),
+    ),
+    ("containers[0].depends_on", "/containers/0/depends_on", || json!([{"container": "main"}])),
+    ("containers[0].liveness_probe", "/containers/0/liveness_probe", || json!({})),
+    (
+        "containers[0].liveness_probe",
+        "/containers/0/liveness_probe",
+        || json!({"tcp": {"port": 80}, "exec": {"command": ["true"]}}),
+    ),
+    ("containers[0].liveness_probe.tcp.port", "/containers/0/liveness_probe", || json!({"tcp": {"port": 0}})),
+    (
+        "containers[0].liveness_probe.period_seconds",
+        "/containers/0/liveness_probe",
+        || json!({"tcp": {"port": 80}, "period_seconds": 0}),
+    ),
+    (
+        "containers[0].liveness_probe.timeout_seconds",
+        "/containers/0/liveness_probe",
+        || json!({"tcp": {"port": 80}, "timeout_seconds": 3601}),
+    ),
+    (
+        "containers[0].liveness_probe.success_threshold",
+        "/containers/0/liveness_probe",
+        || json!({"tcp": {"port": 80}, "success_threshold": 2}),
+    ),
+    (
+        "containers[0].liveness_probe.failure_threshold",
+        "/containers/0/liveness_probe",
+        || json!({"tcp": {"port": 80}, "failure_threshold": 0}),
+    ),
+    ("containers[0].liveness_probe.every", "/containers/0/liveness_probe", || json!({"tcp": {"port": 80}, "every": 1})),
+    (
+        "containers[0].readiness_probe.exec.command",
+        "/containers/0/readiness_probe",
+        || json!({"exec": {"command": []}}),
+    ),
+    (
+        "containers[0].readiness_probe.exec.command",
+        "/containers/0/readiness_probe",
+        || json!({"exec": {"command": [""]}}),
+    ),
+    (
+        "containers[0].startup_probe.http.path",
+        "/containers/0/startup_probe",
+        || json!({"http": {"port": 80, "path": "x"}}),
+    ),
+    (
+        "containers[0].startup_probe.http.path",
+        "/containers/0/startup_probe",
+        || json!({"http": {"port": 80, "path": "/a b"}}),
+    ),
+    (
+        "containers[0].startup_probe.http.scheme",
+        "/containers/0/startup_probe",
+        || json!({"http": {"port": 80, "scheme": "gopher"}}),
+    ),
+    (
+        "containers[0].startup_probe.http.headers[0]",
+        "/containers/0/startup_probe",
+        || json!({"http": {"port": 80, "headers": [{"name": "a b", "value": ""}]}}),
+    ),
+    (
+        "containers[0].startup_probe.initial_delay_seconds",
+        "/containers/0/startup_probe",
+        || json!({"tcp": {"port": 80}, "initial_delay_seconds": -1}),
+    ),
+    ("containers[0].post_start", "/containers/0/post_start", || json!({})),
+    ("containers[0].pre_stop.exec.command", "/containers/0/pre_stop", || json!({"exec": {"command": ["a\u{0}"]}})),
+    ("containers[0].stop_signal", "/containers/0/stop_signal", || json!("TERM")),
+    ("containers[0].stop_signal", "/containers/0/stop_signal", || json!("SIGNIFICANT")),
+    ("containers[0].stdin", "/containers/0/stdin", || json!("yes")),
+    ("containers[0].privileged", "/containers/0/privileged", || json!(true)),
+    ("containers[0].security_context", "/containers/0/security_context", || json!({})),
+    ("init_containers[0].image", "/init_containers", || json!([{"image": "nginx", "name": "first"}])),
+    (
+        "init_containers[0].liveness_probe",
+        "/init_containers",
+        || json!([{"image": "r.example/a", "name": "first", "liveness_probe": {"tcp": {"port": 80}}}]),
+    ),
+    (
+        "init_containers[0].depends_on[0].container",
+        "/init_containers",
+        || json!([{"image": "r.example/a", "name": "first", "depends_on": [{"container": "main"}]}]),
+    ),
+    ("containers[0].name", "/init_containers", || json!([{"image": "r.example/a"}])),
+    (
+        "containers[0].volume_mounts[0].volume",
+        "/containers/0/volume_mounts",
+        || json!([{"volume": "nowhere", "path": "/data"}]),
+    ),
+    ("volumes[0].name", "/volumes", || json!([{"name": "A", "empty_dir": {}}])),
+    ("volumes[0]", "/volumes", || json!([{"name": "a"}])),
+    ("volumes[0]", "/volumes", || json!([{"name": "a", "empty_dir": {}, "config": {"files": {"x": ""}}}])),
+    ("volumes[0].host_path", "/volumes", || json!([{"name": "a", "host_path": {"path": "/"}}])),
+    ("volumes[0].empty_dir.medium", "/volumes", || json!([{"name": "a", "empty_dir": {"medium": "tape"}}])),
+    (
+        "volumes[0].empty_dir.size",
+        "/volumes",
+        || json!([{"name": "a", "empty_dir": {"medium": "memory", "size": "0"}}]),
+    ),
+    ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {}}}])),
+    ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {"../x": ""}}}])),
+    ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {"a/b": ""}}}])),
+    ("restart_policy", "/restart_policy", || json!("sometimes")),
+    ("max_restarts", "/max_restarts", || json!(1_000_001)),
+    ("max_restarts", "/max_restarts", || json!(-1)),
+    ("architecture", "/architecture", || json!("pdp11")),
+    ("stop_grace_seconds", "/stop_grace_seconds", || json!(601)),
+    ("deadline_seconds", "/deadline_seconds", || json!(0)),
+    ("on_node_loss", "/on_node_loss", || json!("pray")),
+    ("dns.servers[0]", "/dns", || json!({"servers": ["ns.example"]})),
+    ("dns.searches[0]", "/dns", || json!({"searches": ["a b"]})),
+    ("dns.options", "/dns", || json!({"options": vec!["ndots:1"; 7]})),
+    ("host_aliases[0].address", "/host_aliases", || json!([{"address": "localhost", "names": ["a"]}])),
+    ("host_aliases[0].names", "/host_aliases", || json!([{"address": "10.0.0.1", "names": []}])),
+    ("host_aliases[0].names", "/host_aliases", || json!([{"address": "10.0.0.1", "names": ["a b"]}])),
+    ("publish_unready", "/publish_unready", || json!("no")),
+    ("labels", "/labels", || json!({"a b": ""})),
+    ("labels.a", "/labels", || json!({"a": "x\ny"})),
+    ("node", "/node", || json!("n1")),
+    ("tenant", "/tenant", || json!("blue")),
+];
+
+fn many(count: usize) -> Vec<Value> {
+    (0..count).map(|number| json!({"image": "r.example/a", "name": format!("c{number}")})).collect()
+}
+
+fn variable(number: usize) -> Value {
+    json!({"name": format!("V{number}"), "value": ""})
+}
+
+/// The create with the value in its place; folders on the way that are not there are made.
+fn with(path: &str, value: Value) -> Value {
+    let mut body = create("web");
+    let (parent, last) = path.rsplit_once('/').unwrap();
+    let parent = body.pointer_mut(parent).unwrap();
+    parent.as_object_mut().unwrap().insert(last.to_owned(), value);
+    body
+}
+
+#[tokio::test]
+async fn each_names_its_field_and_stores_nothing() {
+    assert!(SPECS.len() >= 80, "{} wrong specs", SPECS.len());
+    let app = App::start().await;
+    let token = app.acme().await;
+    let mut wrong = Vec::new();
+    for (field, path, value) in SPECS {
+        let value = value();
+        let shown: String = value.to_string().chars().take(80).collect();
+        let answer = app.call(&token, "POST", INSTANCES, with(path, value)).await;
+        let status = answer.status.as_u16();
+        let problem = answer.json();
+        let explained = problem["detail"].as_str().is_some_and(|detail| detail.len() > 10);
+        if !matches!(status, 400 | 422) || problem["field"] != *field || !explained {
+            wrong.push(format!("{path} = {shown}: {status} {problem}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let list = app.get(&token, INSTANCES).await.expect(200).json();
+    assert_eq!(list["items"], json!([]), "nothing was stored");
+}
