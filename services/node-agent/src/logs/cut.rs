@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_middle_goes_and_is_counted() {
-        let text: String = (0..1_000).map(|line| format!("t{line} stdout F {line:05}\n")).collect();
+        let text = (0..1_000).map(|line| format!("t{line} stdout F {line:05}\n")).collect::<Vec<_>>().concat();
         let (lines, kept) = after_cut(&text, 400);
         assert_eq!(lines, 1_000);
         let (marks, others): (Vec<&str>, Vec<&str>) = kept.lines().partition(|line| line.contains("[wherry]"));
@@ -162,9 +162,8 @@ mod tests {
 
     #[test]
     fn lines_in_pieces_are_not_torn() {
-        let text: String = (0..200)
-            .map(|line| format!("t stdout P {line}a\nt stderr F x\nt stdout P b\nt stdout F c{line}\n"))
-            .collect();
+        let four = |line| format!("t stdout P {line}a\nt stderr F x\nt stdout P b\nt stdout F c{line}\n");
+        let text = (0..200).map(four).collect::<Vec<_>>().concat();
         let (lines, kept) = after_cut(&text, 500);
         assert_eq!(lines, 400);
         let (mut open, mut begun) = (false, 0);

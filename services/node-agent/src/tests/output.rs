@@ -103,7 +103,7 @@ async fn a_time_begins_in_the_run_that_it_was_in() {
 async fn what_was_printed_is_kept_for_a_time_after_its_instance_is_deleted() {
     let world = World::new();
     let mut config = world.config();
-    config.logs = LogLimits { keep_deleted: Duration::from_secs(60), ..LogLimits::default() };
+    config.logs = LogLimits { keep_deleted: Duration::from_mins(1), ..LogLimits::default() };
     let agent = world.agent_with(config.clone()).await;
     let id = world.create("echo one; sleep 2; echo two; exit 1", RestartPolicy::Always);
     world.until_run(id, 2).await;

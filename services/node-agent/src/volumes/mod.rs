@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{ContainerSpec, Medium, Volume, VolumeMount, VolumeSource};
+use wherry_model::{ContainerSpec, Medium, MemoryMib, Volume, VolumeMount, VolumeSource};
 use wherry_runtime::{Mount, MountPart};
 
 /// Where folders inside of volumes are held; no volume has such a name.
@@ -80,7 +80,7 @@ fn one_mount(folder: &Path, desired: &DesiredInstance, volume: &Volume, mount: &
     };
     let memory_bytes = match medium {
         Medium::Disk => None,
-        Medium::Memory => Some(size.map_or_else(|| memory_of(desired), |size| size.bytes())),
+        Medium::Memory => Some(size.map_or_else(|| memory_of(desired), MemoryMib::bytes)),
     };
     let part = mount.sub_path.as_ref().map(|path| MountPart { path: path.into(), stage });
     Mount { memory_bytes, part, ..plain }

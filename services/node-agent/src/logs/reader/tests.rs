@@ -94,7 +94,7 @@ fn whoever_misses_files_is_told_how_many_lines() {
     for file in files.list().unwrap().iter().take(3) {
         std::fs::remove_file(&file.path).unwrap();
     }
-    let kept = (30..60).map(|line| format!("{line}\n")).collect::<String>();
+    let kept = (30..60).map(|line| format!("{line}\n")).collect::<Vec<_>>().concat();
     let missing = |lines| {
         format!("[wherry] {lines} lines are missing here: no more than a bound of a container's output is kept\n{kept}")
     };
@@ -187,7 +187,7 @@ fn files_of_the_release_before_are_read_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     for (name, lines) in [("main.1.log.2", 0..5), ("main.1.log.1", 5..10), ("main.1.log", 10..15)] {
-        let text: String = lines.map(|line| format!("t stdout F {line}\n")).collect();
+        let text = lines.map(|line| format!("t stdout F {line}\n")).collect::<Vec<_>>().concat();
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let mut reader = open(&files, Start::Oldest);
