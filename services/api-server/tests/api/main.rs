@@ -27,6 +27,7 @@ mod observed;
 mod outside_issuers;
 #[cfg(test)]
 mod serving;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod streams;

@@ -149,7 +149,7 @@ async fn what_ended_is_deleted_exactly_when_its_time_is_over() {
     stack.agent().obey().await;
     assert_eq!(state(&stack, acme, "web").await, InstanceState::Succeeded);
     let left = stack.read(acme, "web").await.instance.expires_at.unwrap().since(stack.clock().now());
-    stack.clock().advance(left - seconds(1));
+    stack.clock().advance(left.checked_sub(seconds(1)).unwrap());
     work(&stack).await;
     assert_eq!(state(&stack, acme, "web").await, InstanceState::Succeeded);
     stack.clock().advance(seconds(1));
