@@ -8,7 +8,9 @@ use wherry_control::{
     Control, CreateInstance, DrainRequest, EntriesRequest, Error, EventsRequest, ExecRequest, JoinTokenRequest,
     ListInstances, LogRequest, SessionKind, TenantKeyRequest,
 };
-use wherry_model::{ApiKeyId, DrainThen, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId, Timestamp};
+use wherry_model::{
+    ApiKeyId, DrainThen, Instance, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId, Timestamp,
+};
 use wherry_testkit::{Stack, main_container, spec};
 
 /// What the use cases are pointed at.
@@ -34,7 +36,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 42] = [
+const TABLE: [(&str, Scope, Kind); 46] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),
@@ -43,6 +45,10 @@ const TABLE: [(&str, Scope, Kind); 42] = [
     ("stop_instance", Scope::InstancesWrite, Kind::Names),
     ("start_instance", Scope::InstancesWrite, Kind::Names),
     ("delete_instance", Scope::InstancesWrite, Kind::Names),
+    ("restart_instance", Scope::InstancesWrite, Kind::Names),
+    ("restart_container", Scope::InstancesWrite, Kind::Names),
+    ("update_instance", Scope::InstancesWrite, Kind::Names),
+    ("preview_update", Scope::InstancesWrite, Kind::Names),
     ("wait_instance", Scope::InstancesRead, Kind::Names),
     ("instance_logs", Scope::LogsRead, Kind::Names),
     ("instance_exec", Scope::Exec, Kind::Names),
@@ -113,6 +119,18 @@ async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target
         "stop_instance" => control.stop_instance(who, project, instance).await.map(drop),
         "start_instance" => control.start_instance(who, project, instance).await.map(drop),
         "delete_instance" => control.delete_instance(who, project, instance).await.map(drop),
+        "restart_instance" => control.restart_instance(who, project, instance, false).await.map(drop),
+        "restart_container" => {
+            control.restart_container(who, project, instance, &main_container(), false).await.map(drop)
+        }
+        "update_instance" => {
+            let same = |known: &Instance| Ok::<_, Error>(known.spec.clone());
+            control.update_instance(who, project, instance, None, same).await.map(drop)
+        }
+        "preview_update" => {
+            let same = |known: &Instance| Ok::<_, Error>(known.spec.clone());
+            control.preview_update(who, project, instance, None, same).await.map(drop)
+        }
         "wait_instance" => {
             let states = [InstanceState::Running];
             control.wait_instance(who, project, instance, &states, Duration::ZERO).await.map(drop)
@@ -179,7 +197,7 @@ fn use_cases_of_the_source() -> BTreeSet<String> {
                 let (signature, _) = piece.split_once('{').unwrap();
                 let (name, arguments) = signature.split_once('(').unwrap();
                 if arguments.contains("&Principal") {
-                    found.insert(name.to_owned());
+                    found.insert(name.split('<').next().unwrap_or(name).to_owned());
                 }
             }
         }

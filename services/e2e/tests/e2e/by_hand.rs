@@ -107,13 +107,24 @@ async fn ctrl_c_and_up_again_finds_the_same_processes() {
     world.finish().await;
 }
 
+/// What it has said by the time at which the greeting is there whole: it is printed after the doors are open.
+async fn greeting_of(wherry: &crate::support::Wherry) -> String {
+    for _ in 0..600 {
+        if wherry.log().contains("Ctrl-C") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wherry.log()
+}
+
 /// The first start ever, on an empty folder, and what it tells a new user.
 #[tokio::test]
 async fn a_first_start_takes_less_than_three_seconds_and_says_what_to_type() {
     let mut wherry = crate::support::Wherry::prepare("");
     let took = wherry.start().await;
     assert!(took < Duration::from_secs(3), "`wherry up` took {took:?}");
-    let greeting = wherry.log();
+    let greeting = greeting_of(&wherry).await;
     for word in ["Wherry is up", "wherry run IMAGE --name web", "wherry ps", "/docs", "Ctrl-C"] {
         assert!(greeting.contains(word), "{word:?} is missing:\n{greeting}");
     }

@@ -25,7 +25,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use wherry_runtime::{ContainerId, Conversation, Reading, Result, RuntimeError, StreamExec, Writing};
+use wherry_runtime::{
+    ContainerId, Conversation, Reading, Result, RuntimeError, StreamExec, TalkingProgram as _, Writing,
+};
 
 use self::pipes::{Claimed, Pipes, Room};
 use self::program::{Exit, Program, Talking};
@@ -69,6 +71,12 @@ impl Execs {
         tokio::spawn(keep(Arc::clone(&program), claimed, order));
         let lost = |_| RuntimeError::Internal { message: "the program was lost".into() };
         is_started.await.map_err(lost)??;
+        // Not every OCI runtime heeds the size in the description before the program begins.
+        if let Some(size) = request.tty
+            && let Err(error) = talking.resize(size).await
+        {
+            tracing::debug!(%error, "a terminal has not the size that it was asked for");
+        }
         // The shim holds its ends by now.
         pipes.let_go();
         let Pipes { stdin, stdout, stderr, .. } = pipes;
