@@ -2,7 +2,8 @@
 //!
 //! The program is the image's own `tar`: an image without one is told so. What comes from inside is unpacked with nothing but
 //! the names below the folder that it goes to: a stream that was forged in there reaches no other file here. Names that it
-//! would climb out with, and links whose target is outside, are refused.
+//! would climb out with, and links whose target is outside, are refused. No file gets the right to run as its owner: that
+//! would be the caller.
 
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +20,9 @@ use crate::cli::{CopyArgs, Place};
 const QUEUE: usize = 4;
 
 const PIECE_BYTES: usize = 32 * 1024;
+
+/// Setuid, setgid and sticky: what comes from inside never gets them.
+const NEVER_KEPT: u32 = 0o7000;
 
 /// Of what `tar` complains, so much is shown.
 const MAX_COMPLAINT_BYTES: usize = 4 * 1024;
@@ -184,6 +188,7 @@ fn tar_ended(code: i32, complaint: &[u8]) -> Result<(), Failure> {
 fn unpack(stream: impl Read, folder: &Path, last: &Path, renamed: Option<&Path>) -> io::Result<()> {
     let mut archive = tar::Archive::new(stream);
     archive.set_preserve_permissions(true);
+    archive.set_mask(NEVER_KEPT);
     archive.set_overwrite(true);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -305,21 +310,29 @@ impl Write for Packer {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
     fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
+        archive_of_mode(0o640, entries)
+    }
+
+    fn archive_of_mode(mode: u32, entries: &[(&str, &str)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (name, contents) in entries {
             let mut header = tar::Header::new_gnu();
-            if let Some(target) = contents.strip_prefix("->") {
+            if name.ends_with('/') && contents.is_empty() {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_size(0);
+            } else if let Some(target) = contents.strip_prefix("->") {
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_link_name(target).unwrap();
                 header.set_size(0);
             } else {
                 header.set_size(contents.len() as u64);
             }
-            header.set_mode(0o640);
+            header.set_mode(mode);
             // As a forger writes it: the crate's own writer would refuse.
             let bytes = name.as_bytes();
             header.as_old_mut().name[..bytes.len()].copy_from_slice(bytes);
@@ -367,6 +380,17 @@ mod tests {
             assert!(refused.is_err(), "{what}");
             assert!(!outside.path().join("evil").exists(), "{what}");
             assert!(!Path::new("/tmp/wherry-evil").exists(), "{what}");
+        }
+    }
+
+    #[test]
+    fn nothing_from_inside_runs_as_the_caller() {
+        let forged = archive_of_mode(0o7755, &[("site/", ""), ("site/root-shell", "x")]);
+        let to = tempfile::tempdir().unwrap();
+        unpack(forged.as_slice(), to.path(), Path::new("site"), None).unwrap();
+        for path in ["site", "site/root-shell"] {
+            let mode = to.path().join(path).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o755, "{path}");
         }
     }
 
