@@ -130,7 +130,7 @@ fn limits_above_what_is_reserved_can_be_refused() {
 #[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
-    let cases: [(&str, Break); 48] = [
+    let cases: [(&str, Break); 52] = [
         ("containers", |s| s.containers.clear()),
         ("containers", |s| s.containers = vec![init("a", 100)]),
         ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
@@ -164,6 +164,14 @@ fn every_bound_names_its_field() {
             s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
             s.containers[0].mounts = vec![mount("data", "/proc/sys")];
         }),
+        ("containers[0].volume_mounts[0].path", |s| {
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
+            s.containers[0].mounts = vec![mount("data", "//proc")];
+        }),
+        ("containers[0].volume_mounts[1].path", |s| {
+            s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
+            s.containers[0].mounts = vec![mount("data", "/a//b"), mount("data", "/a/b")];
+        }),
         ("containers[0].volume_mounts[1].path", |s| {
             s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
             s.containers[0].mounts = vec![mount("data", "/data"), mount("data", "/data/")];
@@ -179,6 +187,15 @@ fn every_bound_names_its_field() {
         ("volumes[0].empty_dir.size", |s| {
             let source = VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(MemoryMib::new(0)) };
             s.volumes = vec![volume("data", source)];
+        }),
+        ("volumes[1].empty_dir.size", |s| {
+            let size = Some(MemoryMib::new(s.containers[0].most_memory().get() / 2 + 1));
+            let source = VolumeSource::EmptyDir { medium: Medium::Memory, size };
+            s.volumes = vec![volume("one", source.clone()), volume("two", source)];
+        }),
+        ("volumes[0].empty_dir.size", |s| {
+            let memory = |size| VolumeSource::EmptyDir { medium: Medium::Memory, size };
+            s.volumes = vec![volume("rest", memory(None)), volume("all", memory(Some(s.containers[0].most_memory())))];
         }),
         ("volumes[0].config.files", |s| s.volumes = vec![volume("c", VolumeSource::Config { files: BTreeMap::new() })]),
         ("volumes[0].config.files", |s| {

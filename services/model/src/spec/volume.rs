@@ -1,5 +1,5 @@
 //! Volumes: folders that the containers of an instance share. They live as long as the instance is on its machine, through
-//! every restart of its containers.
+//! every restart of its containers; those in memory until it stops.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub enum VolumeSource {
         /// Where it is kept.
         #[serde(default)]
         medium: Medium,
-        /// The most that it takes, in memory only; the memory of the instance when absent.
+        /// The most that it takes, in memory only; an equal part of what the others leave of the instance's when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<MemoryMib>,
     },

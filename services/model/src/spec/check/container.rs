@@ -105,7 +105,7 @@ impl ContainerSpec {
                 return wrong(format!("{at}.volume"), format!("there is no volume {}", mount.volume));
             };
             mount.check(&at, volume)?;
-            if !paths.insert(mount.path.trim_end_matches('/')) {
+            if !paths.insert(mount.path_parts().collect::<Vec<_>>()) {
                 return wrong(format!("{at}.path"), format!("{} is given twice", mount.path));
             }
         }

@@ -97,6 +97,7 @@ impl InstanceSpec {
                 return wrong(field, format!("all files together have more than {most} bytes"));
             }
         }
+        volume::check_memory_together(&self.volumes, memory)?;
         Ok(known)
     }
 

@@ -26,6 +26,38 @@ impl Volume {
     }
 }
 
+/// In memory they take no more together than the containers may: their pages outlive the container that wrote them.
+pub(super) fn check_memory_together(volumes: &[Volume], memory: MemoryMib) -> Checked {
+    let mut left = memory.get();
+    let mut without_size = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let VolumeSource::EmptyDir { medium: Medium::Memory, size } = &volume.source else { continue };
+        let field = format!("volumes[{index}].empty_dir.size");
+        let Some(size) = size else {
+            without_size.push(field);
+            continue;
+        };
+        let Some(rest) = left.checked_sub(size.get()) else {
+            let message = format!(
+                "with the volumes before it, {size} is more than the {memory} that the containers of the instance may take"
+            );
+            return wrong(field, message);
+        };
+        left = rest;
+    }
+    let fits = usize::try_from(left).is_ok_and(|left| without_size.len() <= left);
+    match without_size.first() {
+        Some(field) if !fits => {
+            let left = MemoryMib::new(left);
+            wrong(
+                field.clone(),
+                format!("the volumes with a size leave {left} of {memory} for those without: take less"),
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_files<'a>(field: String, names: impl ExactSizeIterator<Item = &'a String>) -> Checked {
     if names.len() == 0 {
         return wrong(field, "give at least one file");
@@ -51,14 +83,19 @@ fn check_inner_path(field: &str, path: &str) -> Checked {
 }
 
 impl VolumeMount {
+    /// What the kernel reads of the path: any number of slashes is one.
+    pub(super) fn path_parts(&self) -> impl Iterator<Item = &str> {
+        self.path.split('/').filter(|part| !part.is_empty())
+    }
+
     pub(super) fn check(&self, field: &str, volume: &Volume) -> Checked {
         let at = format!("{field}.path");
         check_absolute_path(at.clone(), &self.path)?;
-        let trimmed = self.path.trim_end_matches('/');
-        if trimmed.is_empty() || trimmed.split('/').any(|part| part == ".." || part == ".") {
+        let parts: Vec<&str> = self.path_parts().collect();
+        if parts.is_empty() || parts.iter().any(|part| matches!(*part, ".." | ".")) {
             return wrong(at, "give a folder below \"/\", without \".\" and \"..\"");
         }
-        if ["/proc", "/sys", "/dev"].iter().any(|own| trimmed == *own || trimmed.starts_with(&format!("{own}/"))) {
+        if parts.first().is_some_and(|first| matches!(*first, "proc" | "sys" | "dev")) {
             return wrong(at, "/proc, /sys and /dev are the machine's");
         }
         let Some(path) = &self.sub_path else { return Ok(()) };
