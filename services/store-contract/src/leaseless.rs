@@ -1,4 +1,5 @@
-//! Agents of a protocol without leases, which end nothing by themselves, and those that come before and after them.
+//! Agents of a protocol without leases, which end nothing by themselves, those that come before and after them, and those
+//! that do not understand what is asked.
 
 use wherry_model::{Capacity, NodeRecord, OnNodeLoss};
 use wherry_store::{CreateOutcome, FenceOutcome, LifeOutcome, NodeRegistration};
@@ -56,6 +57,30 @@ pub async fn what_must_be_fenced_is_not_placed_where_nobody_fences(subject: &mut
     assert!(matches!(refused, CreateOutcome::NodeRefused), "{refused:?}");
     world.instance("kept", registration.id, 1).await;
     assert_eq!(world.used(registration.id).await, 2, "what was there stays");
+    invariants::check(&world.store).await.unwrap();
+}
+
+/// The row is the referee of that too: a picture of the fleet from before an agent was rolled back says what is over.
+pub async fn what_an_agent_does_not_understand_is_not_placed_there(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let newest = world.registration(CAPACITY);
+    let node = newest.id;
+    let former = NodeRegistration { protocol: NodeRecord::PROTOCOL_OF_LEASES, ..newest.clone() };
+    let limited = |name: &str| world.create_with(name, node, 1, |spec| spec.deadline_seconds = Some(60));
+    world.registered(&newest, 1).await;
+    world.created(&limited("before")).await;
+    world.registered(&former, 2).await;
+    let refused = world.store.place_and_create(&limited("after")).await.unwrap();
+    assert!(matches!(refused, CreateOutcome::NodeRefused), "{refused:?}");
+    world.instance("plain", node, 1).await;
+    subject.reopen().await;
+    let world = world.on(subject);
+    let limited = |name: &str| world.create_with(name, node, 1, |spec| spec.deadline_seconds = Some(60));
+    let refused = world.store.place_and_create(&limited("after")).await.unwrap();
+    assert!(matches!(refused, CreateOutcome::NodeRefused), "{refused:?}");
+    assert_eq!(world.used(node).await, 2, "what was there stays, and what it understands comes");
+    world.registered(&newest, 3).await;
+    world.created(&limited("again")).await;
     invariants::check(&world.store).await.unwrap();
 }
 

@@ -173,6 +173,7 @@ macro_rules! store_contract {
             leaseless: [
                 an_agent_that_knows_no_leases_is_heard_in_any_epoch,
                 what_must_be_fenced_is_not_placed_where_nobody_fences,
+                what_an_agent_does_not_understand_is_not_placed_there,
                 one_that_fences_is_believed_when_it_knows_what,
                 a_rollback_is_heard_before_a_fencing,
             ]

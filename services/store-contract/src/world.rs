@@ -147,7 +147,7 @@ impl World {
             range: (Ipv4Addr::new(10, 7, 0, 0), 24),
             boot: BootId::from_uuid(self.uuid()),
             underlay: None,
-            protocol: NodeRecord::PROTOCOL_OF_LEASES,
+            protocol: NodeRecord::PROTOCOL_OF_REVISIONS,
         }
     }
 

@@ -221,7 +221,8 @@ fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
     next
 }
 
-/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, and has it left. The row is the referee.
+/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, has an agent that
+/// understands what is asked, and has it left. The row is the referee.
 pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
     let fits = row(state, node).is_some_and(|row| {
         let record = &row.record;
@@ -229,6 +230,7 @@ pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
             && record.capacity.minus(record.used).holds(demand)
             && demand.architecture.is_none_or(|wanted| wanted == record.architecture)
             && (record.fences || !demand.fenced)
+            && record.protocol >= demand.protocol
     });
     fits && state.nodes.change(&node, |row| {
         let used = &mut row.record.used;

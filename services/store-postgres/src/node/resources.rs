@@ -20,6 +20,8 @@ struct Difference {
     architecture: Option<Architecture>,
     /// One that is taken must be fenced.
     fenced: bool,
+    /// What the agent of one that is taken must speak at least.
+    protocol: u32,
     /// Two instances want two kinds of machine of one node.
     impossible: bool,
     news: i64,
@@ -62,6 +64,7 @@ impl Settlement {
         let difference = self.0.entry(node).or_default();
         difference.taken.add(demand);
         difference.fenced |= demand.fenced;
+        difference.protocol = difference.protocol.max(demand.protocol);
         match (difference.architecture, demand.architecture) {
             (Some(one), Some(other)) => difference.impossible |= one != other,
             (None, asked) => difference.architecture = asked,
@@ -98,6 +101,7 @@ impl Settlement {
             .bind(column(|one| one.news))
             .bind(all().map(|one| one.architecture.map(Architecture::as_str)).collect::<Vec<_>>())
             .bind(all().map(|one| one.fenced).collect::<Vec<_>>())
+            .bind(column(|one| i64::from(one.protocol)))
             .fetch_all(&mut *connection)
             .await
             .context(CONTEXT)?;
@@ -131,9 +135,9 @@ macro_rules! settle {
         concat!(
             "WITH wanted AS (
                  SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
-                     $8::int8[], $9::text[], $10::bool[])
+                     $8::int8[], $9::text[], $10::bool[], $11::int8[])
                      AS wanted (id, given_cpu, given_memory, given, taken_cpu, taken_memory, taken, news, architecture,
-                         fenced)
+                         fenced, protocol)
              )",
             $before,
             "UPDATE nodes AS node SET
@@ -156,6 +160,7 @@ macro_rules! settle {
                    AND (wanted.architecture IS NULL OR node.architecture = wanted.architecture)
                    AND (NOT wanted.fenced
                        OR (node.protocol >= 2 AND node.heartbeats > coalesce(node.unfenced_heartbeats, -1)))
+                   AND node.protocol >= wanted.protocol
                ))
              RETURNING node.id"
         )

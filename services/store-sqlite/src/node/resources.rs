@@ -7,7 +7,8 @@ use wherry_store::StoreError;
 use crate::columns::Blob;
 use crate::error::{Context, violation};
 
-/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, and has it left. The row is the referee.
+/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, has an agent that
+/// understands what is asked, and has it left. The row is the referee.
 pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand: Demand) -> Result<bool, StoreError> {
     let taken = sqlx::query(
         "UPDATE nodes SET
@@ -19,13 +20,15 @@ pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand
            AND capacity_memory_mib - used_memory_mib >= ?3
            AND capacity_instances - used_instances >= 1
            AND (?4 IS NULL OR architecture = ?4)
-           AND (NOT ?5 OR (protocol >= 2 AND heartbeats > coalesce(unfenced_heartbeats, -1)))",
+           AND (NOT ?5 OR (protocol >= 2 AND heartbeats > coalesce(unfenced_heartbeats, -1)))
+           AND protocol >= ?6",
     )
     .bind(node.blob())
     .bind(demand.cpu.get())
     .bind(demand.memory.get())
     .bind(demand.architecture.map(Architecture::as_str))
     .bind(demand.fenced)
+    .bind(demand.protocol)
     .execute(connection)
     .await
     .context("taking resources of a node")?;
