@@ -34,6 +34,7 @@ struct Pull {
 pub(super) struct Behind {
     tasks: JoinSet<Done>,
     pulls: BTreeMap<ContainerName, Pull>,
+    greetings: BTreeMap<ContainerId, AbortHandle>,
     pub(super) at_work: AtWork,
     /// For which state of things [`AtWork::doom`] is so: another may be better.
     doomed: Option<(Generation, Vec<u32>)>,
@@ -68,9 +69,23 @@ impl Behind {
 
     pub(super) fn greet(&mut self, container: &ContainerId, work: impl Future<Output = Finding> + Send + 'static) {
         if self.at_work.greeting.insert(container.clone()) {
-            let container = container.clone();
-            self.tasks.spawn(async move { Done::Greeting { container, finding: work.await } });
+            let of = container.clone();
+            let task = self.tasks.spawn(async move { Done::Greeting { container: of, finding: work.await } });
+            self.greetings.insert(container.clone(), task);
         }
+    }
+
+    /// Gives up what is to be done after the start of containers that do not run any more: it may go to an address, which soon
+    /// is another's.
+    pub(super) fn greet_only(&mut self, runs: impl Fn(&ContainerId) -> bool) {
+        self.greetings.retain(|container, task| {
+            let keep = runs(container);
+            if !keep {
+                task.abort();
+                self.at_work.greeting.remove(container);
+            }
+            keep
+        });
     }
 
     pub(super) fn condemn(&mut self, desired: &DesiredInstance, verdict: Verdict) {
@@ -129,7 +144,10 @@ impl Behind {
                 self.at_work.pulling.remove(container);
             }
             Done::End { container, .. } => drop(self.at_work.ending.remove(container)),
-            Done::Greeting { container, .. } => drop(self.at_work.greeting.remove(container)),
+            Done::Greeting { container, .. } => {
+                self.greetings.remove(container);
+                self.at_work.greeting.remove(container);
+            }
         }
         done
     }
@@ -137,4 +155,30 @@ impl Behind {
 
 fn state_of(desired: &DesiredInstance) -> (Generation, Vec<u32>) {
     (desired.generation, desired.containers.iter().map(|container| container.revision).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_greeting_ends_with_its_container_and_no_other_does() {
+        let mut behind = Behind::default();
+        let (stays, goes) = (ContainerId::new("stays"), ContainerId::new("goes"));
+        let [(held, mut is_held), (left, is_left)] = [oneshot::channel::<()>(), oneshot::channel()];
+        for (id, sign) in [(&stays, held), (&goes, left)] {
+            behind.greet(id, async move {
+                let _sign = sign;
+                pending().await
+            });
+        }
+        behind.greet_only(|id| *id == stays);
+        assert!(is_left.await.is_err(), "it lets go of what it held");
+        assert_eq!(behind.at_work.greeting, [stays].into());
+        assert!(is_held.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+    }
 }

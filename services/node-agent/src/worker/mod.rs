@@ -241,6 +241,7 @@ impl Worker {
             (Step::Discard { sandbox, running }, desired) => {
                 self.node.board.set_phase(self.instance, Some(Phase::Stopping));
                 self.stop_containers(desired.as_deref(), &seen, &running).await?;
+                self.behind.greet_only(|id| !running.contains(id));
                 self.remove_sandbox(&sandbox).await
             }
             (Step::Forget, _) => self.forget().await,
@@ -449,12 +450,16 @@ impl Worker {
             self.behind.at_work.greeted.insert(container.id.clone());
             return Next::GoOn;
         };
-        let runtime = self.node.runtime.clone();
+        let (node, instance) = (self.node.clone(), self.instance);
         self.behind.greet(&container.id, async move {
             let begun = Instant::now();
             loop {
+                let known = node.journal.memory(instance).and_then(|memory| memory.address);
+                if known != Some(place.address) {
+                    return Finding::Nothing("its address is not its own any more".to_owned());
+                }
                 let left = GREETING_WITHIN.saturating_sub(begun.elapsed());
-                match check::perform(&*runtime, &place, &hook, left.max(GREETING_AGAIN)).await {
+                match check::perform(&*node.runtime, &place, &hook, left.max(GREETING_AGAIN)).await {
                     // It may not listen yet.
                     Finding::Ill(_) if !matches!(hook, Check::Exec { .. }) && left > GREETING_AGAIN => {}
                     finding => return finding,
@@ -469,6 +474,7 @@ impl Worker {
     fn learn(&mut self, seen: &Seen) {
         let running = seen.containers.iter().filter(|container| container.state == ContainerState::Running);
         let running: BTreeSet<&ContainerId> = running.map(|container| &container.id).collect();
+        self.behind.greet_only(|id| running.contains(id));
         let at_work = &mut self.behind.at_work;
         at_work.greeted.retain(|id| running.contains(id));
         at_work.verdicts.retain(|id, _| running.contains(id));
