@@ -50,7 +50,7 @@ pub(crate) struct ContainerMemory {
     /// The revision of the container that the latest run was started for.
     #[serde(default)]
     pub(crate) revision: u32,
-    /// Whether the latest run that has ended did so with 0.
+    /// Whether the latest run that has ended did so as it should.
     #[serde(default)]
     pub(crate) succeeded: bool,
     /// Restarts by policy in this generation.
@@ -150,7 +150,7 @@ impl Memory {
                     known.run = *run;
                     known.ready = None;
                     known.revision = revision.max(known.revision);
-                    known.succeeded = exit.exit_code == 0;
+                    known.succeeded = !exit.is_failure();
                     if counts_as_restart(exit) && restart_at.is_some() {
                         known.restarts = known.restarts.saturating_add(1);
                     }

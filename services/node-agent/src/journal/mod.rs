@@ -8,8 +8,10 @@
 //! wait. When the disk refuses, [`Journal::check`] says why and no worker acts until the write has succeeded.
 //!
 //! On disk: `journal.log`, one checked line per fact; `said.json`, the journal's id and what was remembered up to a
-//! number. When the log has grown and most facts are taken, a new snapshot is written and the log emptied. Numbers are
-//! contiguous for ever; if the log does not continue its snapshot, the journal is lost and another begins with a new id.
+//! number. When the log has grown and most facts are taken, a new snapshot is written and the log emptied. The same happens
+//! when all are taken and nothing was said for a while, and when the agent stops: the release before, which cuts the log at
+//! a fact that it does not know, is left a snapshot without facts. It ignores fields that it does not know.
+//! Numbers are contiguous for ever; if the log does not continue its snapshot, the journal is lost and another begins with a new id.
 //!
 //! A new id ([`Journal::renew`]) and an instance that is set aside ([`Journal::set_aside`]) are in a new snapshot, with an
 //! empty log behind it, before anything is sent accordingly.
@@ -30,6 +32,7 @@ use uuid::Uuid;
 use wherry_model::{Clock, ContainerName, Entropy, Fact, Generation, InstanceId, JournalId, Observation, Timestamp};
 
 pub(crate) use self::file::{JournalDisk, JournalFolder};
+use self::line::Line;
 pub(crate) use self::memory::{ContainerMemory, Memory, RunMemory, counts_as_restart};
 
 /// `said.json`.
@@ -39,6 +42,7 @@ struct Snapshot {
     /// The last number that is covered.
     through: u64,
     /// What was said up to there and is not acknowledged.
+    #[serde(deserialize_with = "line::understood")]
     facts: VecDeque<Observation>,
     instances: BTreeMap<InstanceId, Memory>,
     #[serde(default)]
@@ -83,6 +87,10 @@ struct State {
     /// Instances whose facts go a way of their own.
     aside: BTreeSet<InstanceId>,
     file_bytes: u64,
+    /// Whether the snapshot on disk has facts that were not acknowledged when it was written.
+    carries_facts: bool,
+    /// Whether the log has a line of a later release, for which it is kept until it is long.
+    has_foreign: bool,
     /// Counts the snapshots that were asked for.
     snapshots_wanted: u64,
 }
@@ -114,9 +122,9 @@ impl Journal {
         }
         let known = found.snapshot.and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
         let continues = |snapshot: &Snapshot| {
-            let mut expected = lines.first().map_or(snapshot.through + 1, |first| first.seq);
+            let mut expected = lines.first().map_or(snapshot.through + 1, Line::seq);
             expected <= snapshot.through + 1
-                && lines.iter().all(|line| std::mem::replace(&mut expected, line.seq + 1) == line.seq)
+                && lines.iter().all(|line| std::mem::replace(&mut expected, line.seq() + 1) == line.seq())
         };
         let (snapshot, lines, file_bytes) = if let Some(snapshot) = known.filter(continues) {
             (snapshot, lines, good_bytes)
@@ -134,14 +142,19 @@ impl Journal {
         let mut state = State {
             id: snapshot.journal,
             last_said: snapshot.through,
+            carries_facts: !snapshot.facts.is_empty(),
+            has_foreign: lines.iter().any(|line| matches!(line, Line::Foreign { .. })),
             facts: snapshot.facts,
             memories: snapshot.instances,
             aside: snapshot.aside,
             snapshots_wanted: 0,
             file_bytes: u64::try_from(file_bytes).unwrap_or(u64::MAX),
         };
-        for observation in lines.into_iter().filter(|line| line.seq > snapshot.through) {
-            state.remember(&observation);
+        for line in lines.into_iter().filter(|line| line.seq() > snapshot.through) {
+            match line {
+                Line::Fact(observation) => state.remember(&observation),
+                Line::Foreign { seq } => state.last_said = seq,
+            }
         }
         let written = Written { through: state.last_said, failure: None };
         let journal = Self {
@@ -351,6 +364,11 @@ impl State {
     fn snapshot(&self) -> Snapshot {
         let (facts, instances, aside) = (self.facts.clone(), self.memories.clone(), self.aside.clone());
         Snapshot { journal: self.id, through: self.last_said, facts, instances, aside }
+    }
+
+    /// Whether the control plane has taken everything, and the disk still says it.
+    fn is_tidy_due(&self) -> bool {
+        self.facts.is_empty() && !self.has_foreign && (self.file_bytes > 0 || self.carries_facts)
     }
 
     fn remember(&mut self, observation: &Observation) {

@@ -198,3 +198,131 @@ async fn a_full_disk_blocks_says_why_and_loses_nothing() {
     let (again, _disk) = open(folder.path());
     assert_eq!(again.unacknowledged(9).len(), 4);
 }
+
+/// What the release before reads of `said.json`, as it stood in its source; it ignores what else is there.
+mod former {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "what counts is that all of it is there")]
+    pub(super) struct Snapshot {
+        journal: wherry_model::JournalId,
+        pub(super) through: u64,
+        pub(super) facts: Vec<serde_json::Value>,
+        pub(super) instances: BTreeMap<wherry_model::InstanceId, Memory>,
+        aside: BTreeSet<wherry_model::InstanceId>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "what counts is that all of it is there")]
+    pub(super) struct Memory {
+        generation: wherry_model::Generation,
+        pub(super) containers: BTreeMap<String, Container>,
+        address: Option<std::net::Ipv4Addr>,
+        failed: bool,
+        sandbox_stopped: bool,
+        removed: bool,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "what counts is that all of it is there")]
+    pub(super) struct Container {
+        digest: Option<wherry_model::Digest>,
+        pull_failures: u32,
+        pull_retry_at: Option<wherry_model::Timestamp>,
+        pub(super) run: u32,
+        state: super::RunMemory,
+        restarts_in_a_row: u32,
+    }
+}
+
+/// The log and the snapshot, as the release before reads them.
+fn left_behind(folder: &Path) -> (u64, former::Snapshot) {
+    let log = std::fs::metadata(folder.join("journal.log")).unwrap().len();
+    (log, serde_json::from_slice(&std::fs::read(folder.join("said.json")).unwrap()).unwrap())
+}
+
+/// A run that became ready, which is nothing that the release before knows.
+fn say_ready(journal: &Journal) {
+    let container = ContainerName::new("main").unwrap();
+    let started_at = Timestamp::from_seconds(5);
+    let started = Fact::ContainerStarted { container: container.clone(), run: 1, started_at };
+    journal.say(instance(1), Generation::FIRST, started);
+    journal.say(instance(1), Generation::FIRST, Fact::Readiness { container, run: 1, ready: true, message: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_is_not_left_to_the_release_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = open(folder.path());
+    let stopping = CancellationToken::new();
+    let task = tokio::spawn(journal.clone().write_out(disk, stopping.clone()));
+    say_ready(&journal);
+    journal.settled().await;
+    journal.acknowledged(1);
+    tokio::time::sleep(writer::QUIET * 2).await;
+    assert!(left_behind(folder.path()).0 > 0, "one of them was not taken");
+    journal.acknowledged(2);
+    let mut waited = 0;
+    while left_behind(folder.path()).0 > 0 {
+        waited += 1;
+        assert!(waited < 100, "the log stays");
+        tokio::time::sleep(writer::QUIET).await;
+    }
+    let (_, snapshot) = left_behind(folder.path());
+    assert_eq!((snapshot.through, snapshot.facts.len()), (2, 0));
+    assert_eq!(snapshot.instances[&instance(1)].containers["main"].run, 1);
+    // Carried over by a snapshot that is written for another reason, and taken then.
+    say_ready(&journal);
+    journal.set_aside(instance(9)).await;
+    assert_eq!(left_behind(folder.path()).1.facts.len(), 2);
+    journal.acknowledged(4);
+    stopping.cancel();
+    task.await.unwrap();
+    let (log, snapshot) = left_behind(folder.path());
+    assert_eq!((log, snapshot.through, snapshot.facts.len()), (0, 4, 0), "whoever stops does not wait");
+    let (again, _disk) = open(folder.path());
+    assert_eq!((again.id(), again.pending()), (journal.id(), 0));
+    assert_eq!(again.memory(instance(1)).unwrap().container(&ContainerName::new("main").unwrap()).ready, Some(true));
+}
+
+#[tokio::test]
+async fn a_fact_of_a_later_release_is_stepped_over_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, disk) = open(folder.path());
+    journal.say(instance(1), Generation::FIRST, failed("first"));
+    journal.say(instance(1), Generation::FIRST, failed("second"));
+    journal.say(instance(2), Generation::FIRST, failed("third"));
+    write_and_close(&journal, disk).await;
+    let path = folder.path().join("journal.log");
+    let written = String::from_utf8(std::fs::read(&path).unwrap()).unwrap();
+    let lines = written.lines().collect::<Vec<_>>();
+    let foreign = line::checked(lines[1][9..].replace("\"failed\"", "\"levitated\"").as_bytes());
+    let mixed = [lines[0].as_bytes(), b"\n", &foreign, lines[2].as_bytes(), b"\n"].concat();
+    std::fs::write(&path, &mixed).unwrap();
+    let (again, disk) = open(folder.path());
+    assert_eq!(again.id(), journal.id());
+    assert_eq!(again.unacknowledged(9).iter().map(|fact| fact.seq).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(again.say(instance(1), Generation::FIRST, Fact::Removed), 4);
+    again.acknowledged(3);
+    write_and_close(&again, disk).await;
+    again.acknowledged(4);
+    assert!(std::fs::read(&path).unwrap().starts_with(&mixed), "it is there for whoever understands it");
+    let (third, disk) = open(folder.path());
+    third.acknowledged(4);
+    write_and_close(&third, disk).await;
+    assert!(std::fs::read(&path).unwrap().starts_with(&mixed), "also when everything else was taken");
+
+    let snapshot = folder.path().join("said.json");
+    let (fourth, disk) = open(folder.path());
+    let stopping = CancellationToken::new();
+    let task = tokio::spawn(fourth.clone().write_out(disk, stopping.clone()));
+    fourth.set_aside(instance(9)).await;
+    stopping.cancel();
+    task.await.unwrap();
+    let said = String::from_utf8(std::fs::read(&snapshot).unwrap()).unwrap();
+    assert!(said.contains("\"fact\":\"removed\""), "{said}");
+    std::fs::write(&snapshot, said.replacen("\"fact\":\"failed\"", "\"fact\":\"levitated\"", 1)).unwrap();
+    let (fifth, _disk) = open(folder.path());
+    assert_eq!((fifth.id(), fifth.pending()), (journal.id(), 2));
+}

@@ -14,16 +14,21 @@ use super::{Journal, JournalDisk, Written, encode, line};
 const EMPTY_AT_BYTES: u64 = 64 * 1024;
 /// … no more facts than this are not acknowledged; they go into the snapshot.
 const MOST_CARRIED_OVER: usize = 64;
+/// It is also emptied when everything was acknowledged and for so long nothing was said: a start says several facts, one
+/// soon after the other, and does not wait for a snapshot between them.
+pub(super) const QUIET: Duration = Duration::from_secs(5);
 /// A disk that refused is tried again after this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Journal {
     /// Writes until `stopping`, and then what is left.
     pub(crate) async fn write_out<D: JournalDisk + 'static>(self: Arc<Self>, mut disk: D, stopping: CancellationToken) {
+        let mut is_quiet = false;
         loop {
             let stop = stopping.is_cancelled();
             let outcome;
-            (disk, outcome) = self.clone().write_once(disk).await;
+            (disk, outcome) = self.clone().write_once(disk, stop || is_quiet).await;
+            is_quiet = false;
             let failed = outcome.is_err();
             self.publish(outcome);
             match (stop, failed) {
@@ -33,16 +38,17 @@ impl Journal {
                     biased;
                     () = self.to_write.notified() => {}
                     () = stopping.cancelled() => {}
+                    () = tokio::time::sleep(QUIET), if self.state().is_tidy_due() => is_quiet = true,
                 },
             }
         }
     }
 
-    async fn write_once<D: JournalDisk + 'static>(self: Arc<Self>, disk: D) -> (D, io::Result<u64>) {
+    async fn write_once<D: JournalDisk + 'static>(self: Arc<Self>, disk: D, tidy: bool) -> (D, io::Result<u64>) {
         let mut disk = disk;
         blocking(move || {
             let outcome = self.write_queued(&mut disk).and_then(|through| {
-                self.empty_if_long(&mut disk)?;
+                self.empty_if_due(&mut disk, tidy)?;
                 Ok(through)
             });
             (disk, outcome)
@@ -68,11 +74,12 @@ impl Journal {
         Ok(through)
     }
 
-    fn empty_if_long<D: JournalDisk>(&self, disk: &mut D) -> io::Result<()> {
+    fn empty_if_due<D: JournalDisk>(&self, disk: &mut D, tidy: bool) -> io::Result<()> {
         let (snapshot, wanted) = {
             let state = self.state();
             let is_long = state.file_bytes >= EMPTY_AT_BYTES && state.facts.len() <= MOST_CARRIED_OVER;
-            if !is_long && state.snapshots_wanted == *self.snapshots_made.borrow() {
+            let is_due = is_long || (tidy && state.is_tidy_due());
+            if !is_due && state.snapshots_wanted == *self.snapshots_made.borrow() {
                 return Ok(());
             }
             (state.snapshot(), state.snapshots_wanted)
@@ -81,7 +88,11 @@ impl Journal {
         // What was said meanwhile has higher numbers and is still queued.
         self.written.send_modify(|now| now.through = snapshot.through);
         disk.write_at(0, &[])?;
-        self.state().file_bytes = 0;
+        {
+            let mut state = self.state();
+            (state.file_bytes, state.has_foreign) = (0, false);
+            state.carries_facts = !snapshot.facts.is_empty();
+        }
         self.snapshots_made.send_replace(wanted);
         Ok(())
     }
