@@ -30,7 +30,8 @@ pub enum Medium {
     /// On disk.
     #[default]
     Disk,
-    /// In memory, which counts towards the memory of the containers that write it.
+    /// In memory, which counts towards the memory of the containers that write it. Kept through restarts of containers, and
+    /// gone when the instance stops or ends.
     Memory,
 }
 
@@ -41,8 +42,8 @@ pub struct EmptyDirVolume {
     /// Where it is kept; `disk` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<Medium>,
-    /// The most that it takes, with `memory` only; all memory that the containers may take when absent. On disk nothing
-    /// holds it to a size.
+    /// The most that it takes, with `memory` only; all volumes in memory together take no more than the containers may. When
+    /// absent, an equal part of what the others leave. On disk nothing holds it to a size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::MemoryQuantity>)]
     pub size: Option<String>,

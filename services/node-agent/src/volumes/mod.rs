@@ -1,14 +1,17 @@
-//! Volumes of instances on this machine: `volumes/INSTANCE/VOLUME` in the data folder.
+//! Volumes of instances on this machine: `volumes/INSTANCE/KIND/VOLUME` in the data folder.
 //!
-//! Invariants: a folder belongs to one instance, which is in its path; it is there from the first start of a container until
-//! nothing is left of the instance on this machine, through restarts of containers, of the agent and of the machine, save
-//! what is in memory; making ready again what is ready changes nothing that a container wrote. Only root of the machine can
+//! Invariants: a folder belongs to one instance and is of one kind, both in its path, so a volume that becomes another kind
+//! between two lives of the instance is another volume and never reads what containers left in the old one; it is there
+//! from the first start of a container until nothing is left of the instance on this machine or its spec does not name it
+//! any more, through restarts of containers, of the agent and of the machine. What is in memory lives as long as the
+//! sandbox ([`remove_memory`]), because after that nothing is reserved for it; its generation is in its name. Making ready again what is ready changes nothing that a container wrote. Only root of the machine can
 //! enter `volumes`, so that below it everything can be open to every user of the containers, as in Kubernetes.
 //!
 //! Nothing here follows what a container wrote: paths inside of a volume are resolved by the engine ([`MountPart`]).
 
 mod files;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -20,18 +23,28 @@ use wherry_runtime::{Mount, MountPart};
 
 /// Where folders inside of volumes are held; no volume has such a name.
 const PARTS: &str = ".parts";
+/// Written by containers.
+const DISK: &str = "disk";
+/// Nothing on disk: the engine shows containers its own file systems there.
+const MEMORY: &str = "memory";
+/// Written by the agent alone.
+const CONFIG: &str = "config";
 
 /// Makes every volume of the instance ready that is not.
 pub(crate) fn prepare(folder: &Path, desired: &DesiredInstance) -> io::Result<()> {
     if desired.more.volumes.is_empty() {
-        return Ok(());
+        return remove(folder);
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     if let Some(all) = folder.parent() {
         fs::set_permissions(all, fs::Permissions::from_mode(0o700))?;
     }
+    remove_what_is_not_named(folder, desired)?;
     for volume in &desired.more.volumes {
-        let path = folder.join(volume.name.as_str());
+        let path = path_of(folder, desired, volume);
+        if let Some(kind) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(kind)?;
+        }
         match &volume.source {
             VolumeSource::EmptyDir { .. } => open_folder(&path)?,
             VolumeSource::Config { files } => files::write(&path, files)?,
@@ -44,17 +57,91 @@ pub(crate) fn prepare(folder: &Path, desired: &DesiredInstance) -> io::Result<()
     Ok(())
 }
 
+fn path_of(folder: &Path, desired: &DesiredInstance, volume: &Volume) -> PathBuf {
+    let name = volume.name.as_str();
+    match &volume.source {
+        VolumeSource::EmptyDir { medium: Medium::Disk, .. } => folder.join(DISK).join(name),
+        // No volume has a name with a dot.
+        VolumeSource::EmptyDir { medium: Medium::Memory, .. } => {
+            folder.join(MEMORY).join(format!("{name}.{}", desired.generation.0))
+        }
+        VolumeSource::Config { .. } | VolumeSource::Secret { .. } => folder.join(CONFIG).join(name),
+    }
+}
+
+/// Volumes do not change within a generation, so nothing that runs sees any of this.
+fn remove_what_is_not_named(folder: &Path, desired: &DesiredInstance) -> io::Result<()> {
+    let named: BTreeSet<PathBuf> = desired.more.volumes.iter().map(|volume| path_of(folder, desired, volume)).collect();
+    for entry in entries(folder)? {
+        if entry == folder.join(PARTS) {
+            continue;
+        }
+        let kind = [DISK, MEMORY, CONFIG].into_iter().find(|kind| entry == folder.join(kind));
+        let Some(kind) = kind.filter(|_| is_folder(&entry)) else {
+            remove_any(&entry)?;
+            continue;
+        };
+        for volume in entries(&entry)?.into_iter().filter(|volume| !named.contains(volume)) {
+            if kind == MEMORY { remove_held(&volume)? } else { remove_any(&volume)? }
+        }
+    }
+    Ok(())
+}
+
+/// Sorted; none where there is no folder.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// A folder itself, not a link to one.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
+}
+
+/// Whatever it is, if it is.
+fn remove_any(path: &Path) -> io::Result<()> {
+    let removed = if is_folder(path) { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Removes a folder on which the engine holds something: the mount goes with it, and nothing in it is touched.
+fn remove_held(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Gives back what the instance holds in memory, once no container of it runs; parts of volumes would go on holding it.
+pub(crate) fn remove_memory(folder: &Path) -> io::Result<()> {
+    for kind in [PARTS, MEMORY] {
+        for held in entries(&folder.join(kind))? {
+            remove_held(&held)?;
+        }
+    }
+    Ok(())
+}
+
 /// An empty folder for everybody, whole from its first moment, so that one that is there needs no look.
 fn open_folder(path: &Path) -> io::Result<()> {
-    if path.exists() {
+    if is_folder(path) {
         return Ok(());
     }
-    // No volume has a name with a dot.
-    let fresh = path.with_extension("new");
-    match fs::create_dir(&fresh) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made?,
-    }
+    // Neither a volume nor a generation ends so.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    remove_any(&fresh)?;
+    fs::create_dir(&fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o777))?;
     fs::rename(&fresh, path)
 }
@@ -70,7 +157,7 @@ pub(crate) fn mounts(folder: &Path, desired: &DesiredInstance, container: &Conta
 }
 
 fn one_mount(folder: &Path, desired: &DesiredInstance, volume: &Volume, mount: &VolumeMount, stage: PathBuf) -> Mount {
-    let host_path = folder.join(volume.name.as_str());
+    let host_path = path_of(folder, desired, volume);
     let plain =
         Mount { host_path, container_path: (&mount.path).into(), read_only: mount.read_only, ..Mount::default() };
     let VolumeSource::EmptyDir { medium, size } = &volume.source else {
@@ -80,15 +167,27 @@ fn one_mount(folder: &Path, desired: &DesiredInstance, volume: &Volume, mount: &
     };
     let memory_bytes = match medium {
         Medium::Disk => None,
-        Medium::Memory => Some(size.map_or_else(|| memory_of(desired), MemoryMib::bytes)),
+        Medium::Memory => Some(size.map_or_else(|| memory_left(desired), MemoryMib::bytes)),
     };
     let part = mount.sub_path.as_ref().map(|path| MountPart { path: path.into(), stage });
     Mount { memory_bytes, part, ..plain }
 }
 
-/// All memory that the containers of the instance may take.
-fn memory_of(desired: &DesiredInstance) -> u64 {
-    desired.specs().map(|spec| spec.most_memory().bytes()).fold(0, u64::saturating_add)
+/// An equal part of what volumes with a size leave of all memory that the containers of the instance may take; never 0,
+/// which the kernel would read as no limit.
+fn memory_left(desired: &DesiredInstance) -> u64 {
+    let mut left = desired.specs().map(|spec| spec.most_memory().bytes()).fold(0, u64::saturating_add);
+    let mut sharing = 0_u64;
+    for volume in &desired.more.volumes {
+        match &volume.source {
+            VolumeSource::EmptyDir { medium: Medium::Memory, size: Some(size) } => {
+                left = left.saturating_sub(size.bytes());
+            }
+            VolumeSource::EmptyDir { medium: Medium::Memory, size: None } => sharing = sharing.saturating_add(1),
+            VolumeSource::EmptyDir { .. } | VolumeSource::Config { .. } | VolumeSource::Secret { .. } => {}
+        }
+    }
+    (left / sharing.max(1)).max(MemoryMib::new(1).bytes())
 }
 
 /// Removes all volumes of an instance, however much is in them.

@@ -282,9 +282,6 @@ impl Worker {
     }
 
     async fn prepare_volumes(&self, desired: &DesiredInstance) -> Result<(), Trouble> {
-        if desired.more.volumes.is_empty() {
-            return Ok(());
-        }
         let (folder, desired) = (self.node.config.volumes_of(desired.id), desired.clone());
         Ok(blocking(move || volumes::prepare(&folder, &desired)).await?)
     }

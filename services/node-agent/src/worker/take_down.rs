@@ -55,6 +55,9 @@ impl Worker {
             return Ok(Next::Rest(None));
         }
         self.node.runtime.stop_sandbox(id).await?;
+        // While the sandbox still says that this is to be done.
+        let folder = self.node.config.volumes_of(self.instance);
+        blocking(move || volumes::remove_memory(&folder)).await?;
         self.node.runtime.remove_sandbox(id).await?;
         // Whoever ended it by force could not tell the sandbox's own process from a container's.
         let (folder, id) = (self.node.config.data_folder.clone(), ContainerId::new(id.as_str()));
