@@ -20,6 +20,12 @@ use crate::{Control, Error, cursor, lock};
 /// The most entries of one page.
 const MAX_PAGE: u32 = 200;
 
+/// Of a command so much is kept, each word with one byte for its end: who enters often cannot fill the disk.
+const MAX_COMMAND_BYTES: usize = 1024;
+
+/// Stands where the rest of a command was left out.
+const CUT: &str = "[cut]";
+
 /// How often an end is tried to be written.
 const ATTEMPTS: u32 = 5;
 
@@ -138,7 +144,7 @@ impl Control {
             name: instance.name.clone(),
             kind: way.kind,
             container: way.container.cloned(),
-            command: way.command.to_vec(),
+            command: on_record(way.command),
             port: way.port,
             actor: principal.subject.to_string(),
             replica: self.replica_id(),
@@ -252,5 +258,42 @@ impl Control {
             Ok(id) => Ok(id),
             Err(_) => Ok(self.instance_of(principal, project, name_or_id).await?.id),
         }
+    }
+}
+
+/// The command as it is kept: what is too long ends in the middle of a word, or between two, and a mark.
+fn on_record(command: &[String]) -> Vec<String> {
+    let mut room = MAX_COMMAND_BYTES;
+    let mut kept = Vec::new();
+    for word in command {
+        if let Some(left) = room.checked_sub(word.len() + 1) {
+            kept.push(word.clone());
+            room = left;
+            continue;
+        }
+        let part = word.get(..word.floor_char_boundary(room)).unwrap_or_default();
+        if !part.is_empty() {
+            kept.push(part.to_owned());
+        }
+        kept.push(CUT.to_owned());
+        break;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_kept_up_to_its_bound() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let short = words(&["sh", "-c", "", "echo caf\u{e9}"]);
+        assert_eq!(on_record(&short), short);
+        let fits = words(&["sh", &"x".repeat(MAX_COMMAND_BYTES - 4)]);
+        assert_eq!(on_record(&fits), fits);
+        let long = words(&["sh", &"\u{e9}".repeat(16 * 1024), "more"]);
+        assert_eq!(on_record(&long), words(&["sh", &"\u{e9}".repeat((MAX_COMMAND_BYTES - 3) / 2), CUT]));
+        assert_eq!(on_record(&vec![String::new(); 32 * 1024]).len(), MAX_COMMAND_BYTES + 1);
     }
 }

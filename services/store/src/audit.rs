@@ -67,7 +67,8 @@ pub struct AuditRecord {
     pub kind: AuditKind,
     /// Which container, where it was one.
     pub container: Option<ContainerName>,
-    /// Program and arguments, where one was run. They are on record as they were given.
+    /// Program and arguments, where one was run. They are on record as they were given, save that the end of a long one is left
+    /// out.
     pub command: Vec<String>,
     /// Which port, where it was one.
     pub port: Option<u16>,

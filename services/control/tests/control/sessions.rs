@@ -3,9 +3,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use wherry_agent_api::{SessionInput, SessionKind, SessionOutput, TerminalSize};
 use wherry_control::{
-    AuditKind, AuditOutcome, EntriesRequest, EntryPage, EntryState, EntryView, Error, ExecRequest, InstanceSession,
+    AuditKind, AuditOutcome, AuditRecord, EntriesRequest, EntryPage, EntryState, EntryView, Error, ExecRequest,
+    InstanceSession,
 };
-use wherry_model::{ContainerName, Principal, ScopeSet};
+use wherry_model::{AuditId, ContainerName, Principal, ScopeSet};
 use wherry_testkit::{Stack, eventually, main_container, spec};
 
 use crate::support::stop;
@@ -235,6 +236,22 @@ async fn an_end_that_nobody_wrote_is_unknown_and_all_is_forgotten_after_its_time
     assert_eq!(entries(&stack).await[0].state, EntryState::Unknown);
     drop(held);
     latest_ended(&stack).await;
+    stack.advance(stack.control().config().audit_retention + Duration::from_secs(1));
+    stack.background().await;
+    assert_eq!(entries(&stack).await.len(), 0);
+}
+
+#[tokio::test]
+async fn more_entries_than_one_batch_are_forgotten_at_once_and_long_commands_are_cut() {
+    let stack = running().await;
+    drop(begin(&stack, program(&["cat", &"x".repeat(30 * 1024)])).await.unwrap());
+    let kept = latest_ended(&stack).await.record;
+    assert_eq!(kept.command.last().map(String::as_str), Some("[cut]"));
+    assert!(kept.command.iter().map(String::len).sum::<usize>() < 1_100, "{:?}", kept.command);
+    for number in 0..1_200 {
+        let id = AuditId::from_uuid(uuid::Uuid::from_u128(number));
+        stack.store().begin_audit(&AuditRecord { id, end: None, ..kept.clone() }).await.unwrap();
+    }
     stack.advance(stack.control().config().audit_retention + Duration::from_secs(1));
     stack.background().await;
     assert_eq!(entries(&stack).await.len(), 0);
