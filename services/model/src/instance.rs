@@ -212,9 +212,12 @@ pub struct ContainerStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unready: bool,
     /// Counts what makes a run of it out of date: changes of its spec that it cannot take while it runs, and restarts that
-    /// somebody asked for. Its agent ends a run that was started for a lower one and starts another.
+    /// somebody asked for. Its agent ends a run that was started for a lower one and starts another. 0 in a new generation.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+    /// Whether a run of that revision was asked for, has not begun, and follows another of this generation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_due: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -236,6 +239,7 @@ impl ContainerStatus {
             restart_at: None,
             unready: false,
             revision: 0,
+            is_due: false,
         }
     }
 

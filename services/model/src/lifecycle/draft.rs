@@ -2,7 +2,7 @@
 
 use crate::fact::ContainerExit;
 use crate::id::NodeId;
-use crate::instance::{EndReason, Event, EventKind, Instance, InstanceState, Revision};
+use crate::instance::{EndReason, Event, EventKind, Instance, InstanceState, Intent, Revision};
 use crate::time::Timestamp;
 
 use super::{Change, MeterEdge, MeterKind};
@@ -74,14 +74,14 @@ impl Draft {
         }
     }
 
-    /// What the record holds of its node's row is another amount from now on: given back and taken under the condition that it
+    /// What the record holds of its node's row is another amount from `at` on: given back and taken under the condition that it
     /// fits. Open intervals end and others begin, each with the amounts of its time.
-    pub(super) fn hold_anew(&mut self) {
+    pub(super) fn hold_anew(&mut self, at: Timestamp) {
         self.holds_anew = self.held.is_some();
         for kind in [MeterKind::Run, MeterKind::Pull] {
             if self.meter_of(kind).open_since.is_some() {
-                self.close(kind, self.now);
-                self.open(kind, self.now, false);
+                self.close(kind, at);
+                self.open(kind, at, false);
             }
         }
     }
@@ -110,6 +110,7 @@ impl Draft {
         self.instance.leaving = None;
         for container in &mut self.instance.containers {
             container.restart_at = None;
+            container.is_due = false;
         }
     }
 
@@ -118,30 +119,43 @@ impl Draft {
     pub(super) fn displace(&mut self, at: Timestamp, reason: EndReason, message: &str) {
         self.end_open_runs(at, reason);
         self.close(MeterKind::Pull, at);
-        let latest = self.instance.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
+        self.begin_generation();
         let after = &mut self.instance;
-        after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
-        after.generation = after.generation.next();
         after.node = None;
         after.holds_resources = false;
         after.leaving = None;
         after.state = InstanceState::Pending;
-        after.reason = None;
         after.message = Some(message.to_owned());
         after.address = None;
         after.unknown_since = None;
+        self.event(EventKind::Displaced, at, message);
+    }
+
+    /// Everything begins anew. Revisions count within a generation, from 0: an agent of a contract without revisions makes
+    /// containers that say none, and its successor takes them for those of revision 0.
+    pub(super) fn begin_generation(&mut self) {
+        let after = &mut self.instance;
+        let latest = after.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
+        after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
+        after.generation = after.generation.next();
+        after.reason = None;
+        after.message = None;
         after.started_at = None;
         after.finished_at = None;
         for container in &mut after.containers {
             container.restart_at = None;
+            container.is_due = false;
+            container.revision = 0;
         }
-        self.event(EventKind::Displaced, at, message);
     }
 
     /// The change; resources are given back when the record no longer holds them, taken when it newly does.
     pub(super) fn finish(mut self) -> Change {
         self.instance.revision = Revision(self.from.0 + 1);
         self.instance.updated_at = self.now.max(self.instance.updated_at);
+        if self.instance.intent != Intent::Run {
+            self.instance.containers.iter_mut().for_each(|container| container.is_due = false);
+        }
         self.instance.expires_at = super::expire::expiry(&self.instance);
         let holds = if self.instance.holds_resources { self.instance.node } else { None };
         let anew = self.holds_anew;

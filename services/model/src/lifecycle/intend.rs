@@ -93,18 +93,12 @@ fn start(instance: &Instance, node: NodeId, actor: &str, now: Timestamp) -> Resu
         S::Stopped | S::Succeeded | S::Failed if instance.holds_resources => Err(Refusal::StillStopping),
         S::Stopped | S::Succeeded | S::Failed => {
             let mut draft = Draft::of(instance, now);
+            draft.begin_generation();
             let after = &mut draft.instance;
             after.intent = Intent::Run;
-            after.generation = after.generation.next();
             after.node = Some(node);
             after.holds_resources = true;
             after.state = S::Scheduled;
-            after.reason = None;
-            after.message = None;
-            after.started_at = None;
-            after.finished_at = None;
-            let latest = after.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
-            after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
             draft.event_by(EventKind::StartRequested, now, "start requested", Some(actor));
             Ok(Some(draft.finish()))
         }

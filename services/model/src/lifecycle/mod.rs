@@ -39,7 +39,7 @@ pub use observe::{Ignored, observe};
 pub use relocate::{explain, forsake, leave, lose, place};
 pub use restart::{forget_images, restart};
 pub use silence::{recover, silence};
-pub use update::{ContainerRestart, NotInPlace, UpdatePlan, plan_update, update};
+pub use update::{ContainerRestart, NotInPlace, UpdatePlan, plan_update, update, update_proved};
 
 /// Which meter of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

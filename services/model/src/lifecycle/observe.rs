@@ -8,7 +8,7 @@ use crate::fact::{ContainerExit, Fact, Observation};
 use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
 use crate::name::ContainerName;
 use crate::reference::Digest;
-use crate::spec::{ContainerSpec, RestartPolicy};
+use crate::spec::{ContainerKind, ContainerSpec, RestartPolicy};
 use crate::time::Timestamp;
 
 use super::draft::Draft;
@@ -56,20 +56,26 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
             pull_retrying(&mut draft, container, message, *retry_at, at)
         }
         Fact::Pulled { container, digest, cached } => {
-            let is_of_now =
-                draft.instance.container(container).is_none_or(|known| observation.revision >= known.revision);
+            // Its image may have been changed since its node has let go of it.
+            let is_of_now = instance.holds_resources
+                && instance.container(container).is_none_or(|known| observation.revision >= known.revision);
             pulled(&mut draft, container, digest, *cached, at, is_of_now)
         }
         Fact::SandboxReady { address } => sandbox_ready(&mut draft, *address),
         Fact::ContainerStarted { container, run, started_at } => {
-            container_started(&mut draft, container, *run, (*started_at).min(now))
+            let changed = container_started(&mut draft, container, *run, (*started_at).min(now));
+            if changed {
+                note_revision(&mut draft, container, observation.revision);
+            }
+            changed
         }
         Fact::Readiness { container, run, ready, message } => {
             readiness(&mut draft, container, *run, *ready, message.as_deref(), at)
         }
         Fact::ContainerExited { container, run, started_at, exit, restart_at } => {
             let exit = ContainerExit { finished_at: exit.finished_at.min(now), ..exit.clone() };
-            container_exited(&mut draft, container, *run, (*started_at).min(now), exit, *restart_at)
+            let run = (*run, observation.revision);
+            container_exited(&mut draft, container, run, (*started_at).min(now), exit, *restart_at)
         }
         Fact::Failed { reason, message } => failed(&mut draft, *reason, message, at),
         Fact::SandboxStopped => sandbox_stopped(&mut draft, at),
@@ -198,10 +204,17 @@ fn readiness(
     true
 }
 
+/// A run of this revision of the container has begun: no older request for one is open.
+fn note_revision(draft: &mut Draft, name: &ContainerName, revision: u32) {
+    if let Some(status) = status_of(&mut draft.instance, name).filter(|status| revision >= status.revision) {
+        status.is_due = false;
+    }
+}
+
 fn container_exited(
     draft: &mut Draft,
     name: &ContainerName,
-    run: u32,
+    (run, revision): (u32, u32),
     started_at: Timestamp,
     exit: ContainerExit,
     restart_at: Option<Timestamp>,
@@ -220,6 +233,7 @@ fn container_exited(
     let restart_at = restart_at.filter(|_| !later_run);
     status.restart_at = restart_at;
     status.unready &= later_run;
+    status.is_due &= revision < status.revision;
     let others_run = others_run || later_run;
     draft.instance.started_at.get_or_insert(started_at);
     if !others_run {
@@ -253,36 +267,35 @@ fn container_exited(
     true
 }
 
-/// Whether every container was started in this generation and its latest run has ended in a way that `holds`.
-fn have_ended(
-    instance: &Instance,
-    holds: impl Fn(&Instance, &ContainerSpec, &ContainerRun, &ContainerExit) -> bool,
-) -> bool {
+/// Whether every container was started in this generation, nobody has asked for another run of it, and its latest has ended in
+/// a way that `holds`.
+fn have_ended(instance: &Instance, holds: impl Fn(&Instance, &ContainerSpec, &ContainerExit) -> bool) -> bool {
     instance.spec.containers.iter().all(|spec| {
-        let run = instance.container(&spec.name).and_then(|status| status.run_since(instance.first_run));
-        let ended = run.and_then(|run| run.end.as_ref().map(|exit| (run, exit)));
-        ended.is_some_and(|(run, exit)| holds(instance, spec, run, exit))
+        let status = instance.container(&spec.name).filter(|status| !status.is_due);
+        let run = status.and_then(|status| status.run_since(instance.first_run));
+        let ended = run.and_then(|run| run.end.as_ref());
+        ended.is_some_and(|exit| holds(instance, spec, exit))
     })
 }
 
 /// Whether no restart of the container is announced.
-fn is_not_restarted(instance: &Instance, container: &ContainerSpec, _: &ContainerRun, _: &ContainerExit) -> bool {
+fn is_not_restarted(instance: &Instance, container: &ContainerSpec, _: &ContainerExit) -> bool {
     instance.container(&container.name).is_some_and(|status| status.restart_at.is_none())
 }
 
-/// Whether the container ended by itself and its policy leaves it at that.
-fn is_final(instance: &Instance, container: &ContainerSpec, run: &ContainerRun, exit: &ContainerExit) -> bool {
-    if matches!(exit.reason, EndReason::StoppedByUser | EndReason::NodeLost) {
+/// Whether the container ended by itself and its policy leaves it at that. `max_restarts` is not asked: a run's number does not
+/// say how many before it somebody asked for, and the count begins anew elsewhere.
+fn is_final(instance: &Instance, container: &ContainerSpec, exit: &ContainerExit) -> bool {
+    use EndReason as R;
+    if matches!(exit.reason, R::StoppedByUser | R::NodeLost | R::Restarted | R::Evicted) {
         return false;
     }
     let spec = &instance.spec;
-    let restarts = run.number.saturating_sub(instance.first_run);
-    spec.max_restarts.is_some_and(|most| restarts >= most)
-        || match spec.restart_policy {
-            RestartPolicy::Never => true,
-            RestartPolicy::OnFailure => !exit.is_failure(),
-            RestartPolicy::Always => !exit.is_failure() && spec.runs_once(container),
-        }
+    match spec.restart_policy {
+        RestartPolicy::Never => true,
+        RestartPolicy::OnFailure => !exit.is_failure(),
+        RestartPolicy::Always => !exit.is_failure() && spec.runs_once(container),
+    }
 }
 
 /// All have ended: it failed as the first of them did that failed, or succeeded.
@@ -333,10 +346,42 @@ fn sandbox_stopped(draft: &mut Draft, at: Timestamp) -> bool {
         }
         S::Deleting => draft.end_open_runs(at, EndReason::StoppedByUser),
         S::Stopped | S::Succeeded | S::Failed => {}
+        _ if is_cut_short(&draft.instance) => {
+            if begin_again(draft, at) {
+                return true;
+            }
+            // What has come to its end beside them is not run twice.
+            settle_by_exits(draft, at);
+            let message = draft.instance.message.clone().unwrap_or_default();
+            let has_failed = draft.instance.state == S::Failed;
+            draft.event(if has_failed { EventKind::Failed } else { EventKind::Succeeded }, at, message);
+        }
         S::Pending | S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown | S::Deleted => return false,
     }
     draft.instance.address = None;
     draft.instance.holds_resources = false;
+    true
+}
+
+/// Whether its node had taken it down, because all had ended, before it heard that some are to run again.
+fn is_cut_short(instance: &Instance) -> bool {
+    is_under_way(instance.state)
+        && instance.containers.iter().any(|status| status.is_due)
+        && !instance.any_container_runs()
+}
+
+/// Everything that was there to run is to run again: it does, in another sandbox on the same node.
+fn begin_again(draft: &mut Draft, at: Timestamp) -> bool {
+    let instance = &draft.instance;
+    let is_due = |spec: &ContainerSpec| instance.container(&spec.name).is_some_and(|status| status.is_due);
+    if !instance.spec.containers.iter().filter(|spec| spec.kind == ContainerKind::Main).all(is_due) {
+        return false;
+    }
+    draft.close(MeterKind::Pull, at);
+    draft.begin_generation();
+    draft.instance.state = InstanceState::Scheduled;
+    draft.instance.address = None;
+    draft.instance.unknown_since = None;
     true
 }
 

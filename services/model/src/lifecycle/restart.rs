@@ -38,9 +38,9 @@ pub fn restart(
         return Ok(None);
     }
     let mut draft = Draft::of(instance, now);
-    for status in draft.instance.containers.iter_mut().filter(|status| container.is_none_or(|one| *one == status.name))
-    {
-        make_outdated(status, pull);
+    let known = &mut draft.instance.containers;
+    for status in known.iter_mut().filter(|status| container.is_none_or(|one| *one == status.name)) {
+        make_outdated(instance, status, pull);
     }
     let what = container.map_or_else(|| "all containers".to_owned(), ToString::to_string);
     let how = if pull { ", with what its image reference means now" } else { "" };
@@ -55,14 +55,18 @@ pub fn forget_images(instance: &Instance, now: Timestamp) -> Option<Change> {
     }
     let mut draft = Draft::of(instance, now);
     for status in &mut draft.instance.containers {
-        make_outdated(status, true);
+        make_outdated(instance, status, true);
     }
     Some(draft.finish())
 }
 
-/// What is said later of a lower revision, for example what its image means, is not believed any more.
-pub(super) fn make_outdated(status: &mut ContainerStatus, forgets_image: bool) {
-    status.revision = status.revision.saturating_add(1);
+/// What is said later of a lower revision, for example what its image means, is not believed any more. `instance` is the record
+/// before. While no node has anything of it there is no run that could be out of date.
+pub(super) fn make_outdated(instance: &Instance, status: &mut ContainerStatus, forgets_image: bool) {
+    if instance.holds_resources {
+        status.revision = status.revision.saturating_add(1);
+        status.is_due = !instance.state.is_settled() && status.run_since(instance.first_run).is_some();
+    }
     status.restart_at = None;
     if forgets_image {
         status.image_digest = None;

@@ -80,11 +80,23 @@ pub fn plan_update(instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePla
     Ok(plan)
 }
 
-/// Gives the instance another spec. None when it has that spec.
+/// Gives the instance another spec, while its node proves that it lives. None when it has that spec.
 pub fn update(
     instance: &Instance,
     spec: &InstanceSpec,
     actor: &str,
+    now: Timestamp,
+) -> Result<Option<Change>, NotInPlace> {
+    update_proved(instance, spec, actor, now, now)
+}
+
+/// The same, where the node's last proof of life is that of `proof_at`: what is metered with the amounts of before ends there,
+/// because nothing later is proved yet.
+pub fn update_proved(
+    instance: &Instance,
+    spec: &InstanceSpec,
+    actor: &str,
+    proof_at: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Change>, NotInPlace> {
     let plan = plan_update(instance, spec)?;
@@ -107,7 +119,7 @@ pub fn update(
             if let Some(because) =
                 before.map(|before| restarting(before, container)).filter(|fields| !fields.is_empty())
             {
-                make_outdated(&mut status, because.iter().any(|field| field == "image"));
+                make_outdated(instance, &mut status, because.iter().any(|field| field == "image"));
             }
             // Nobody is asked any more whether it is ready.
             status.unready &= container.probes.delay_readiness();
@@ -116,7 +128,7 @@ pub fn update(
         .collect();
     after.spec = spec.clone();
     if plan.resizes {
-        draft.hold_anew();
+        draft.hold_anew(proof_at.min(now));
     }
     let changes = plan.changes.join(", ");
     let names: Vec<&str> = plan.restarts.iter().map(|restart| restart.container.as_str()).collect();

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::*;
 use crate::fact::{ContainerExit, Fact, Observation};
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
-use crate::instance::EndReason;
+use crate::instance::{Action, EndReason, Leaving};
 use crate::name::ContainerName;
 use crate::quantity::{CpuMillis, MemoryMib};
 use crate::spec::{ContainerKind, ContainerSpec, EnvVar, Medium, OnNodeLoss, RestartPolicy, Volume, VolumeSource};
@@ -232,4 +232,116 @@ fn what_ended_by_itself_is_kept_for_its_time() {
     let stopping = intend(&started(&born(spec), "web", 1, 1), Ask::Stop, "k", at(6)).unwrap().unwrap().after;
     let stopped = seen(&stopping, 7, 0, Fact::SandboxStopped).unwrap().after;
     assert_eq!(stopped.expires_at, None, "somebody stopped it and may start it again");
+}
+
+fn ended_at(
+    instance: &Instance,
+    container: &str,
+    run: u32,
+    seconds: i64,
+    exit_code: i32,
+    restart_at: Option<i64>,
+) -> Instance {
+    let exit =
+        ContainerExit { finished_at: at(seconds), exit_code, signal: None, reason: EndReason::Exited, message: None };
+    let (container, restart_at) = (name(container), restart_at.map(at));
+    seen(instance, seconds, 0, Fact::ContainerExited { container, run, started_at: at(1), exit, restart_at })
+        .unwrap()
+        .after
+}
+
+fn began_again(instance: &Instance, container: &str, revision: u32, seconds: i64) -> Instance {
+    let fact = Fact::ContainerStarted { container: name(container), run: 2, started_at: at(seconds) };
+    seen(instance, seconds, revision, fact).unwrap().after
+}
+
+#[test]
+fn revisions_begin_anew_with_a_generation() {
+    let restarted = restart(&two(), None, false, "k", at(5)).unwrap().unwrap().after;
+    assert_eq!(revisions(&restarted), [1, 1]);
+    let stopping = intend(&restarted, Ask::Stop, "k", at(6)).unwrap().unwrap().after;
+    let stopped = seen(&stopping, 7, 0, Fact::SandboxStopped).unwrap().after;
+    // Nothing runs that could be out of date: nothing is asked of a node that knows no revisions.
+    let mut spec = stopped.spec.clone();
+    spec.containers[0].image = "r.example/web:2".parse().unwrap();
+    let changed = update(&stopped, &spec, "k", at(8)).unwrap().unwrap().after;
+    assert_eq!(revisions(&changed), revisions(&stopped));
+    let (revision, fact) = pulled(1, 'a');
+    let late = seen(&changed, 9, revision, fact).unwrap().after;
+    assert_eq!(late.containers[0].image_digest, None, "of the image before");
+    let again = intend(&changed, Ask::Start(node()), "k", at(10)).unwrap().unwrap().after;
+    assert_eq!((revisions(&again), again.generation), (vec![0, 0], Generation(2)));
+    let leaving = leave(&restarted, Leaving::Move, at(6)).unwrap().after;
+    let waiting = seen(&leaving, 7, 0, Fact::SandboxStopped).unwrap().after;
+    let asked = restart(&waiting, None, true, "k", at(8)).unwrap().unwrap().after;
+    assert_eq!(revisions(&place(&asked, node(), at(9)).unwrap().after), [0, 0]);
+}
+
+#[test]
+fn what_was_asked_to_run_again_does_when_the_others_have_ended() {
+    // One waits for its next try, or has ended for good, and is given another image.
+    for restart_at in [Some(60), None] {
+        let waiting = ended_at(&two(), "web", 1, 3, 1, restart_at);
+        let mut spec = waiting.spec.clone();
+        spec.containers[0].image = "r.example/web:2".parse().unwrap();
+        let changed = update(&waiting, &spec, "k", at(4)).unwrap().unwrap().after;
+        let alone = ended_at(&changed, "side", 1, 5, 0, None);
+        assert_eq!((alone.state, alone.action()), (InstanceState::Starting, Action::Run));
+        let again = began_again(&alone, "web", 1, 6);
+        assert_eq!((again.state, again.containers[0].is_due), (InstanceState::Running, false));
+        assert_eq!(ended_at(&again, "web", 2, 7, 0, None).state, InstanceState::Succeeded);
+    }
+    // It ends while it is asked for: its node hears of that, or has taken everything down by then.
+    let asked = restart(&two(), None, false, "k", at(4)).unwrap().unwrap().after;
+    let down = ended_at(&ended_at(&asked, "web", 1, 5, 0, None), "side", 1, 5, 0, None);
+    assert_eq!(down.state, InstanceState::Starting);
+    let change = seen(&down, 6, 0, Fact::SandboxStopped).unwrap();
+    assert_eq!((change.after.state, change.after.generation), (InstanceState::Scheduled, Generation(2)));
+    assert_eq!((change.after.node, change.releases, change.takes), (Some(node()), None, None));
+    assert_eq!((revisions(&change.after), change.after.first_run), (vec![0, 0], 2));
+    // What ended beside it is not run twice, so it comes to its end with the others.
+    let asked = restart(&two(), Some(&name("web")), false, "k", at(4)).unwrap().unwrap().after;
+    let down = ended_at(&ended_at(&asked, "web", 1, 5, 7, None), "side", 1, 5, 0, None);
+    let change = seen(&down, 6, 0, Fact::SandboxStopped).unwrap();
+    assert_eq!((change.after.state, change.releases), (InstanceState::Failed, Some(node())));
+    assert!(change.after.containers.iter().all(|status| !status.is_due));
+}
+
+#[test]
+fn who_asks_for_another_run_while_its_machine_is_emptied_is_moved() {
+    let spec = InstanceSpec { restart_policy: RestartPolicy::Never, ..InstanceSpec::new(vec![container("web")]) };
+    let running = started(&born(spec), "web", 1, 1);
+    let asked = restart(&running, None, false, "k", at(4)).unwrap().unwrap().after;
+    let leaving = leave(&asked, Leaving::Move, at(5)).unwrap().after;
+    for (revision, reason) in [(0, EndReason::Exited), (0, EndReason::Restarted), (1, EndReason::Evicted)] {
+        let exit = ContainerExit { finished_at: at(6), exit_code: 0, signal: None, reason, message: None };
+        let fact = Fact::ContainerExited { container: name("web"), run: 1, started_at: at(1), exit, restart_at: None };
+        let ended = seen(&leaving, 6, revision, fact).unwrap().after;
+        assert_eq!(ended.state, InstanceState::Stopping);
+        let waiting = seen(&ended, 7, 0, Fact::SandboxStopped).unwrap().after;
+        assert_eq!((waiting.state, waiting.containers[0].is_due), (InstanceState::Pending, false));
+    }
+    // Runs that somebody asked for are no tries of its policy.
+    let spec = InstanceSpec { max_restarts: Some(1), ..InstanceSpec::new(vec![container("web")]) };
+    let again = restart(&started(&born(spec), "web", 1, 1), None, false, "k", at(2)).unwrap().unwrap().after;
+    let leaving = leave(&began_again(&again, "web", 1, 4), Leaving::Move, at(5)).unwrap().after;
+    assert_eq!(ended_at(&leaving, "web", 2, 6, 1, None).state, InstanceState::Stopping);
+    // A user who stops it has the last word.
+    let stopping = intend(&asked, Ask::Stop, "k", at(5)).unwrap().unwrap().after;
+    assert!(!stopping.containers[0].is_due);
+}
+
+#[test]
+fn time_that_is_not_proved_is_not_metered_with_the_amounts_of_before() {
+    let instance = two();
+    let mut spec = instance.spec.clone();
+    spec.containers[0].cpu = CpuMillis::new(500);
+    let (kind, late) = (MeterKind::Run, false);
+    for (proof, cut) in [(7, 7), (0, 1), (99, 9)] {
+        let change = update_proved(&instance, &spec, "k", at(proof), at(9)).unwrap().unwrap();
+        assert_eq!(change.meter, [MeterEdge::Close { kind, at: at(cut) }, MeterEdge::Open { kind, at: at(cut), late }]);
+    }
+    // Its node was dead already.
+    let resized = update_proved(&instance, &spec, "k", at(7), at(9)).unwrap().unwrap().after;
+    assert_eq!(silence(&resized, at(7), at(40)).unwrap().meter, [MeterEdge::Close { kind, at: at(7) }]);
 }
