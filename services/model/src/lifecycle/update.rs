@@ -69,10 +69,11 @@ pub fn plan_update(instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePla
         // Time that nobody has proved yet would be metered with amounts of another time.
         return Err(Refusal::Silent.into());
     }
-    for (index, after) in spec.containers.iter().enumerate() {
+    for (after, path) in spec.containers.iter().zip(spec.container_fields()) {
         let Some(before) = before.container(&after.name) else { continue };
         let (because, calm) = split(before, after);
-        plan.changes.extend(because.iter().chain(&calm).map(|field| format!("containers[{index}].{field}")));
+        let [because, calm] = [because, calm].map(|fields| on_wire(before, after, fields));
+        plan.changes.extend(because.iter().chain(&calm).map(|field| format!("{path}.{field}")));
         if !because.is_empty() && !has_ended {
             plan.restarts.push(ContainerRestart { container: after.name.clone(), because });
         }
@@ -175,6 +176,22 @@ fn fields(before: &InstanceSpec, after: &InstanceSpec) -> Vec<(String, bool)> {
 fn split(before: &ContainerSpec, after: &ContainerSpec) -> (Vec<String>, Vec<String>) {
     let comparable = |field: &String| !matches!(field.as_str(), "name" | "kind");
     differing(before, after).into_iter().filter(comparable).partition(|field| !CALM.contains(&field.as_str()))
+}
+
+/// The fields as a caller knows them, who gives some of them one by one or under another name.
+fn on_wire(before: &ContainerSpec, after: &ContainerSpec, fields: Vec<String>) -> Vec<String> {
+    let renamed = |field: String| match field.as_str() {
+        "pull" => vec!["pull_policy".to_owned()],
+        "mounts" => vec!["volume_mounts".to_owned()],
+        "cpu_limit" => vec!["limits.cpu".to_owned()],
+        "memory_limit" => vec!["limits.memory".to_owned()],
+        "probes" => {
+            differing(&before.probes, &after.probes).into_iter().map(|probe| format!("{probe}_probe")).collect()
+        }
+        "hooks" => differing(&before.hooks, &after.hooks),
+        _ => vec![field],
+    };
+    fields.into_iter().flat_map(renamed).collect()
 }
 
 fn restarting(before: &ContainerSpec, after: &ContainerSpec) -> Vec<String> {

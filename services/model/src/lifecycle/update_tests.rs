@@ -5,8 +5,11 @@ use crate::fact::{ContainerExit, Fact, Observation};
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::instance::{Action, EndReason, Leaving};
 use crate::name::ContainerName;
-use crate::quantity::{CpuMillis, MemoryMib};
-use crate::spec::{ContainerKind, ContainerSpec, EnvVar, Medium, OnNodeLoss, RestartPolicy, Volume, VolumeSource};
+use crate::quantity::{CpuMillis, MemoryMib, Seconds};
+use crate::spec::{
+    Check, ContainerKind, ContainerSpec, EnvVar, Medium, OnNodeLoss, Probe, PullPolicy, RestartPolicy, Volume,
+    VolumeSource,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -146,6 +149,30 @@ fn only_what_must_restart_does() {
         let after = update(&instance, &spec, "k", at(5)).unwrap().unwrap().after;
         assert_eq!((revisions(&after), after.address, after.state), (vec![0, 1], instance.address, instance.state));
     }
+}
+
+#[test]
+fn a_plan_names_fields_as_their_caller_gives_them() {
+    let mut spec = InstanceSpec::new(vec![container("prepare"), container("web")]);
+    spec.containers[0].kind = ContainerKind::Init;
+    let instance = born(spec.clone());
+    spec.containers[0].pull = PullPolicy::Always;
+    let web = &mut spec.containers[1];
+    web.memory_limit = Some(MemoryMib::new(512));
+    web.hooks.pre_stop = Some(Check::Tcp { port: 80 });
+    web.probes.liveness = Some(Probe {
+        check: Check::Tcp { port: 80 },
+        initial_delay: Seconds(0),
+        period: Seconds(1),
+        timeout: Seconds(1),
+        success_threshold: 1,
+        failure_threshold: 2,
+    });
+    let plan = plan_update(&instance, &spec).unwrap();
+    let web = ["limits.memory", "pre_stop", "liveness_probe"].map(|field| format!("containers[0].{field}"));
+    assert_eq!(plan.changes, [&["init_containers[0].pull_policy".to_owned()][..], &web].concat());
+    let because = vec!["limits.memory".to_owned()];
+    assert_eq!(plan.restarts, [ContainerRestart { container: name("web"), because }]);
 }
 
 #[test]

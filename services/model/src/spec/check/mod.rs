@@ -62,7 +62,7 @@ impl InstanceSpec {
     }
 
     /// The path of each container on the wire, where those of the beginning have a list of their own.
-    fn container_fields(&self) -> Vec<String> {
+    pub(crate) fn container_fields(&self) -> Vec<String> {
         let (mut init, mut main) = (0_usize, 0_usize);
         let field = |container: &ContainerSpec| {
             let (list, count) = match container.kind {
