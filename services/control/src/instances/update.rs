@@ -1,7 +1,9 @@
 //! Another spec for an instance that is there.
 
-use wherry_model::lifecycle::{self, NotInPlace, UpdatePlan};
-use wherry_model::{Capacity, Demand, Generation, Instance, InstanceSpec, NodeRecord, Principal, ProjectName, Scope};
+use wherry_model::lifecycle::{self, NotInPlace, Refusal, UpdatePlan};
+use wherry_model::{
+    Capacity, Demand, Generation, Instance, InstanceSpec, NodeRecord, Principal, ProjectName, Scope, Timestamp,
+};
 
 use super::life::refused;
 use crate::effects::Written;
@@ -63,6 +65,7 @@ impl Control {
     async fn previewed(&self, instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePreview, Error> {
         self.check_spec(spec)?;
         let plan = lifecycle::plan_update(instance, spec).map_err(|why| not_in_place(why, instance))?;
+        self.proof_before(&plan, instance).await?;
         let demand = spec.demand();
         let why_not = match instance.node.filter(|_| plan.resizes) {
             Some(node) => {
@@ -99,7 +102,9 @@ impl Control {
             require_version(&instance, if_match)?;
             let spec = edit(&instance)?;
             self.check_spec(&spec)?;
-            let change = lifecycle::update(&instance, &spec, &actor, self.now());
+            let plan = lifecycle::plan_update(&instance, &spec).map_err(|why| not_in_place(why, &instance))?;
+            let proof_at = self.proof_before(&plan, &instance).await?;
+            let change = lifecycle::update_proved(&instance, &spec, &actor, proof_at, self.now());
             let Some(change) = change.map_err(|why| not_in_place(why, &instance))? else { return Ok(instance) };
             self.require_able_node(&instance, &change.after).await?;
             let resized = change.takes;
@@ -117,6 +122,20 @@ impl Control {
             }
         }
         Err(Error::unavailable("the instance is being changed by many at once").into())
+    }
+
+    /// Until when it is proved that what the plan resizes was there to run. Refused while its machine proves nothing: what it
+    /// may have used meanwhile would be metered with amounts of another time.
+    async fn proof_before(&self, plan: &UpdatePlan, instance: &Instance) -> Result<Timestamp, Error> {
+        let now = self.now();
+        let Some(node) = instance.node.filter(|_| plan.resizes) else { return Ok(now) };
+        let Some(row) = self.store().node(node).await? else { return Ok(now) };
+        // After an outage of every replica nobody has been silent for long, and nothing of that time is proved.
+        let silent_for = lock(&self.inner.watch).silent_for(node).max(now.since(row.proof_at));
+        if silent_for > self.inner.config.detection {
+            return Err(refused(Refusal::Silent, instance));
+        }
+        Ok(row.proof_at.min(now))
     }
 
     /// An agent of an older contract would not see what it is asked for: nobody is told that it was done.

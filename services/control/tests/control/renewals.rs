@@ -135,6 +135,18 @@ async fn another_size_is_taken_from_the_machine_or_refused_with_a_way_out() {
 }
 
 #[tokio::test]
+async fn another_size_waits_for_a_proof_that_the_machine_lives() {
+    let stack = Stack::start().await;
+    running(&stack, sized(250, 64)).await;
+    stack.clock().advance(seconds(16));
+    let silent = update(&stack, None, |spec| spec.containers[0].cpu = CpuMillis::new(300)).await.unwrap_err();
+    assert_eq!(silent.code(), "machine_silent");
+    update(&stack, None, |spec| drop(spec.labels.insert("team".into(), "net".into()))).await.unwrap();
+    stack.agent().heartbeat().await.unwrap();
+    update(&stack, None, |spec| spec.containers[0].cpu = CpuMillis::new(300)).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_ended_is_deleted_exactly_when_its_time_is_over() {
     let stack = Stack::start().await;
     let acme = stack.acme();
