@@ -27,7 +27,8 @@ pub struct StreamExec {
     pub command: Vec<String>,
     /// Whether it gets input; otherwise its input is empty.
     pub stdin: bool,
-    /// Runs it on a terminal of this size.
+    /// Runs it on a terminal, which has this size when the conversation has begun: some OCI runtimes start the program an
+    /// instant earlier.
     pub tty: Option<TerminalSize>,
 }
 

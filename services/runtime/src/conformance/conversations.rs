@@ -113,7 +113,8 @@ pub async fn conversations_have_terminals(runtime: &dyn ContainerRuntime, fixtur
     let stage = Stage::open(runtime, fixture, "tty").await?;
     let (_, id) = host(&stage, "a", "sleep 1000").await?;
     let size = TerminalSize { columns: 100, rows: 40 };
-    let request = StreamExec { tty: Some(size), ..fed("stty size; echo bad >&2; cat; stty size; exit 6") };
+    // Some OCI runtimes begin the program before its terminal has a size, which is set right after.
+    let request = StreamExec { tty: Some(size), ..fed("sleep 2; stty size; echo bad >&2; cat; stty size; exit 6") };
     let mut terminal = runtime.exec_stream(&id, &request).await?;
     ensure!(terminal.stderr.is_none(), "a terminal has two outputs");
     let seen = until(&mut terminal.stdout, "bad").await?;
