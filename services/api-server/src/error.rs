@@ -86,6 +86,11 @@ impl ApiError {
         Self::Malformed { field: Some(field.into()), detail: detail.into() }
     }
 
+    /// Keeps to the document, but asks for something that cannot be: what no schema can say.
+    pub(crate) fn impossible(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Control(SpecError::new(field, detail).into())
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Control(error) => control_status(error),

@@ -3,12 +3,16 @@
 //!
 //! A record is visible only as one of the present generation: whatever displaces, settles or stops an instance takes its
 //! address or its state in the same change, and of two records the higher revision wins, in whatever order they arrive from
-//! this replica's own commits and from the follower of the others'.
+//! this replica's own commits and from the follower of the others'. A name belongs to the newest instance that is known to
+//! have it and is not known to be deleted: that there is a newer one means that the older is gone, whether or not this replica
+//! has heard of it, so its address is never answered again. (Newer is by id, which is a time of the replica that made it: with
+//! clocks that differ, a name taken anew within the difference answers when the deletion has arrived.)
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
+use uuid::Uuid;
 use wherry_agent_api::NameRecord;
 use wherry_model::{Instance, InstanceId, InstanceState, Revision};
 
@@ -59,6 +63,8 @@ pub(crate) struct Names {
     /// First serial that is not reserved in the store.
     reserved_until: u64,
     known: BTreeMap<InstanceId, Known>,
+    /// Who has which name, of all that are not known to be deleted.
+    claims: BTreeSet<(String, InstanceId)>,
     tombstones: VecDeque<InstanceId>,
     /// The sum of the hashes of all visible records: names the contents whatever way they came about.
     hash: u64,
@@ -67,7 +73,16 @@ pub(crate) struct Names {
 
 struct Known {
     revision: Revision,
-    visible: Option<NameRecord>,
+    /// What it would answer.
+    record: Option<NameRecord>,
+    /// A newer instance has its name.
+    is_superseded: bool,
+}
+
+impl Known {
+    fn visible(&self) -> Option<&NameRecord> {
+        self.record.as_ref().filter(|_| !self.is_superseded)
+    }
 }
 
 /// What a note has changed.
@@ -145,7 +160,7 @@ impl Names {
 
     /// Every name that answers, in order of instance.
     pub(crate) fn visible(&self) -> impl Iterator<Item = &NameRecord> {
-        self.known.values().filter_map(|known| known.visible.as_ref())
+        self.known.values().filter_map(Known::visible)
     }
 
     /// Names all of [`Self::visible`].
@@ -160,24 +175,28 @@ impl Names {
             return Noted::default();
         }
         let neighbours = self.neighbourhood.note(instance);
-        let before = self.known.remove(&instance.id).and_then(|known| known.visible);
+        let name = fqdn();
+        let (owner, answered) = self.answer(&name);
+        let before = self.known.remove(&instance.id).and_then(|known| known.record);
         let answers =
             instance.is_ready() || (instance.spec.publish_unready && instance.state == InstanceState::Running);
-        let visible = match (answers, instance.address) {
+        let record = match (answers, instance.address) {
             (true, Some(address)) => {
-                let (instance, revision, name) = (instance.id, instance.revision, fqdn());
+                let (instance, revision, name) = (instance.id, instance.revision, name.clone());
                 // The revision is that of the change which made it so: other writes of the record are no news.
-                let same = before.as_ref().filter(|before| before.address == address && before.name == name);
-                Some(same.cloned().unwrap_or(NameRecord { instance, revision, name, address }))
+                let same = before.filter(|before| before.address == address && before.name == name);
+                Some(same.unwrap_or(NameRecord { instance, revision, name, address }))
             }
             _ => None,
         };
-        let names = before != visible;
-        if names {
-            let hash_of = |record: &Option<NameRecord>| record.as_ref().map_or(0, hash_of);
-            self.hash = self.hash.wrapping_sub(hash_of(&before)).wrapping_add(hash_of(&visible));
+        self.known.insert(instance.id, Known { revision: instance.revision, record, is_superseded: true });
+        let claim = (name, instance.id);
+        if instance.state == InstanceState::Deleted {
+            self.claims.remove(&claim);
+        } else {
+            self.claims.insert(claim.clone());
         }
-        self.known.insert(instance.id, Known { revision: instance.revision, visible });
+        let names = self.settle(&claim.0, owner, answered);
         if instance.state == InstanceState::Deleted {
             self.tombstones.push_back(instance.id);
             if self.tombstones.len() > MAX_TOMBSTONES
@@ -187,6 +206,29 @@ impl Names {
             }
         }
         Noted { names, neighbours }
+    }
+
+    /// Whose a name is, and what is answered.
+    fn answer(&self, name: &str) -> (Option<InstanceId>, Option<NameRecord>) {
+        let newest = (name.to_owned(), InstanceId::from_uuid(Uuid::max()));
+        let owner = self.claims.range(..=newest).next_back().filter(|(claimed, _)| claimed == name);
+        let owner = owner.map(|(_, owner)| *owner);
+        let known = owner.and_then(|owner| self.known.get(&owner));
+        (owner, known.and_then(Known::visible).cloned())
+    }
+
+    /// Gives a name to whose it is after a change; says whether anything else is answered now.
+    fn settle(&mut self, name: &str, before: Option<InstanceId>, answered: Option<NameRecord>) -> bool {
+        let (owner, _) = self.answer(name);
+        for (who, is_superseded) in [(before, true), (owner, false)] {
+            if let Some(known) = who.and_then(|who| self.known.get_mut(&who)) {
+                known.is_superseded = is_superseded;
+            }
+        }
+        let (_, answers) = self.answer(name);
+        let hash_of = |record: &Option<NameRecord>| record.as_ref().map_or(0, hash_of);
+        self.hash = self.hash.wrapping_sub(hash_of(&answered)).wrapping_add(hash_of(&answers));
+        answered != answers
     }
 }
 
@@ -232,5 +274,65 @@ impl Control {
             lock(&self.inner.zone.names).reserved_until = first.saturating_add(u64::from(count));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wherry_testkit::{Stack, spec};
+
+    use super::*;
+
+    /// Each order of `records`.
+    fn orders(records: &[Instance]) -> Vec<Vec<Instance>> {
+        if records.is_empty() {
+            return vec![Vec::new()];
+        }
+        let with_first = |first: usize| {
+            let mut rest = records.to_vec();
+            let first = rest.remove(first);
+            orders(&rest).into_iter().map(move |mut order| {
+                order.insert(0, first.clone());
+                order
+            })
+        };
+        (0..records.len()).flat_map(with_first).collect()
+    }
+
+    #[tokio::test]
+    async fn an_older_instance_never_answers_again_once_a_newer_one_of_its_name_is_known() {
+        let stack = Stack::start().await;
+        let older = stack.create(stack.acme(), "web", spec()).await.instance.id;
+        stack.agent().obey().await;
+        let old = stack.read(stack.acme(), "web").await.instance;
+        let deleted = Instance {
+            state: InstanceState::Deleted,
+            address: None,
+            revision: Revision(old.revision.0 + 3),
+            ..old.clone()
+        };
+        let control = stack.control();
+        control.delete_instance(&stack.acme().principal, &stack.acme().project, "web").await.unwrap();
+        stack.agent().obey().await;
+        stack.advance(std::time::Duration::from_millis(1));
+        let newer = stack.create(stack.acme(), "web", spec()).await.instance;
+        stack.agent().obey().await;
+        let runs = stack.read(stack.acme(), "web").await.instance;
+        assert!(newer.id > older && old.address.is_some() && runs.address.is_some());
+        let stops =
+            Instance { state: InstanceState::Stopping, revision: Revision(runs.revision.0 + 1), ..runs.clone() };
+        for order in orders(&[old.clone(), deleted, newer.clone(), runs.clone(), stops.clone()]) {
+            let (mut names, mut knows_newer) = (Names::default(), false);
+            for record in &order {
+                let before: Vec<_> = names.visible().cloned().collect();
+                let noted = names.note(record, || "web".to_owned());
+                knows_newer |= record.id == newer.id;
+                let answered: Vec<_> = names.visible().cloned().collect();
+                assert_eq!(noted.names, before != answered);
+                assert_eq!(names.hash(), answered.iter().map(hash_of).fold(0, u64::wrapping_add));
+                assert!(answered.iter().all(|answer| answer.instance == newer.id || !knows_newer), "{answered:?}");
+            }
+            assert_eq!(names.visible().count(), 0, "the newer one stops: {order:?}");
+        }
     }
 }

@@ -15,12 +15,12 @@ pub(crate) fn exec_request(body: ExecRequest) -> Result<Asked, ApiError> {
     let ExecRequest { command, stdin, stdin_encoding, timeout_seconds } = body;
     let stdin = match (stdin, stdin_encoding) {
         (None, Some(_)) => {
-            return Err(ApiError::malformed("stdin_encoding", "it says the form of stdin: give that too"));
+            return Err(ApiError::impossible("stdin_encoding", "it says the form of stdin: give that too"));
         }
         (None, None) => None,
         (Some(text), None | Some(OutputEncoding::Utf8)) => Some(text.into_bytes()),
         (Some(text), Some(OutputEncoding::Base64)) => {
-            let wrong = |_| ApiError::malformed("stdin", "it is not base64 as of RFC 4648 section 4, with padding");
+            let wrong = |_| ApiError::impossible("stdin", "it is not base64 as of RFC 4648 section 4, with padding");
             Some(STANDARD.decode(text).map_err(wrong)?)
         }
     };

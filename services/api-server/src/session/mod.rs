@@ -90,7 +90,7 @@ pub(crate) fn terminal(query: &mut QueryReader) -> Result<Option<TerminalSize>, 
     let columns = query.number("columns", 1..=u16::MAX)?;
     let rows = query.number("rows", 1..=u16::MAX)?;
     if !tty && let Some(field) = columns.map(|_| "columns").or(rows.map(|_| "rows")) {
-        return Err(ApiError::malformed(field, "only a terminal has a size: ask for one with tty=true"));
+        return Err(ApiError::impossible(field, "only a terminal has a size: ask for one with tty=true"));
     }
     Ok(tty.then_some(TerminalSize { columns: columns.unwrap_or(80), rows: rows.unwrap_or(24) }))
 }

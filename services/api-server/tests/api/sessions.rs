@@ -134,7 +134,7 @@ async fn refusals_come_before_the_upgrade() {
         (format!("{WEB}/port-forward?port=0"), 400, "invalid_request"),
         (format!("{WEB}/port-forward"), 400, "invalid_request"),
         (exec.clone(), 422, "invalid_field"),
-        (format!("{exec}?command=cat&columns=80"), 400, "invalid_request"),
+        (format!("{exec}?command=cat&columns=80"), 422, "invalid_field"),
         (format!("{exec}?command=cat&tty=true&rows=0"), 400, "invalid_request"),
         (exec.replace("main", "side") + "?command=cat", 404, "not_found"),
         (exec.replace("web", "other") + "?command=cat", 404, "not_found"),
@@ -219,7 +219,7 @@ async fn input_stands_in_a_request_as_text_or_base64() {
         (json!({"command": ["cat"], "stdin_encoding": "base64"}), "stdin_encoding"),
         (json!({"command": ["cat"], "stdin": "!", "stdin_encoding": "base64"}), "stdin"),
     ] {
-        let problem = run(wrong).await.expect_problem(400, "invalid_request");
+        let problem = run(wrong).await.expect_problem(422, "invalid_field");
         assert_eq!(problem["field"], field);
     }
 }

@@ -45,7 +45,8 @@ impl Check {
                     let name_is = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
                     let value_is = |byte: u8| byte == b'\t' || (0x20..=0x7e).contains(&byte);
                     let right = !header.name.is_empty()
-                        && header.name.len() + header.value.len() <= 8 * 1024
+                        && header.name.len() <= 4 * 1024
+                        && header.value.len() <= 4 * 1024
                         && header.name.bytes().all(name_is)
                         && header.value.bytes().all(value_is);
                     if !right {
