@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use wherry_model::{ContainerName, Generation, InstanceId, NodeId, Timestamp};
 
-use crate::{NodeError, SessionQuery};
+use crate::{NodeError, SessionQuery, StatsQuery};
 
 /// Which part of a container's output is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub enum Question {
     Exec(ExecQuery),
     /// Begin a conversation.
     Session(SessionQuery),
+    /// Say what instances use. The answer is bound to the first of them.
+    Stats(StatsQuery),
 }
 
 impl Question {
@@ -94,6 +96,7 @@ impl Question {
             Self::Logs(query) | Self::LogsSince(query) => query.instance,
             Self::Exec(query) => query.instance,
             Self::Session(query) => query.instance,
+            Self::Stats(query) => query.instance,
         }
     }
 }

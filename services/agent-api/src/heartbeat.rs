@@ -25,6 +25,17 @@ pub struct PullProgress {
     pub done_bytes: u64,
     /// Bytes that are known to be needed; grows while manifests are read.
     pub total_bytes: u64,
+    /// Layers that are here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub done_layers: u32,
+    /// Layers that are known to be needed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub total_layers: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Proof of life: sent every few seconds, and only after the container engine was asked what runs.

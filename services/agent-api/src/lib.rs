@@ -24,13 +24,14 @@ mod heartbeat;
 mod hello;
 mod report;
 mod session;
+mod stats;
 mod surroundings;
 
 use async_trait::async_trait;
 use wherry_model::NodeId;
 
 pub use calls::{Call, ExecOutcome, ExecQuery, LogChunk, LogQuery, LogStream, Question};
-pub use desired::{Desired, DesiredContainer, DesiredInstance, DesiredMore};
+pub use desired::{Desired, DesiredContainer, DesiredInstance, DesiredMore, Secrets};
 pub use enrolment::{Applicant, Enrolled};
 pub use error::{ControlError, NodeError};
 pub use heartbeat::{Heartbeat, PullProgress, RunningContainer};
@@ -39,6 +40,7 @@ pub use report::{Ack, Report};
 pub use session::{
     Session, SessionInput, SessionKind, SessionOutput, SessionQuery, SessionSink, SessionStream, TerminalSize,
 };
+pub use stats::{ContainerStats, InstanceStats, NetworkStats, StatsQuery};
 pub use surroundings::{NameRecord, Neighbours, Peer, Surroundings};
 
 /// The version of this contract. Both sides also speak those before it.
@@ -109,6 +111,11 @@ pub trait NodeServices: Send + Sync {
     /// an end.
     async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
         Err(NodeError::Unavailable(format!("instance {} is on a node that holds no conversations", query.instance)))
+    }
+
+    /// What instances use now. Those that are not there to run, or of which nothing runs, are not in the answer.
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
+        Err(NodeError::Unavailable(format!("instance {} is on a node that reads no use", query.instance)))
     }
 }
 

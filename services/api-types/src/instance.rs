@@ -32,6 +32,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub message: Option<String>,
+    /// Who asked for something of it last, as its events name them: of an instance that was stopped, who stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub asked_by: Option<String>,
     /// Its DNS name, served while it has an address.
     #[schema(example = "web.4kq2x7.local.wherry.internal")]
     pub fqdn: String,
@@ -73,10 +77,61 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Time)]
     pub expires_at: Option<String>,
+    /// The next times at which its schedule starts it, at most five; none while that is suspended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Time>, max_items = 5)]
+    pub next_runs: Vec<String>,
+    /// The time for which a run could not be started yet, while that is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = WaitingRun)]
+    pub waiting_run: Option<WaitingRun>,
+    /// How its latest run ended, if it has a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = FinishedRun)]
+    pub last_run: Option<FinishedRun>,
     /// When it was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Time)]
     pub deleted_at: Option<String>,
+}
+
+/// A run that could not be started at its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WaitingRun {
+    /// The time of the schedule.
+    #[schema(value_type = text::Time)]
+    pub due: String,
+    /// When it is tried again.
+    #[schema(value_type = text::Time)]
+    pub retry_at: String,
+    /// Why it could not be started.
+    pub message: String,
+}
+
+/// How a run of an instance with a schedule ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FinishedRun {
+    /// The time of the schedule for which it was started; absent when somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::Time)]
+    pub due: Option<String>,
+    /// In which state: `succeeded`, `failed` or `stopped`.
+    pub state: InstanceState,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EndReason)]
+    pub reason: Option<EndReason>,
+    /// What a person should know about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub message: Option<String>,
+    /// When a container first ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::Time)]
+    pub started_at: Option<String>,
+    /// When its last container ended.
+    #[schema(value_type = text::Time)]
+    pub finished_at: String,
 }
 
 /// One container of an instance.
@@ -99,6 +154,9 @@ pub struct Container {
     pub ready: bool,
     /// How often the restart policy has started it again.
     pub restart_count: u32,
+    /// How often it was started again because somebody asked for that, or for a change that takes it.
+    #[serde(default)]
+    pub asked_restart_count: u32,
     /// When the restart policy will start it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Time)]
@@ -146,6 +204,12 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes that are known to be needed; grows while the image is explored.
     pub total_bytes: u64,
+    /// Layers that are here.
+    #[serde(default)]
+    pub done_layers: u32,
+    /// Layers that are known to be needed; 0 while nothing is known of them.
+    #[serde(default)]
+    pub total_layers: u32,
 }
 
 /// What an instance costs.
@@ -194,6 +258,10 @@ pub struct DryRun {
     /// Containers that an update would end and start again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarts: Vec<ContainerRestart>,
+    /// The next times at which its schedule would start it, at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Time>, max_items = 5)]
+    pub next_runs: Vec<String>,
 }
 
 /// The answer of a change of an instance: the instance, or what a dry run found.

@@ -14,6 +14,7 @@ mod problem;
 mod session;
 mod spec;
 mod state;
+mod stats;
 mod tenant;
 pub mod text;
 mod token;
@@ -35,14 +36,16 @@ pub use session::{
 };
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
-    DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar, ExecCheck, Hook, HostAlias, HttpCheck,
-    HttpHeader, HttpScheme, InstanceCreate, InstancePatch, InstanceSpec, Medium, Port, Probe, PullPolicy,
-    ResourceLimits, TcpCheck, Volume, VolumeMount,
+    DEFAULT_STARTING_DEADLINE_SECONDS, DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar,
+    ExecCheck, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch, InstanceSpec,
+    MAX_SECRET_CHARACTERS, Medium, OnOverlap, Port, Probe, PullPolicy, RegistryCredential, ResourceLimits, Schedule,
+    SchedulePatch, SecretText, SecretVolume, TcpCheck, Volume, VolumeMount,
 };
 pub use state::{
-    Architecture, ContainerState, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState, MeterKind, NodeState,
-    OnNodeLoss, Protocol, RestartPolicy, Scope,
+    Architecture, ContainerState, DnsReuseScope, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState,
+    Isolation, MeterKind, NodeState, OnNodeLoss, Protocol, RestartPolicy, Scope, WaitState,
 };
+pub use stats::{ContainerStats, InstanceStats, InstanceStatsList, NetworkStats};
 pub use tenant::{
     Key, KeyCreate, KeyCreated, KeyList, Project, ProjectCreate, ProjectList, Tenant, TenantCreate, TenantList,
 };

@@ -82,6 +82,94 @@ impl fmt::Display for InstanceState {
     }
 }
 
+/// What can be waited for: a state, or what several of them have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitState {
+    /// It has to leave its machine and waits for room on another one.
+    Pending,
+    /// Accepted and placed.
+    Scheduled,
+    /// Its image is being fetched.
+    Pulling,
+    /// It is being started.
+    Starting,
+    /// At least one container runs.
+    Running,
+    /// A stop is under way.
+    Stopping,
+    /// Stopped.
+    Stopped,
+    /// All containers ended with exit code 0.
+    Succeeded,
+    /// It ended otherwise.
+    Failed,
+    /// A delete is under way.
+    Deleting,
+    /// Gone.
+    Deleted,
+    /// Its machine is silent.
+    Unknown,
+    /// It runs, and every container that is there to last is found ready by its probes.
+    Ready,
+    /// It is stopped, succeeded, failed or deleted: nothing of it goes on by itself.
+    Ended,
+}
+
+impl WaitState {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Pending,
+        Self::Scheduled,
+        Self::Pulling,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Unknown,
+        Self::Ready,
+        Self::Ended,
+    ];
+
+    /// The state that it is; none when it is more than one.
+    pub const fn state(self) -> Option<InstanceState> {
+        match self {
+            Self::Pending => Some(InstanceState::Pending),
+            Self::Scheduled => Some(InstanceState::Scheduled),
+            Self::Pulling => Some(InstanceState::Pulling),
+            Self::Starting => Some(InstanceState::Starting),
+            Self::Running => Some(InstanceState::Running),
+            Self::Stopping => Some(InstanceState::Stopping),
+            Self::Stopped => Some(InstanceState::Stopped),
+            Self::Succeeded => Some(InstanceState::Succeeded),
+            Self::Failed => Some(InstanceState::Failed),
+            Self::Deleting => Some(InstanceState::Deleting),
+            Self::Deleted => Some(InstanceState::Deleted),
+            Self::Unknown => Some(InstanceState::Unknown),
+            Self::Ready | Self::Ended => None,
+        }
+    }
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match (self.state(), self) {
+            (Some(state), _) => state.as_str(),
+            (None, Self::Ready) => "ready",
+            (None, _) => "ended",
+        }
+    }
+}
+
+impl fmt::Display for WaitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Whether a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +214,9 @@ pub enum EndReason {
     Restarted,
     /// What a volume is to hold could not be fetched.
     VolumeFailed,
+    /// Another reason, which a later release knows.
+    #[serde(other)]
+    Other,
 }
 
 impl EndReason {
@@ -146,6 +237,7 @@ impl EndReason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Restarted => "restarted",
             Self::VolumeFailed => "volume_failed",
+            Self::Other => "other",
         }
     }
 }
@@ -213,6 +305,33 @@ pub enum Architecture {
     Arm64,
 }
 
+/// How far an instance is kept apart from what else runs on its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Namespaces, cgroups and a filter of system calls on the machine's own kernel. Every machine offers it.
+    #[default]
+    Shared,
+    /// A kernel of its own in user space, as gVisor has it.
+    Sandboxed,
+    /// A virtual machine of its own, as Kata Containers have it.
+    VirtualMachine,
+}
+
+/// Among whom the label of an instance is unique, and who can have its DNS name when it is gone. A name is never another tenant's
+/// later, whatever the scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsReuseScope {
+    /// Instances of the same project. They also find each other by the label alone.
+    #[default]
+    Project,
+    /// Instances of any project of the same tenant.
+    Tenant,
+    /// Nobody: the instance gets a domain of its own, which nothing gets again.
+    None,
+}
+
 /// What happened to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -240,6 +359,11 @@ pub enum EventKind {
     Leaving,
     Displaced,
     Scheduled,
+    RunSkipped,
+    RunMissed,
+    RunPostponed,
+    #[serde(other)]
+    Other,
 }
 
 impl EventKind {
@@ -268,6 +392,10 @@ impl EventKind {
             Self::Leaving => "leaving",
             Self::Displaced => "displaced",
             Self::Scheduled => "scheduled",
+            Self::RunSkipped => "run_skipped",
+            Self::RunMissed => "run_missed",
+            Self::RunPostponed => "run_postponed",
+            Self::Other => "other",
         }
     }
 }

@@ -36,6 +36,7 @@ mod names;
 mod neighbours;
 mod operator;
 mod replica;
+mod secrets;
 mod shared_read;
 mod tenancy;
 mod usage;
@@ -62,8 +63,8 @@ pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
-    CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, ListInstances, LogRequest, LogStream,
-    Put, UpdatePreview, Waited,
+    CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, InstanceUse, ListInstances,
+    LogRequest, LogStream, ProjectUse, Put, UpdatePreview, Waited,
 };
 pub use operator::{
     DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,
@@ -126,6 +127,8 @@ struct Inner {
     directory: RwLock<Option<Arc<dyn NodeDirectory>>>,
     /// What each node's latest heartbeat said of its pulls.
     progress: Mutex<BTreeMap<NodeId, BTreeMap<InstanceId, Progress>>>,
+    /// What nodes said of what their instances use, for a moment.
+    stats: Mutex<instances::Remembered>,
     keys: Mutex<auth::KeyCache>,
     books: Mutex<BTreeMap<String, Arc<PriceBook>>>,
 }
@@ -171,6 +174,7 @@ impl Control {
             nodes: RwLock::default(),
             directory: RwLock::default(),
             progress: Mutex::default(),
+            stats: Mutex::default(),
             keys: Mutex::default(),
             books: Mutex::default(),
         };

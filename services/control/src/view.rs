@@ -12,13 +12,17 @@ use crate::{Control, Error, lock};
 /// Intervals that one answer is made of at most.
 const MAX_INTERVALS: usize = 100_000;
 
-/// How far a pull is, in bytes.
+/// How far a pull is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// That are here.
+    /// Bytes that are here.
     pub done_bytes: u64,
-    /// That are known to be needed.
+    /// Bytes that are known to be needed.
     pub total_bytes: u64,
+    /// Layers that are here.
+    pub done_layers: u32,
+    /// Layers that are known to be needed.
+    pub total_layers: u32,
 }
 
 /// What an instance costs.

@@ -160,6 +160,9 @@ pub enum EndReason {
     Restarted,
     /// What a volume is to hold could not be fetched.
     VolumeFailed,
+    /// A reason that a later release has written and this one does not know.
+    #[serde(other)]
+    Other,
 }
 
 impl EndReason {
@@ -180,6 +183,7 @@ impl EndReason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Restarted => "restarted",
             Self::VolumeFailed => "volume_failed",
+            Self::Other => "other",
         }
     }
 }
@@ -206,6 +210,9 @@ pub struct ContainerStatus {
     pub runs: Vec<ContainerRun>,
     /// Starts by the restart policy, over all generations.
     pub restart_count: u32,
+    /// Starts that follow a run which was ended because somebody asked for that, or for a change that takes it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked_restart_count: u32,
     /// When the restart policy will start it again.
     pub restart_at: Option<Timestamp>,
     /// What its agent said last of its present run: that its probes do not find it ready (yet).
@@ -236,6 +243,7 @@ impl ContainerStatus {
             image_digest: None,
             runs: Vec::new(),
             restart_count: 0,
+            asked_restart_count: 0,
             restart_at: None,
             unready: false,
             revision: 0,
@@ -281,6 +289,50 @@ pub struct Meter {
     pub open_since: Option<Timestamp>,
     /// End of the latest closed interval: nothing before it may be metered again.
     pub until: Option<Timestamp>,
+}
+
+/// Where an instance with a schedule stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timetable {
+    /// The time for which a run is to be begun next, or was to be and could not yet. None while it is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// When that is looked at: at that time, or later when it is tried again. The stores find what is due by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// How often that was tried in vain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
+    /// Why in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The time for which the present or latest run was begun; none when somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_of: Option<Timestamp>,
+    /// How the run before the present one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<FinishedRun>,
+}
+
+/// How a run of an instance with a schedule ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedRun {
+    /// The time of the schedule for which it was begun; none when somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Timestamp>,
+    /// In which state.
+    pub state: InstanceState,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<EndReason>,
+    /// What a person should know about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When a container first ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the last container ended.
+    pub finished_at: Timestamp,
 }
 
 /// What a node has to do about an instance.
@@ -332,6 +384,9 @@ pub struct Instance {
     pub reason: Option<EndReason>,
     /// What a person should know about the present state.
     pub message: Option<String>,
+    /// Who asked for something of it last, as its events name them. A stop or a delete that is under way or done is theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// Its address while it has a sandbox.
     pub address: Option<Ipv4Addr>,
     /// One per container of the spec, in its order.
@@ -356,6 +411,9 @@ pub struct Instance {
     /// record; stands in it because the stores find what is due by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Where it stands with its schedule, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<Timetable>,
     /// When it was gone.
     pub deleted_at: Option<Timestamp>,
 }
@@ -403,7 +461,10 @@ impl Instance {
 /// What happened to an instance. Events are what `GET …/events` streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each name says it; the message of an event tells the rest")]
+#[expect(
+    missing_docs,
+    reason = "each name says it; the message of an event tells the rest. `Other` is what a later release wrote"
+)]
 pub enum EventKind {
     Created,
     PullStarted,
@@ -427,6 +488,11 @@ pub enum EventKind {
     Leaving,
     Displaced,
     Scheduled,
+    RunSkipped,
+    RunMissed,
+    RunPostponed,
+    #[serde(other)]
+    Other,
 }
 
 impl EventKind {
@@ -455,6 +521,10 @@ impl EventKind {
             Self::Leaving => "leaving",
             Self::Displaced => "displaced",
             Self::Scheduled => "scheduled",
+            Self::RunSkipped => "run_skipped",
+            Self::RunMissed => "run_missed",
+            Self::RunPostponed => "run_postponed",
+            Self::Other => "other",
         }
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_agent_api::{
-    ControlPlane, ExecOutcome, ExecQuery, LogChunk, LogQuery, NodeError, NodeServices, Session, SessionQuery,
+    ControlPlane, ExecOutcome, ExecQuery, InstanceStats, LogChunk, LogQuery, NodeError, NodeServices, Session,
+    SessionQuery, StatsQuery,
 };
 use wherry_model::{Clock, Entropy};
 use wherry_runtime::ContainerRuntime;
@@ -32,7 +33,7 @@ use crate::roster::Spawn;
 use crate::routes::RouteTable;
 use crate::status::{AgentStatus, Board};
 use crate::surroundings::{Keeper, KeptFile, NamesSink};
-use crate::{conversation, exec, fence, heartbeat, logs, probe, reporter, roster, routes, session};
+use crate::{conversation, exec, fence, heartbeat, images, logs, probe, reporter, roster, routes, session, stats};
 
 /// Why an agent could not begin.
 #[derive(Debug, Error)]
@@ -100,12 +101,17 @@ impl Agent {
         let config = Arc::new(config);
         let opening = config.clone();
         let (clock, entropy, boot_clock) = (parts.clock.clone(), parts.entropy.clone(), parts.boot_clock.clone());
+        let secret_entropy = parts.entropy.clone();
         let opened = blocking(move || {
             std::fs::create_dir_all(opening.logs_folder())?;
             let folder = &opening.data_folder;
             let journal = Journal::open(folder, clock, &*entropy, opening.journal_max_bytes)?;
             let boot = opening.machine.boot;
-            let kept = (DesiredStore::open(folder), Proofs::open(folder, boot)?, Lease::open(folder, boot, boot_clock));
+            let kept = (
+                DesiredStore::open(folder, secret_entropy),
+                Proofs::open(folder, boot)?,
+                Lease::open(folder, boot, boot_clock),
+            );
             Ok::<_, io::Error>((journal, kept, KeptFile::open(folder)?))
         });
         let ((journal, file), kept, around) =
@@ -135,6 +141,7 @@ impl Agent {
         );
         let kill = CancellationToken::new();
         let node = Arc::new(Node {
+            images_used: images::ImagesUsed::default(),
             pulls: Permits::new(config.pulls.at_once),
             look_ups: Permits::new(config.pulls.at_once),
             execs: Permits::new(exec::AT_ONCE),
@@ -147,6 +154,7 @@ impl Agent {
             desired: Arc::new(desired),
             stopping: kill.child_token(),
             pulling: std::sync::Mutex::default(),
+            readings: stats::Readings::default(),
             findings: Findings::default(),
             lease: Arc::new(lease),
             fence: fence::Progress::default(),
@@ -175,6 +183,7 @@ impl Agent {
         self.act(heartbeat::keep(node.clone()));
         self.act(probe::keep(node.clone()));
         self.act(logs::keep(node.clone()));
+        self.act(images::keep(node.clone()));
         let kill = self.kill.clone();
         let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));
         self.act(roster::keep(node.clone(), self.actors.clone(), spawn));
@@ -287,5 +296,9 @@ impl NodeServices for Agent {
         let (session, carrying) = conversation::begin(&self.node, query).await?;
         self.run(&self.actors, carrying);
         Ok(session)
+    }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
+        stats::read(&self.node, query).await
     }
 }

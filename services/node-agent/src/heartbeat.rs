@@ -1,6 +1,6 @@
 //! Proof of life: what runs, asked of the engine just now. An engine that does not answer proves nothing, so nothing is sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::observer::Snapshot;
 
 /// Proofs are kept on disk at least so often.
 const STORE_EVERY: Duration = Duration::from_secs(4);
+
+/// How long the engine may take to say how far pulls are.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Proves life for ever.
 pub(crate) async fn keep(node: Arc<Node>) {
@@ -129,26 +132,33 @@ fn proved_until(
     bounds.chain(untold.earliest_end).fold(snapshot.at, Timestamp::min)
 }
 
-/// The engine names layers, not images: its downloads can be told apart only while one image is being pulled.
+/// How far the pulls of each instance are, all its images together.
 async fn pulls(node: &Node) -> Vec<PullProgress> {
     let pulling = node.pulling().clone();
-    let mut images: Vec<&String> = pulling.values().collect();
-    images.sort_unstable();
-    images.dedup();
-    if images.len() != 1 {
+    let references: Vec<String> = pulling.values().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    if references.is_empty() {
         return Vec::new();
     }
-    let Ok(downloads) = node.runtime.pull_progress().await else { return Vec::new() };
-    let done_bytes = downloads.iter().fold(0_u64, |sum, download| sum.saturating_add(download.done_bytes));
-    let total_bytes = downloads.iter().fold(0_u64, |sum, download| sum.saturating_add(download.total_bytes));
-    let instances: BTreeSet<InstanceId> = pulling.keys().map(|(instance, _)| *instance).collect();
-    instances.into_iter().map(|instance| PullProgress { instance, done_bytes, total_bytes }).collect()
+    // That it is slow must not cost the proof of life.
+    let asked = tokio::time::timeout(PROGRESS_WITHIN, node.runtime.pull_progress(&references));
+    let Ok(Ok(known)) = asked.await else { return Vec::new() };
+    let known: BTreeMap<&String, _> = references.iter().zip(known).collect();
+    let mut sums: BTreeMap<InstanceId, PullProgress> = BTreeMap::new();
+    for ((instance, _), reference) in &pulling {
+        let Some(part) = known.get(reference) else { continue };
+        let nothing =
+            PullProgress { instance: *instance, done_bytes: 0, total_bytes: 0, done_layers: 0, total_layers: 0 };
+        let sum = sums.entry(*instance).or_insert(nothing);
+        sum.done_bytes = sum.done_bytes.saturating_add(part.done_bytes);
+        sum.total_bytes = sum.total_bytes.saturating_add(part.total_bytes);
+        sum.done_layers = sum.done_layers.saturating_add(part.done_layers);
+        sum.total_layers = sum.total_layers.saturating_add(part.total_layers);
+    }
+    sums.into_values().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use wherry_agent_api::{DesiredInstance, DesiredMore};
     use wherry_model::{Action, ContainerName, Generation, InstanceName, RestartPolicy};
     use wherry_runtime::{ContainerId, ContainerState, SandboxId};

@@ -44,6 +44,7 @@ mod findings;
 mod firewall;
 mod guard;
 mod heartbeat;
+mod images;
 mod journal;
 mod labels;
 mod lease;
@@ -58,7 +59,9 @@ mod proof;
 mod reporter;
 mod roster;
 mod routes;
+mod secrets;
 mod session;
+mod stats;
 mod status;
 mod surroundings;
 #[cfg(test)]
@@ -68,11 +71,12 @@ mod volumes;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};
-pub use config::{AgentConfig, LogLimits, Machine, PullLimits, read_boot_id};
+pub use config::{AgentConfig, ImageLimits, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };
 pub use guard::{Guard, GuardError, Sight};
+pub use images::ImagesStatus;
 pub use labels::node_of;
 pub use lease::{BootClock, KernelBootClock};
 pub use routes::{KernelRoutes, RecordingRoutes, RouteError, RouteMode, RouteTable, Vxlan};

@@ -14,6 +14,7 @@ use crate::desired::DesiredStore;
 use crate::fence;
 use crate::findings::Findings;
 use crate::firewall::Gate;
+use crate::images::ImagesUsed;
 use crate::journal::{Journal, RunMemory};
 use crate::lease::Lease;
 use crate::logs::{Closings, LogProgress, LogProgressSource};
@@ -44,6 +45,10 @@ pub(crate) struct Node {
     pub(crate) board: Arc<Board>,
     /// Which log files the engine has closed.
     pub(crate) closings: Closings,
+    /// Images that were used lately.
+    pub(crate) images_used: ImagesUsed,
+    /// What instances use, as it was read last.
+    pub(crate) readings: crate::stats::Readings,
     /// Bounds pulls.
     pub(crate) pulls: Permits,
     /// Bounds questions to registries about images that are here.

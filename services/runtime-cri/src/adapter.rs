@@ -13,21 +13,22 @@ use async_trait::async_trait;
 use tokio::sync::{RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Conversation,
-    ExecOutput, ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeError,
-    RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, refusal_by_labels,
+    AttachRequest, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus,
+    Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Readiness,
+    Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
+    Usage, refusal_by_labels,
 };
 
 use crate::cgroup::Cgroups;
-use crate::connection::{Connection, PING_LIMIT, READ_LIMIT, WRITE_LIMIT, answered, namespaced, request};
+use crate::connection::{Connection, PING_LIMIT, READ_LIMIT, WRITE_LIMIT, answered, request};
 use crate::cri_sandboxes::{CriSandboxes, gone_is_fine};
+use crate::downloads::Downloads;
 use crate::exec::Execs;
 use crate::failure::About;
-use crate::generated::containerd::services::content::v1::ListStatusesRequest;
 use crate::generated::runtime::v1;
 use crate::mounts::Mounts;
 use crate::warm::{WarmFolders, WarmPool};
-use crate::{container, image, outside, port, sandbox};
+use crate::{attach, container, image, outside, port, sandbox, usage};
 
 /// Wake-ups kept for a slow listener; it reads everything when it lost some.
 const EVENT_BUFFER: usize = 1024;
@@ -46,6 +47,8 @@ pub struct CriOptions {
     pub runtime_handler: String,
     /// The engine's own sandbox image, which is not listed and not removed.
     pub sandbox_image: String,
+    /// A folder on the file system of the engine's images.
+    pub images_dir: PathBuf,
     /// Folder for our notes on sandboxes that were made in advance; made when needed.
     pub claims_dir: PathBuf,
     /// containerd's folder with the files of each sandbox.
@@ -62,6 +65,7 @@ pub struct CriRuntime {
     sandboxes: Arc<CriSandboxes>,
     warm: Arc<WarmPool>,
     execs: Execs,
+    downloads: Downloads,
     mounts: Mounts,
     events: broadcast::Sender<RuntimeEvent>,
     /// The listener to the engine's events and the keeper of the warm sandboxes.
@@ -102,8 +106,9 @@ impl CriRuntime {
         let keeper = tokio::spawn(Arc::clone(&warm).tend()).abort_handle();
         let tasks = [listener, keeper];
         let execs = Execs::new(connection.clone(), options.exec_dir.clone());
+        let downloads = Downloads::new(connection.clone());
         let (mounts, vetted) = (Mounts::default(), Mutex::default());
-        Ok(Self { options, connection, sandboxes, warm, execs, mounts, events, tasks, vetted })
+        Ok(Self { options, connection, sandboxes, warm, execs, downloads, mounts, events, tasks, vetted })
     }
 
     /// Keeps this many sandboxes ready in advance; the supervisor says when.
@@ -287,19 +292,21 @@ impl ContainerRuntime for CriRuntime {
         answered("RemoveImage", About::Image(reference), WRITE_LIMIT, answer).await.map(drop)
     }
 
-    async fn pull_progress(&self) -> Result<Vec<PullProgress>> {
-        let mut client = self.connection.content();
-        let answer = client.list_statuses(namespaced(ListStatusesRequest::default()));
-        let statuses = answered("ListStatuses", About::Engine, READ_LIMIT, answer).await?.statuses;
-        let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
-        Ok(statuses
-            .into_iter()
-            .map(|status| PullProgress {
-                reference: status.r#ref,
-                done_bytes: bytes(status.offset),
-                total_bytes: bytes(status.total),
-            })
-            .collect())
+    /// CRI's `ImageFsInfo` knows what images take and not how much room there is: the file system is asked itself.
+    async fn image_disk(&self) -> Result<ImageDisk> {
+        let found = rustix::fs::statvfs(&self.options.images_dir);
+        let found = found.map_err(|error| RuntimeError::Internal {
+            message: format!("the file system of images cannot be looked at: {error}"),
+        })?;
+        // Blocks that are kept for root are nobody's: what is left for others counts, as `df` does.
+        let used = found.f_blocks.saturating_sub(found.f_bfree);
+        let usable = used.saturating_add(found.f_bavail);
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(ImageDisk { total_bytes: bytes(usable), used_bytes: bytes(used) })
+    }
+
+    async fn pull_progress(&self, references: &[String]) -> Result<Vec<PullProgress>> {
+        self.downloads.progress(references).await
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
@@ -421,6 +428,13 @@ impl ContainerRuntime for CriRuntime {
         }
     }
 
+    async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<Conversation> {
+        match attach::begin(&self.connection, id, request).await {
+            Ok(conversation) => Ok(conversation),
+            Err(error) => Err(self.why_no_program(id, error).await),
+        }
+    }
+
     async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<wherry_runtime::Connection> {
         port::connect(&self.sandboxes, sandbox, port).await
     }
@@ -439,6 +453,10 @@ impl ContainerRuntime for CriRuntime {
 
     async fn end_by_force(&self, cgroup_name: &str) -> Result<()> {
         self.sandboxes.cgroups.end_by_force(cgroup_name).await
+    }
+
+    async fn usage(&self, sandbox: &SandboxId, cgroup_name: &str) -> Result<Usage> {
+        usage::read(&self.connection, &self.sandboxes, sandbox, cgroup_name).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -75,6 +75,16 @@ impl Cgroups {
         write(&folder.join("pids.max"), &pids_max.to_string())
     }
 
+    /// How long the threads of a container were held back by its processor limit, as the kernel counts it (`cpu.stat`); none
+    /// where it does not.
+    pub(crate) fn throttled_nanos(&self, name: &str, container: &str) -> Option<u64> {
+        check_name(name).and_then(|()| check_name(container)).ok()?;
+        self.hierarchies.mounts.iter().find_map(|mount| {
+            let path = self.folder(mount).join(name).join(container).join("cpu.stat");
+            throttled_nanos(&std::fs::read_to_string(path).ok()?)
+        })
+    }
+
     /// Kills what runs in the instance's cgroup; returns how many there were.
     pub(crate) async fn kill(&self, name: &str) -> Result<usize> {
         check_name(name)?;
@@ -169,6 +179,15 @@ fn parse_mounts(mounts: &str) -> Hierarchies {
     found
 }
 
+/// Version 1 counts nanoseconds, version 2 microseconds.
+fn throttled_nanos(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| match line.split_once(' ')? {
+        ("throttled_time", nanos) => nanos.trim().parse().ok(),
+        ("throttled_usec", micros) => micros.trim().parse::<u64>().ok().map(|micros| micros.saturating_mul(1_000)),
+        _ => None,
+    })
+}
+
 fn child_names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -246,6 +265,13 @@ mod tests {
         assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup/pids")));
         assert!(!found.unified);
         assert_eq!(found.mounts.len(), 3);
+    }
+
+    #[test]
+    fn what_a_limit_held_back_is_counted_in_both_versions() {
+        assert_eq!(throttled_nanos("nr_periods 5\nnr_throttled 2\nthrottled_time 1500\n"), Some(1_500));
+        assert_eq!(throttled_nanos("usage_usec 9\nnr_throttled 2\nthrottled_usec 15\n"), Some(15_000));
+        assert_eq!(throttled_nanos("usage_usec 9\n"), None);
     }
 
     #[test]

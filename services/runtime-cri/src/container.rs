@@ -36,7 +36,7 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
         command: config.command.clone(),
         args: config.args.clone(),
         working_dir: config.working_dir.clone().unwrap_or_default(),
-        envs: config.env.iter().map(|(key, value)| v1::KeyValue { key: key.clone(), value: value.clone() }).collect(),
+        envs: environment(config),
         mounts: config
             .mounts
             .iter()
@@ -50,9 +50,19 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
         log_path: config.log_path.to_string_lossy().into_owned(),
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
         linux: Some(v1::LinuxContainerConfig { resources: Some(resources(config)), security_context: Some(security) }),
         ..v1::ContainerConfig::default()
     }
+}
+
+/// What is secret is in here too: the engine keeps a container's environment with it, on disk and for root, until it is removed.
+fn environment(config: &ContainerConfig) -> Vec<v1::KeyValue> {
+    let plain = config.env.iter().map(|(key, value)| (key, value.as_str()));
+    let secret = config.secret_env.iter().map(|(key, value)| (key, value.expose()));
+    plain.chain(secret).map(|(key, value)| v1::KeyValue { key: key.clone(), value: value.to_owned() }).collect()
 }
 
 /// Limits; memory plus swap is memory, so there is no swap.
@@ -102,6 +112,7 @@ pub(crate) fn listed(item: v1::Container) -> Container {
         attempt: metadata.attempt,
         state: state(item.state),
         created_at: Timestamp::from_nanos(item.created_at),
+        image_id: item.image_ref,
         labels: item.labels,
     }
 }

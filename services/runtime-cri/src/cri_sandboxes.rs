@@ -45,7 +45,10 @@ impl CriSandboxes {
         self.cgroups.prepare(&config.cgroup_name, config.pids_max)?;
         let message = v1::RunPodSandboxRequest {
             config: Some(sandbox::cri_config(config, self.cgroups.parent(&config.cgroup_name))),
-            runtime_handler: self.runtime_handler.clone(),
+            runtime_handler: match config.runtime_handler.as_str() {
+                "" => self.runtime_handler.clone(),
+                other => other.to_owned(),
+            },
         };
         let mut client = self.connection.runtime();
         let answer = client.run_pod_sandbox(request(message, WRITE_LIMIT));

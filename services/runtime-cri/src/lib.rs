@@ -7,11 +7,13 @@
 //! loosen it; what was made can be removed without a trace, also after any process was killed at any time.
 
 mod adapter;
+mod attach;
 mod cgroup;
 mod connection;
 mod container;
 pub mod containerd;
 mod cri_sandboxes;
+mod downloads;
 mod events;
 mod exec;
 mod failure;
@@ -25,6 +27,7 @@ mod port;
 mod process;
 mod profile;
 mod sandbox;
+mod secret_files;
 mod warm;
 
 pub use adapter::{CriOptions, CriRuntime};

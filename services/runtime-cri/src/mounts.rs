@@ -11,6 +11,7 @@
 //!
 //! Done by a shell, because a thread can only change its mount namespace by calls that this workspace forbids as unsafe.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use wherry_runtime::{Mount, Result, RuntimeError};
+
+use crate::secret_files;
 
 /// A step of the preparation takes milliseconds; a machine that takes longer is stuck.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -58,14 +61,20 @@ pub(crate) struct Mounts {
 }
 
 /// The path that the engine shows.
-pub(crate) fn shown(mount: &Mount) -> &Path {
-    mount.part.as_ref().map_or(&mount.host_path, |part| &part.stage)
+pub(crate) fn shown(mount: &Mount) -> Cow<'_, Path> {
+    let file = mount.secret_files.as_ref().and_then(|files| files.shown.as_ref());
+    match (&mount.part, file) {
+        (Some(part), _) => Cow::Borrowed(&part.stage),
+        (None, Some(file)) => Cow::Owned(mount.host_path.join(file)),
+        (None, None) => Cow::Borrowed(&mount.host_path),
+    }
 }
 
 impl Mounts {
     /// Costs nothing where there is nothing to do.
     pub(crate) async fn prepare(&self, socket: &Path, mounts: &[Mount]) -> Result<()> {
-        let needs_help = |mount: &&Mount| mount.memory_bytes.is_some() || mount.part.is_some();
+        let needs_help =
+            |mount: &&Mount| mount.memory_bytes.is_some() || mount.part.is_some() || mount.secret_files.is_some();
         if !mounts.iter().any(|mount| needs_help(&mount)) {
             return Ok(());
         }
@@ -80,6 +89,18 @@ impl Mounts {
                     (0, _) => {}
                     (code, said) => return Err(failed(code, &said)),
                 }
+            }
+            if let Some(files) = &mount.secret_files {
+                let (bytes, count) = secret_files::room(files);
+                let (bytes, count) = (bytes.to_string(), count.to_string());
+                let arguments = [mount.host_path.as_ref(), Path::new(&bytes), Path::new(&count)];
+                match run(engine, secret_files::MOUNT, &arguments).await? {
+                    (0, _) => {}
+                    (code, said) => return Err(failed(code, &said)),
+                }
+                let (folder, files) = (mount.host_path.clone(), files.clone());
+                let written = tokio::task::spawn_blocking(move || secret_files::write(engine, &folder, &files)).await;
+                written.map_err(|_| failed(-1, "the writer of secret files ended"))??;
             }
             if let Some(part) = &mount.part {
                 let arguments = [mount.host_path.as_ref(), part.path.as_ref(), part.stage.as_ref()];

@@ -40,7 +40,7 @@ pub(crate) async fn connect(sandboxes: &CriSandboxes, id: &SandboxId, port: u16)
 }
 
 /// The first process of a sandbox that is ready.
-async fn ready_pid(sandboxes: &CriSandboxes, id: &SandboxId) -> Result<Option<u64>> {
+pub(crate) async fn ready_pid(sandboxes: &CriSandboxes, id: &SandboxId) -> Result<Option<u64>> {
     let is_ready = sandboxes.status(id.as_str()).await?.is_some_and(|status| sandbox::is_ready(&status));
     Ok(if is_ready { sandbox::pid(&sandboxes.information(id.as_str()).await?) } else { None })
 }

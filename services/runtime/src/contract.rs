@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::{
-    Connection, Container, ContainerConfig, ContainerId, ContainerStatus, Conversation, ExecOutput, ExecRequest, Image,
-    Labels, PullProgress, PullRequest, PulledImage, Result, RuntimeEvent, Sandbox, SandboxConfig, SandboxId,
-    SandboxStatus, StreamExec,
+    AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerStatus, Conversation, ExecOutput,
+    ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Result, RuntimeEvent, Sandbox,
+    SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage,
 };
 
 /// Name and version of the engine, for `doctor` and logs.
@@ -61,8 +61,11 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// Removes an image with all its references. Idempotent.
     async fn remove_image(&self, reference: &str) -> Result<()>;
 
-    /// What is being downloaded now, one entry for each layer or manifest.
-    async fn pull_progress(&self) -> Result<Vec<PullProgress>>;
+    /// The file system that images are kept on.
+    async fn image_disk(&self) -> Result<ImageDisk>;
+
+    /// How far the pulls of these references are, in their order. To be asked only while they are pulled.
+    async fn pull_progress(&self, references: &[String]) -> Result<Vec<PullProgress>>;
 
     /// Creates and starts a sandbox: network namespace with an address, cgroup, log folder.
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId>;
@@ -117,6 +120,19 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// an answer the program runs, or has run.
     async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation>;
 
+    /// Attaches to the main program of a container that runs and has an input or a terminal: what it prints from now on, as it
+    /// prints it, and its input. Any number may be attached: each is given all output, and what they give is put together as
+    /// it comes; a terminal has the size that was asked for last.
+    ///
+    /// The program waits for all of them, but for none longer than [`AttachRequest::PATIENCE`]: who takes nothing for so long is cut
+    /// off, and the end of [`Conversation::program`] is [`crate::RuntimeError::Detached`] for that one. Dropping a conversation
+    /// leaves the program alone. The end of the input, or its loss, is the program's only where the container says so
+    /// ([`crate::ContainerConfig::stdin_once`]), never on a terminal, where Ctrl-D is a key as others are.
+    ///
+    /// [`crate::RuntimeError::NotRunning`] when the container does not run, [`crate::RuntimeError::InvalidArgument`] when it has
+    /// neither input nor terminal, or is asked for the one that it has not.
+    async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<Conversation>;
+
     /// Connects to a TCP port on the loopback address inside a sandbox, which is where programs that listen on any address
     /// are reached too.
     ///
@@ -144,6 +160,10 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// kernel can see to it nothing begins in the cgroup any more until [`Self::run_sandbox`] or [`Self::create_container`] is
     /// called for it: a start that the engine was at fails. Who depends on that looks again, all the same.
     async fn end_by_force(&self, cgroup_name: &str) -> Result<()>;
+
+    /// What the containers of a sandbox that run use now, and what passed its network, which has the cgroup of this name
+    /// ([`crate::SandboxConfig::cgroup_name`]). Of a sandbox that is not there nothing runs.
+    async fn usage(&self, sandbox: &SandboxId, cgroup_name: &str) -> Result<Usage>;
 
     /// Wake-ups from now on. They can be lost or doubled, so whoever listens also reads the state from time to time.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

@@ -48,6 +48,15 @@ pub struct Image {
     pub user: Option<String>,
 }
 
+/// A file system with images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageDisk {
+    /// Bytes that it has in all.
+    pub total_bytes: u64,
+    /// Bytes of them that are taken, by images or by anything else.
+    pub used_bytes: u64,
+}
+
 /// The result of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PulledImage {
@@ -59,14 +68,16 @@ pub struct PulledImage {
     pub image: Image,
 }
 
-/// One running download.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How far a pull is. All zero while nothing is known yet, and where nothing is pulled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PullProgress {
-    /// What is being downloaded, in the engine's words (contains the digest).
-    pub reference: String,
-    /// Bytes here so far.
+    /// Layers that are here.
+    pub done_layers: u32,
+    /// Layers of the image.
+    pub total_layers: u32,
+    /// Bytes of layers that are here.
     pub done_bytes: u64,
-    /// Bytes in all.
+    /// Bytes of all layers, compressed as they travel.
     pub total_bytes: u64,
 }
 

@@ -23,17 +23,19 @@ mod exec;
 pub mod fake;
 mod image;
 mod sandbox;
+mod usage;
 
-pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount, MountPart};
+pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount, MountPart, SecretFiles};
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
 pub use conversation::{
-    ByteStream, Connection, Conversation, Reading, StreamExec, TalkingProgram, TerminalSize, Writing,
+    AttachRequest, ByteStream, Connection, Conversation, Reading, StreamExec, TalkingProgram, TerminalSize, Writing,
 };
 pub use error::{Result, RuntimeError};
 pub use event::RuntimeEvent;
 pub use exec::{ExecOutput, ExecRequest};
-pub use image::{Image, PullProgress, PullRequest, PulledImage, RegistryAuth, refusal_by_labels};
+pub use image::{Image, ImageDisk, PullProgress, PullRequest, PulledImage, RegistryAuth, refusal_by_labels};
 pub use sandbox::{DnsConfig, Labels, Sandbox, SandboxConfig, SandboxState, SandboxStatus};
+pub use usage::{ContainerUsage, NetworkUsage, Usage};
 
 /// Declares a newtype over the text of an engine-given id.
 macro_rules! engine_id {

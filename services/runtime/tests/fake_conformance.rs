@@ -7,7 +7,7 @@ use std::time::Duration;
 use wherry_model::{Clock, Timestamp};
 use wherry_runtime::conformance::{self, Fixture};
 use wherry_runtime::fake::{FakeImage, FakeRuntime, Fault};
-use wherry_runtime::{ContainerRuntime, PullRequest, RuntimeError};
+use wherry_runtime::{ContainerRuntime, PullProgress, PullRequest, RuntimeError};
 
 /// Moments that only tokio's clock moves.
 struct TokioClock(tokio::time::Instant);
@@ -62,12 +62,13 @@ async fn pulls_show_progress_and_forget_it_when_dropped() {
         PullRequest { reference: "registry.test/busybox:1".into(), auth: None, timeout: Duration::from_secs(10) };
     let pull = runtime.pull_image(&request);
     assert!(tokio::time::timeout(Duration::from_secs(1), pull).await.is_err());
-    assert!(runtime.pull_progress().await.unwrap().is_empty());
+    let reference = ["registry.test/busybox:1".to_owned()];
+    assert_eq!(runtime.pull_progress(&reference).await.unwrap(), [PullProgress::default()]);
     let puller = runtime.clone();
     let running = tokio::spawn(async move { puller.pull_image(&request).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let progress = runtime.pull_progress().await.unwrap();
-    assert_eq!((progress[0].done_bytes, progress[0].total_bytes), (500, 1000));
+    let half = PullProgress { done_layers: 2, total_layers: 4, done_bytes: 500, total_bytes: 1000 };
+    assert_eq!(runtime.pull_progress(&reference).await.unwrap(), [half]);
     running.await.unwrap().unwrap();
-    assert!(runtime.pull_progress().await.unwrap().is_empty());
+    assert_eq!(runtime.pull_progress(&reference).await.unwrap(), [PullProgress::default()]);
 }

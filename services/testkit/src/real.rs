@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use wherry_agent_api::{
-    ControlPlane, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Session, SessionQuery,
+    ControlPlane, ExecOutcome, ExecQuery, InstanceStats, LogQuery, LogStream, NodeError, NodeServices, Session,
+    SessionQuery, StatsQuery,
 };
 use wherry_control::Control;
 use wherry_model::{InstanceId, NodeId};
@@ -186,6 +187,13 @@ impl NodeServices for Services {
     async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
         match self.0.upgrade() {
             Some(agent) => agent.session(query).await,
+            None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
+        }
+    }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
+        match self.0.upgrade() {
+            Some(agent) => agent.stats(query).await,
             None => Err(NodeError::Unavailable("the agent is gone".to_owned())),
         }
     }

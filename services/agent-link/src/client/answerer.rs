@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_agent_api::{
-    Call, ControlError, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeError, NodeServices, Question, Session,
-    SessionQuery,
+    Call, ControlError, ExecOutcome, ExecQuery, InstanceStats, LogQuery, LogStream, NodeError, NodeServices, Question,
+    Session, SessionQuery, StatsQuery,
 };
 
 use super::conversation;
@@ -240,6 +240,7 @@ async fn produce(question: Option<Question>, services: Arc<dyn NodeServices>, fr
             produce_output(services.logs(query).await, frames).await
         }
         Some(Question::Exec(query)) => produce_outcome(services.exec(query).await, frames).await,
+        Some(Question::Stats(query)) => produce_stats(services.stats(query).await, frames).await,
         Some(Question::Session(_)) | None => {
             Some(Frame::Failed(NodeError::Unavailable("this agent is too old for the question".to_owned())))
         }
@@ -278,6 +279,19 @@ async fn produce_outcome(outcome: Result<ExecOutcome, NodeError>, frames: &mpsc:
     Some(Frame::Ended(End { exit_code: Some(exit_code), truncated }))
 }
 
+async fn produce_stats(stats: Result<Vec<InstanceStats>, NodeError>, frames: &mpsc::Sender<Bytes>) -> Option<Frame> {
+    let document = stats.and_then(|stats| {
+        serde_json::to_vec(&stats).map_err(|error| NodeError::Unavailable(format!("no answer can be made: {error}")))
+    });
+    match document {
+        Ok(document) => {
+            send_all(document, Frame::Output, frames).await?;
+            Some(Frame::Ended(End::default()))
+        }
+        Err(error) => Some(Frame::Failed(error)),
+    }
+}
+
 async fn send_all(bytes: Vec<u8>, frame: fn(Bytes) -> Frame, frames: &mpsc::Sender<Bytes>) -> Option<()> {
     for piece in pieces(bytes) {
         frames.send(frame(piece).encode()).await.ok()?;
@@ -305,6 +319,10 @@ impl NodeServices for Busy {
     }
 
     async fn session(&self, _query: SessionQuery) -> Result<Session, NodeError> {
+        Err(Self::error())
+    }
+
+    async fn stats(&self, _query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
         Err(Self::error())
     }
 }

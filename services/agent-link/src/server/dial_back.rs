@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use wherry_agent_api::{
-    Call, CallBoard, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory, NodeError, NodeServices, Question,
-    Session, SessionInput, SessionOutput, SessionQuery,
+    Call, CallBoard, ExecOutcome, ExecQuery, InstanceStats, LogQuery, LogStream, NodeDirectory, NodeError,
+    NodeServices, Question, Session, SessionInput, SessionOutput, SessionQuery, StatsQuery,
 };
 use wherry_model::{Clock, Entropy, Generation, InstanceId, NodeId, Timestamp};
 
@@ -225,6 +225,7 @@ pub(crate) const fn generation_of(question: &Question) -> Option<Generation> {
         Question::Logs(_) | Question::LogsSince(_) => None,
         Question::Exec(query) => Some(query.generation),
         Question::Session(query) => Some(query.generation),
+        Question::Stats(query) => Some(query.generation),
     }
 }
 
@@ -332,6 +333,13 @@ impl NodeServices for RemoteNode {
             Err(_) => Err(unavailable("the node took too long to begin the conversation")),
         }
     }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
+        let answer = self.ask(Question::Stats(query)).await?;
+        let document = timeout(BEGIN, document(answer)).await;
+        let document = document.unwrap_or_else(|_| Err(unavailable("the node took too long to answer")))?;
+        serde_json::from_slice(&document).map_err(|_| garbage())
+    }
 }
 
 /// An answer as it comes. The node is told when this is dropped.
@@ -417,6 +425,21 @@ async fn outcome(mut answer: AnswerReader) -> Result<ExecOutcome, NodeError> {
             return Err(garbage());
         }
         to.extend_from_slice(&bytes);
+    }
+}
+
+/// An answer in one piece.
+async fn document(mut answer: AnswerReader) -> Result<Vec<u8>, NodeError> {
+    let mut document = Vec::new();
+    loop {
+        match answer.frames.next().await? {
+            Frame::Output(bytes) if document.len() + bytes.len() <= InstanceStats::MAX_ANSWER_BYTES => {
+                document.extend_from_slice(&bytes);
+            }
+            Frame::Failed(error) => return Err(error),
+            Frame::Ended(_) => return Ok(document),
+            _ => return Err(garbage()),
+        }
     }
 }
 

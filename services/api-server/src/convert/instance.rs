@@ -15,6 +15,7 @@ pub(crate) fn dry_run(found: DryRun) -> wire::DryRun {
         currency: found.currency,
         changes: Vec::new(),
         restarts: Vec::new(),
+        next_runs: found.next_runs.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -42,11 +43,17 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         state: state(instance.state),
         reason: instance.reason.map(reason),
         message: instance.message.clone(),
+        asked_by: instance.asked_by.clone(),
         fqdn,
         address: instance.address.map(|address| address.to_string()),
         progress: progress
             .filter(|_| instance.state == model::InstanceState::Pulling)
-            .map(|known| wire::Progress { done_bytes: known.done_bytes, total_bytes: known.total_bytes }),
+            .map(|known| wire::Progress {
+                done_bytes: known.done_bytes,
+                total_bytes: known.total_bytes,
+                done_layers: known.done_layers,
+                total_layers: known.total_layers,
+            }),
         ready: instance.is_ready(),
         containers: of(model::ContainerKind::Main),
         init_containers: of(model::ContainerKind::Init),
@@ -61,7 +68,36 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         started_at: instance.started_at.map(|at| at.to_string()),
         finished_at: instance.finished_at.map(|at| at.to_string()),
         expires_at: instance.expires_at.map(|at| at.to_string()),
+        next_runs: next_runs(&instance),
+        waiting_run: instance.timetable.as_ref().and_then(waiting_run),
+        last_run: model::lifecycle::last_run(&instance).map(finished_run),
         deleted_at: instance.deleted_at.map(|at| at.to_string()),
+    }
+}
+
+fn next_runs(instance: &model::Instance) -> Vec<String> {
+    let next = instance.timetable.as_ref().and_then(|table| table.next);
+    let Some((schedule, next)) = instance.spec.schedule.as_ref().zip(next) else { return Vec::new() };
+    let later = schedule.times_after(next).take(wherry_control::NEXT_RUNS - 1);
+    std::iter::once(next).chain(later).map(|at| at.to_string()).collect()
+}
+
+fn waiting_run(table: &model::Timetable) -> Option<wire::WaitingRun> {
+    Some(wire::WaitingRun {
+        due: table.next?.to_string(),
+        retry_at: table.due_at?.to_string(),
+        message: table.waits_for.clone()?,
+    })
+}
+
+fn finished_run(run: model::FinishedRun) -> wire::FinishedRun {
+    wire::FinishedRun {
+        due: run.of.map(|at| at.to_string()),
+        state: state(run.state),
+        reason: run.reason.map(reason),
+        message: run.message,
+        started_at: run.started_at.map(|at| at.to_string()),
+        finished_at: run.finished_at.to_string(),
     }
 }
 
@@ -73,13 +109,14 @@ fn container(spec: &model::ContainerSpec, status: &model::ContainerStatus, first
         image_digest: status.image_digest.as_ref().map(ToString::to_string),
         state: if status.is_running() {
             wire::ContainerState::Running
-        } else if ended_in_this_generation && status.restart_at.is_none() {
+        } else if ended_in_this_generation && status.restart_at.is_none() && !status.is_due {
             wire::ContainerState::Ended
         } else {
             wire::ContainerState::Waiting
         },
         ready: status.is_ready(),
         restart_count: status.restart_count,
+        asked_restart_count: status.asked_restart_count,
         restart_at: status.restart_at.map(|at| at.to_string()),
         runs: status.runs.iter().map(run).collect(),
     }
@@ -165,6 +202,7 @@ const fn reason(reason: model::EndReason) -> wire::EndReason {
         model::EndReason::DeadlineExceeded => wire::EndReason::DeadlineExceeded,
         model::EndReason::Restarted => wire::EndReason::Restarted,
         model::EndReason::VolumeFailed => wire::EndReason::VolumeFailed,
+        model::EndReason::Other => wire::EndReason::Other,
     }
 }
 
@@ -192,5 +230,9 @@ const fn kind(kind: model::EventKind) -> wire::EventKind {
         model::EventKind::Leaving => wire::EventKind::Leaving,
         model::EventKind::Displaced => wire::EventKind::Displaced,
         model::EventKind::Scheduled => wire::EventKind::Scheduled,
+        model::EventKind::RunSkipped => wire::EventKind::RunSkipped,
+        model::EventKind::RunMissed => wire::EventKind::RunMissed,
+        model::EventKind::RunPostponed => wire::EventKind::RunPostponed,
+        model::EventKind::Other => wire::EventKind::Other,
     }
 }

@@ -39,7 +39,11 @@ impl Control {
             .pulls
             .iter()
             .take(MAX_PULLS)
-            .map(|pull| (pull.instance, Progress { done_bytes: pull.done_bytes, total_bytes: pull.total_bytes }))
+            .map(|pull| {
+                let (done_layers, total_layers) = (pull.done_layers, pull.total_layers);
+                let (done_bytes, total_bytes) = (pull.done_bytes, pull.total_bytes);
+                (pull.instance, Progress { done_bytes, total_bytes, done_layers, total_layers })
+            })
             .collect();
         lock(&self.inner.progress).insert(node, pulls);
         if let Some(doubt) = doubt

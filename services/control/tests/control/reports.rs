@@ -165,6 +165,7 @@ async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_se
         journal,
         desired_revision: None,
         underlay: None,
+        isolation: wherry_model::IsolationSet::default(),
         protocol: wherry_agent_api::PROTOCOL,
     };
     stack.control().hello(hello).await.unwrap();
@@ -205,10 +206,15 @@ async fn progress_is_shown_while_an_image_is_pulled_and_not_longer() {
     let web = stack.create(acme, "web", spec()).await.instance;
     agent.say(web.id, web.generation, Fact::PullStarted { container: main_container() });
     agent.report().await.unwrap();
-    let pulls = |done_bytes| vec![PullProgress { instance: web.id, done_bytes, total_bytes: 100 }];
+    let pulls = |done_bytes| {
+        vec![PullProgress { instance: web.id, done_bytes, total_bytes: 100, done_layers: 1, total_layers: 3 }]
+    };
     for done in [10, 60] {
         agent.heartbeat_with(Vec::new(), pulls(done)).await.unwrap();
-        assert_eq!(stack.read(acme, "web").await.progress.map(|progress| progress.done_bytes), Some(done));
+        assert_eq!(
+            stack.read(acme, "web").await.progress.map(|progress| (progress.done_bytes, progress.total_layers)),
+            Some((done, 3))
+        );
     }
     agent.say(web.id, web.generation, Fact::Pulled { container: main_container(), digest: digest(), cached: false });
     agent.say(web.id, web.generation, started(&stack, 1));

@@ -3,6 +3,7 @@
 use crate::fact::ContainerExit;
 use crate::id::NodeId;
 use crate::instance::{EndReason, Event, EventKind, Instance, InstanceState, Intent, Revision};
+use crate::spec::Schedule;
 use crate::time::Timestamp;
 
 use super::{Change, MeterEdge, MeterKind};
@@ -17,6 +18,8 @@ pub(super) struct Draft {
     held: Option<NodeId>,
     /// It holds another amount of the same node's row.
     holds_anew: bool,
+    /// The schedule of the record before.
+    schedule: Option<Schedule>,
 }
 
 impl Draft {
@@ -29,6 +32,7 @@ impl Draft {
             events: Vec::new(),
             held: if instance.holds_resources { instance.node } else { None },
             holds_anew: false,
+            schedule: instance.spec.schedule.clone(),
         }
     }
 
@@ -37,6 +41,9 @@ impl Draft {
     }
 
     pub(super) fn event_by(&mut self, kind: EventKind, at: Timestamp, message: impl Into<String>, actor: Option<&str>) {
+        if let Some(actor) = actor {
+            self.instance.asked_by = Some(actor.to_owned());
+        }
         self.events.push(Event {
             kind,
             at,
@@ -138,6 +145,10 @@ impl Draft {
         let latest = after.containers.iter().filter_map(|c| c.latest_run()).map(|run| run.number).max();
         after.first_run = after.first_run.max(latest.unwrap_or(0).saturating_add(1));
         after.generation = after.generation.next();
+        let finished = super::timetable::finished(after);
+        if let Some(table) = &mut after.timetable {
+            table.last = finished.or(table.last.take());
+        }
         after.reason = None;
         after.message = None;
         after.started_at = None;
@@ -157,6 +168,7 @@ impl Draft {
             self.instance.containers.iter_mut().for_each(|container| container.is_due = false);
         }
         self.instance.expires_at = super::expire::expiry(&self.instance);
+        super::timetable::renew(&mut self.instance, self.schedule.as_ref(), self.now);
         let holds = if self.instance.holds_resources { self.instance.node } else { None };
         let anew = self.holds_anew;
         Change {

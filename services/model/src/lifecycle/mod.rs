@@ -1,6 +1,7 @@
 //! The life of an instance as pure functions: [`create`], [`intend`] (what a user asked), [`observe`] (what an agent
 //! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`], [`forsake`] and [`place`] (it
-//! changes its node), [`restart`] and [`update`] (what runs is followed by another run), [`expire`] (its time is over).
+//! changes its node), [`restart`] and [`update`] (what runs is followed by another run), [`expire`] (its time is over), [`due`] and [`run`] (its time has
+//! come).
 //!
 //! Each returns a [`Change`]: the record afterwards and everything that must be written with it in the same transaction
 //! (resources given back, meter edges, events). Whoever applies it guards the write with [`Change::from`], so of two
@@ -21,6 +22,9 @@ mod restart;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod timetable;
+#[cfg(test)]
+mod timetable_tests;
 mod update;
 #[cfg(test)]
 mod update_tests;
@@ -39,6 +43,7 @@ pub use observe::{Ignored, observe};
 pub use relocate::{explain, forsake, leave, lose, place};
 pub use restart::{forget_images, restart};
 pub use silence::{recover, silence};
+pub use timetable::{Due, SCHEDULE_ACTOR, due, last_run, postpone, run};
 pub use update::{ContainerRestart, NotInPlace, UpdatePlan, plan_update, update, update_proved};
 
 /// Which meter of an instance.
@@ -114,16 +119,16 @@ pub struct Birth {
     pub name: InstanceName,
     /// What was asked, checked.
     pub spec: InstanceSpec,
-    /// Where it is placed.
-    pub node: NodeId,
+    /// Where it is placed. None for one with a schedule, which waits for its time.
+    pub node: Option<NodeId>,
     /// Who asked.
     pub actor: String,
 }
 
-/// The first change of an instance: placed on a node, not yet begun.
+/// The first change of an instance: placed on a node, not yet begun; or waiting for the first time of its schedule, nowhere.
 pub fn create(birth: Birth, now: Timestamp) -> Change {
     let containers = birth.spec.containers.iter().map(|c| ContainerStatus::new(c.name.clone())).collect();
-    let after = Instance {
+    let mut after = Instance {
         id: birth.id,
         tenant: birth.tenant,
         project: birth.project,
@@ -133,13 +138,14 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         generation: Generation::FIRST,
         updates: 0,
         revision: Revision(1),
-        intent: Intent::Run,
-        node: Some(birth.node),
-        holds_resources: true,
+        intent: if birth.node.is_some() { Intent::Run } else { Intent::Stop },
+        node: birth.node,
+        holds_resources: birth.node.is_some(),
         leaving: None,
-        state: InstanceState::Scheduled,
+        state: if birth.node.is_some() { InstanceState::Scheduled } else { InstanceState::Stopped },
         reason: None,
         message: None,
+        asked_by: Some(birth.actor.clone()),
         address: None,
         containers,
         first_run: 1,
@@ -151,8 +157,10 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         started_at: None,
         finished_at: None,
         expires_at: None,
+        timetable: None,
         deleted_at: None,
     };
+    timetable::renew(&mut after, None, now);
     let created = Event {
         kind: EventKind::Created,
         at: now,

@@ -15,9 +15,9 @@ use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, Node
 use wherry_model::lifecycle::{Ask, MeterEdge};
 use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
 use wherry_runtime::{
-    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, Conversation, ExecOutput,
-    ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result, RuntimeEvent,
-    RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
+    AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus,
+    Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Readiness,
+    Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage,
 };
 
 use super::world::World;
@@ -114,11 +114,15 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
-        self.inner.remove_image(reference).await
+        self.around("remove_image", self.inner.remove_image(reference)).await
     }
 
-    async fn pull_progress(&self) -> Result<Vec<PullProgress>> {
-        self.inner.pull_progress().await
+    async fn image_disk(&self) -> Result<ImageDisk> {
+        self.inner.image_disk().await
+    }
+
+    async fn pull_progress(&self, references: &[String]) -> Result<Vec<PullProgress>> {
+        self.inner.pull_progress(references).await
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
@@ -186,6 +190,10 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
         self.inner.exec_stream(id, request).await
     }
 
+    async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<Conversation> {
+        self.inner.attach(id, request).await
+    }
+
     async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Connection> {
         self.inner.connect(sandbox, port).await
     }
@@ -204,6 +212,10 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
     async fn end_by_force(&self, cgroup_name: &str) -> Result<()> {
         self.around("end_by_force", self.inner.end_by_force(cgroup_name)).await
+    }
+
+    async fn usage(&self, sandbox: &SandboxId, cgroup_name: &str) -> Result<Usage> {
+        self.inner.usage(sandbox, cgroup_name).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

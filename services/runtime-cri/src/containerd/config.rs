@@ -1,5 +1,6 @@
 //! Folders, programs, and the configuration files of containerd and CNI.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,52 @@ pub enum OciRuntime {
     Runc,
 }
 
+/// What keeps instances of a class apart that is not the shared one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// crun.
+    Crun,
+    /// runc.
+    Runc,
+    /// gVisor, by its shim `containerd-shim-runsc-v1`.
+    Runsc,
+    /// Kata Containers, by their shim `containerd-shim-kata-v2`.
+    Kata,
+}
+
+impl Handler {
+    /// Program that must be installed, and what it comes with.
+    const fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Crun => ("crun", "crun"),
+            Self::Runc => ("runc", "runc"),
+            Self::Runsc => ("containerd-shim-runsc-v1", "runsc (from gVisor's own repository)"),
+            Self::Kata => ("containerd-shim-kata-v2", "kata-containers (from its own releases)"),
+        }
+    }
+
+    const fn runtime_type(self) -> &'static str {
+        match self {
+            Self::Crun | Self::Runc => "io.containerd.runc.v2",
+            Self::Runsc => "io.containerd.runsc.v1",
+            Self::Kata => "io.containerd.kata.v2",
+        }
+    }
+}
+
+impl std::str::FromStr for Handler {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "crun" => Ok(Self::Crun),
+            "runc" => Ok(Self::Runc),
+            "runsc" => Ok(Self::Runsc),
+            "kata" => Ok(Self::Kata),
+            _ => Err(format!("{text:?} is not known, write \"crun\", \"runc\", \"runsc\" or \"kata\"")),
+        }
+    }
+}
+
 /// How to set containerd up.
 #[derive(Debug, Clone)]
 pub struct ContainerdOptions {
@@ -45,6 +92,10 @@ pub struct ContainerdOptions {
     pub cgroup_root: String,
     /// Which OCI runtime.
     pub oci_runtime: OciRuntime,
+    /// Further runtimes by the names of the classes that they are for ([`SandboxConfig::runtime_handler`]).
+    ///
+    /// [`SandboxConfig::runtime_handler`]: wherry_runtime::SandboxConfig::runtime_handler
+    pub handlers: BTreeMap<String, Handler>,
 }
 
 /// Every path and program, found once.
@@ -66,6 +117,8 @@ pub(super) struct Layout {
     pub(super) containerd: PathBuf,
     pub(super) ctr: PathBuf,
     pub(super) oci_runtime: PathBuf,
+    /// Name, kind and program of each further runtime.
+    handlers: Vec<(String, Handler, PathBuf)>,
     cni_plugins: PathBuf,
 }
 
@@ -94,6 +147,11 @@ impl Layout {
             OciRuntime::Runc => runc()?,
         };
         found("containerd-shim-runc-v2", "containerd")?;
+        let handlers = options.handlers.iter().map(|(name, handler)| {
+            let (program, package) = handler.program();
+            Ok((name.clone(), *handler, found(program, package)?))
+        });
+        let handlers = handlers.collect::<Result<_, ContainerdError>>()?;
         for program in ["unshare", "nsenter", "setsid"] {
             found(program, "util-linux")?;
         }
@@ -118,6 +176,7 @@ impl Layout {
             containerd: found("containerd", "containerd")?,
             ctr: found("ctr", "containerd")?,
             oci_runtime,
+            handlers,
             cni_plugins,
             options,
         })
@@ -219,7 +278,7 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = {oci_runtime}
 Root = {oci_root}
 SystemdCgroup = false
-
+{handlers}
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = {cni_plugins}
 conf_dir = {cni_conf}
@@ -236,10 +295,29 @@ config_path = {registry_hosts}
             restrict_oom = !may_lower_oom_score(),
             oci_runtime = quoted(&self.oci_runtime),
             oci_root = quoted(&self.state.join("oci")),
+            handlers = self.handlers_toml(),
             cni_plugins = quoted(&self.cni_plugins),
             cni_conf = quoted(&self.cni_conf),
             registry_hosts = quoted(&self.registry_hosts),
         )
+    }
+
+    /// The further runtimes, each with a place of its own for what it notes of its containers.
+    fn handlers_toml(&self) -> String {
+        let section = |(name, handler, program): &(String, Handler, PathBuf)| {
+            let runtime = format!(r#"[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{}"#, quoted(Path::new(name)));
+            let kind = handler.runtime_type();
+            let options = match handler {
+                Handler::Crun | Handler::Runc => format!(
+                    "\n{runtime}.options]\nBinaryName = {}\nRoot = {}\nSystemdCgroup = false\n",
+                    quoted(program),
+                    quoted(&self.state.join(format!("oci-{name}"))),
+                ),
+                Handler::Runsc | Handler::Kata => String::new(),
+            };
+            format!("\n{runtime}]\nruntime_type = \"{kind}\"\n{options}")
+        };
+        self.handlers.iter().map(section).collect()
     }
 
     /// `ptp`: every sandbox has a line of its own to the machine, no layer 2 is shared. Masquerading is left to the agent's
@@ -323,6 +401,7 @@ mod tests {
             address_range: "10.77.0.0/16".into(),
             cgroup_root: "/wherry-test".into(),
             oci_runtime: OciRuntime::Automatic,
+            handlers: BTreeMap::new(),
         };
         let error = Layout::new(options).unwrap_err().to_string();
         assert!(error.contains("choose a shorter run folder"), "{error}");

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use wherry_runtime::{ContainerRuntime as _, RuntimeError};
 
-pub use config::{ContainerdOptions, OciRuntime};
+pub use config::{ContainerdOptions, Handler, OciRuntime};
 pub use leftovers::Leftovers;
 pub use sweep::Swept;
 
@@ -127,6 +127,7 @@ impl Containerd {
             cgroup_root: options.cgroup_root.clone(),
             runtime_handler: String::new(),
             sandbox_image: pause::reference(&pause),
+            images_dir: options.data_dir.join("root"),
             claims_dir: options.data_dir.join("claims"),
             sandbox_files_dir: options.data_dir.join("root/io.containerd.grpc.v1.cri/sandboxes"),
             exec_dir: options.run_dir.join("exec"),

@@ -30,7 +30,8 @@ use wherry_runtime::{
 };
 
 use self::pipes::{Claimed, Pipes, Room};
-use self::program::{Exit, Program, Talking};
+use self::program::{Exit, Talking};
+pub(crate) use self::program::{Process, Program};
 use crate::connection::{Connection, READ_LIMIT, answered, namespaced};
 use crate::failure::About;
 use crate::generated::containerd::services::containers::v1::GetContainerRequest;

@@ -29,24 +29,25 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 const DIES: Duration = Duration::from_secs(15);
 
 /// How a program ended, or why nobody knows.
-pub(super) type Exit = Result<i32>;
+pub(crate) type Exit = Result<i32>;
 
 /// Which program.
 #[derive(Debug, Clone)]
-pub(super) struct Process {
-    pub(super) container: String,
-    pub(super) exec: String,
+pub(crate) struct Process {
+    pub(crate) container: String,
+    /// Empty: the container's main program.
+    pub(crate) exec: String,
 }
 
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     connection: Connection,
     process: Process,
     has_terminal: bool,
 }
 
 impl Program {
-    pub(super) fn new(connection: Connection, process: Process, has_terminal: bool) -> Self {
+    pub(crate) fn new(connection: Connection, process: Process, has_terminal: bool) -> Self {
         Self { connection, process, has_terminal }
     }
 
@@ -84,7 +85,7 @@ impl Program {
     }
 
     /// Waits for its end for as long as it takes, also through an engine that is started anew.
-    pub(super) async fn wait(&self) -> Exit {
+    pub(crate) async fn wait(&self) -> Exit {
         let mut failing_since = None;
         loop {
             let (container_id, exec_id) = self.ids();
@@ -137,6 +138,23 @@ impl Program {
         gone_is_fine(answered("DeleteProcess", self.about(), READ_LIMIT, answer).await.map(drop))
     }
 
+    /// Gives its terminal, if it has one, another size.
+    pub(crate) async fn resize(&self, size: TerminalSize) -> Result<()> {
+        if !self.has_terminal {
+            return Ok(());
+        }
+        let (container_id, exec_id) = self.ids();
+        let (width, height) = (u32::from(size.columns), u32::from(size.rows));
+        let message = ResizePtyRequest { container_id, exec_id, width, height };
+        let mut client = self.connection.tasks();
+        let answer = client.resize_pty(namespaced_within(message, READ_LIMIT));
+        match answered("ResizePty", self.about(), READ_LIMIT, answer).await {
+            // It has ended just now.
+            Err(RuntimeError::NotFound { .. } | RuntimeError::Internal { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Tells it that there is no more input.
     pub(super) async fn close_input(&self) {
         let since = tokio::time::Instant::now();
@@ -174,19 +192,10 @@ impl Talking {
 #[async_trait]
 impl TalkingProgram for Talking {
     async fn resize(&self, size: TerminalSize) -> Result<()> {
-        if !self.program.has_terminal || self.exited.borrow().is_some() {
+        if self.exited.borrow().is_some() {
             return Ok(());
         }
-        let (container_id, exec_id) = self.program.ids();
-        let (width, height) = (u32::from(size.columns), u32::from(size.rows));
-        let message = ResizePtyRequest { container_id, exec_id, width, height };
-        let mut client = self.program.connection.tasks();
-        let answer = client.resize_pty(namespaced_within(message, READ_LIMIT));
-        match answered("ResizePty", self.program.about(), READ_LIMIT, answer).await {
-            // It has ended just now.
-            Err(RuntimeError::NotFound { .. } | RuntimeError::Internal { .. }) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.program.resize(size).await
     }
 
     async fn ended(&self) -> Result<i32> {

@@ -132,7 +132,10 @@ impl WarmPool {
 
     /// Takes a warm sandbox, or makes one.
     pub(crate) async fn run(&self, config: &SandboxConfig) -> Result<String> {
-        if let Some(id) = self.take(config).await? {
+        // Those that wait were made by the usual runtime.
+        if config.runtime_handler.is_empty()
+            && let Some(id) = self.take(config).await?
+        {
             self.wake.notify_one();
             return Ok(id);
         }

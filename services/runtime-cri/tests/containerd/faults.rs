@@ -191,11 +191,13 @@ async fn pulls_fail_and_crawl_in_the_open() {
     let runtime = engine.containerd.runtime();
     let slow = request(engine.registry.reference("large"), 3);
     let pull = tokio::spawn(async move { runtime.pull_image(&slow).await });
+    let reference = [engine.registry.reference("large")];
     let mut most = 0;
     for _ in 0..25 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        for progress in engine.runtime.pull_progress().await.unwrap() {
+        for progress in engine.runtime.pull_progress(&reference).await.unwrap() {
             assert!(progress.done_bytes <= progress.total_bytes, "{progress:?}");
+            assert!(progress.done_layers <= progress.total_layers, "{progress:?}");
             most = most.max(progress.done_bytes);
         }
     }
@@ -204,6 +206,8 @@ async fn pulls_fail_and_crawl_in_the_open() {
     assert!(matches!(timed_out, Err(RuntimeError::Timeout { .. })), "{timed_out:?}");
     engine.registry.slow_down(Duration::ZERO);
     engine.pull("large").await;
-    assert!(engine.runtime.pull_progress().await.unwrap().is_empty());
+    let all = engine.runtime.pull_progress(&reference).await.unwrap()[0];
+    assert!(all.total_layers > 0 && all.total_bytes > 0, "{all:?}");
+    assert_eq!((all.done_layers, all.done_bytes), (all.total_layers, all.total_bytes));
     engine.finish().await;
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What a pipe of the kernel holds.
-const PIPE_BYTES: usize = 64 * 1024;
+pub(super) const PIPE_BYTES: usize = 64 * 1024;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// What a program that is talked to holds of its streams.

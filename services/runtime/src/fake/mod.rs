@@ -5,6 +5,7 @@
 //! containers that exit or run out of memory. Waiting uses tokio's time, so a test may pause it; moments come from the
 //! given [`Clock`].
 
+mod attach;
 mod conversation;
 mod program;
 mod runtime;
@@ -164,6 +165,11 @@ impl FakeRuntime {
     pub fn preload(&self, reference: &str, image: FakeImage) {
         let image = pulled(reference, &image).image;
         self.state().images.insert(image.id.clone(), image);
+    }
+
+    /// The file system of images has this many bytes and holds nothing else.
+    pub fn set_image_disk(&self, bytes: u64) {
+        self.state().image_disk_bytes = bytes;
     }
 
     /// Makes the next `times` calls named `call` misbehave. Names are CRI's: `RunPodSandbox`, `StartContainer`, …

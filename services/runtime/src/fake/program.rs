@@ -1,6 +1,6 @@
 //! The few words of shell that a fake container understands, so that the conformance suite runs the same commands here
 //! and on a real engine: `echo TEXT`, `echo TEXT >&2`, `head -c BYTES /dev/zero`, `sleep SECONDS`, `exit CODE`, `cat`,
-//! `stty size`, `nc -ll -p PORT -e cat`, `trap '' TERM` and `trap 'exit CODE' USR1`, separated by `;`.
+//! `stty size`, `while :`, `nc -ll -p PORT -e cat`, `trap '' TERM` and `trap 'exit CODE' USR1`, separated by `;`.
 //!
 //! Anything else runs until it is stopped, as a server would.
 
@@ -38,6 +38,7 @@ pub(super) enum Step {
 pub(super) struct Program {
     /// What it does, in order; it ends with code 0 after the last.
     pub(super) steps: Vec<Step>,
+    spins: bool,
 }
 
 impl Program {
@@ -51,7 +52,8 @@ impl Program {
             [shell, option, text] if shell.ends_with("sh") && option == "-c" => text.clone(),
             other => other.join(" "),
         };
-        Some(Self { steps: text.split(';').map(|statement| step(statement.trim())).collect() })
+        let spins = text.split(';').any(|statement| statement.trim() == "while :");
+        Some(Self { steps: text.split(';').map(|statement| step(statement.trim())).collect(), spins })
     }
 
     /// With what a signal ends it, if it does: as the first process of its namespace it hears only what it listens to.
@@ -66,6 +68,11 @@ impl Program {
             15 if !self.ignores_terminate() => Some(143),
             _ => None,
         }
+    }
+
+    /// Whether it computes for ever.
+    pub(super) fn spins(&self) -> bool {
+        self.spins
     }
 
     /// Whether SIGTERM does not end it.

@@ -13,10 +13,10 @@ use super::program::Program;
 use super::state::{Download, State};
 use super::{FakeImage, FakeRuntime, Fault, down, pulled};
 use crate::{
-    Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus,
-    Conversation, ExecOutput, ExecRequest, Image, Labels, PullProgress, PullRequest, PulledImage, Readiness, Result,
-    RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
-    refusal_by_labels,
+    AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState,
+    ContainerStatus, Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest,
+    PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId,
+    SandboxStatus, StreamExec, Usage, refusal_by_labels,
 };
 
 impl FakeRuntime {
@@ -191,8 +191,13 @@ impl ContainerRuntime for FakeRuntime {
         .await
     }
 
-    async fn pull_progress(&self) -> Result<Vec<PullProgress>> {
-        self.call("ListStatuses", |state| Ok(state.progress())).await
+    async fn image_disk(&self) -> Result<ImageDisk> {
+        self.call("ImageFsInfo", |state| Ok(state.image_disk())).await
+    }
+
+    async fn pull_progress(&self, references: &[String]) -> Result<Vec<PullProgress>> {
+        let all = |state: &mut State| Ok(references.iter().map(|reference| state.progress(reference)).collect());
+        self.call("ListStatuses", all).await
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxId> {
@@ -251,7 +256,10 @@ impl ContainerRuntime for FakeRuntime {
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
         self.call("StartContainer", |state| {
             let (program, log_path) = state.start_container(id, self.clock.now())?;
-            tokio::spawn(self.clone().run(id.clone(), program, log_path));
+            match state.container_mut(id)?.main.clone() {
+                Some(main) => tokio::spawn(self.clone().run_attachable(id.clone(), program, log_path, main)),
+                None => tokio::spawn(self.clone().run(id.clone(), program, log_path)),
+            };
             Ok(())
         })
         .await
@@ -333,6 +341,10 @@ impl ContainerRuntime for FakeRuntime {
         self.converse(id, request).await
     }
 
+    async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<Conversation> {
+        self.join(id, request).await
+    }
+
     async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Connection> {
         self.dial(sandbox, port).await
     }
@@ -340,6 +352,7 @@ impl ContainerRuntime for FakeRuntime {
     async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Connection> {
         let found = self.state().sandbox_at(address);
         let sandbox = found.ok_or(RuntimeError::NothingListens { port })?;
+        self.state().note_connection(&sandbox);
         self.dial(&sandbox, port).await
     }
 
@@ -370,6 +383,10 @@ impl ContainerRuntime for FakeRuntime {
             .await;
         self.announce_exits(killed);
         result
+    }
+
+    async fn usage(&self, sandbox: &SandboxId, _cgroup_name: &str) -> Result<Usage> {
+        self.call("ListContainerStats", |state| Ok(state.usage(sandbox, self.clock.now()))).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -9,14 +9,25 @@ use tokio::time::Instant;
 use wherry_model::Timestamp;
 
 use super::RunWitness;
+use super::attach::Main;
 use super::program::Program;
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Image, PullProgress, Result,
-    RuntimeError, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus,
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, ContainerUsage, Image, ImageDisk,
+    NetworkUsage, PullProgress, Result, RuntimeError, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus,
+    Usage,
 };
 
 /// First and last address that sandboxes get, unless a test says otherwise.
 const ADDRESSES: (u32, u32) = (0x0a4d_0002, 0x0a4d_fffe);
+
+/// Layers of every image.
+const LAYERS: u32 = 4;
+
+/// What every container holds.
+const MEMORY_BYTES: u64 = 1 << 20;
+
+/// What a connection from outside moves each way.
+const HANDSHAKE_BYTES: u64 = 120;
 
 #[derive(Debug)]
 pub(super) struct SandboxRecord {
@@ -24,14 +35,19 @@ pub(super) struct SandboxRecord {
     pub(super) address: Option<Ipv4Addr>,
     pub(super) log_directory: PathBuf,
     pub(super) cgroup_name: String,
+    pub(super) network: NetworkUsage,
 }
 
 #[derive(Debug)]
 pub(super) struct ContainerRecord {
     pub(super) sandbox: SandboxId,
     pub(super) status: ContainerStatus,
+    pub(super) image_id: String,
     /// `None`: the executable does not exist in the image.
     pub(super) program: Option<Program>,
+    pub(super) cpu_millis: u64,
+    /// Where it has an input or a terminal.
+    pub(super) main: Option<Arc<Main>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +64,8 @@ pub(super) struct State {
     pub(super) witness: Option<Arc<dyn RunWitness>>,
     pub(super) addresses: Option<(u32, u32)>,
     pub(super) images: BTreeMap<String, Image>,
+    /// Size of the file system of images, which holds nothing else; 0: larger than any images.
+    pub(super) image_disk_bytes: u64,
     pub(super) sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     pub(super) containers: BTreeMap<ContainerId, ContainerRecord>,
     pub(super) downloads: BTreeMap<u64, Download>,
@@ -69,18 +87,47 @@ impl State {
         })
     }
 
-    pub(super) fn progress(&self) -> Vec<PullProgress> {
-        let entry = |download: &Download| {
-            let lasts_ms = download.lasts.as_millis().max(1);
-            let passed_ms = download.since.elapsed().as_millis().min(lasts_ms);
-            let done_bytes = u128::from(download.total_bytes) * passed_ms / lasts_ms;
-            PullProgress {
-                reference: download.reference.clone(),
-                done_bytes: u64::try_from(done_bytes).unwrap_or(download.total_bytes),
-                total_bytes: download.total_bytes,
+    pub(super) fn image_disk(&self) -> ImageDisk {
+        let used_bytes = self.images.values().map(|image| image.size_bytes).sum();
+        let total_bytes = if self.image_disk_bytes == 0 { u64::MAX } else { self.image_disk_bytes };
+        ImageDisk { total_bytes, used_bytes }
+    }
+
+    pub(super) fn progress(&self, reference: &str) -> PullProgress {
+        let Some(download) = self.downloads.values().find(|download| download.reference == reference) else {
+            return PullProgress::default();
+        };
+        let lasts_ms = download.lasts.as_millis().max(1);
+        let passed_ms = download.since.elapsed().as_millis().min(lasts_ms);
+        let share = |total: u64| u64::try_from(u128::from(total) * passed_ms / lasts_ms).unwrap_or(total);
+        PullProgress {
+            done_layers: u32::try_from(share(u64::from(LAYERS))).unwrap_or(LAYERS),
+            total_layers: LAYERS,
+            done_bytes: share(download.total_bytes),
+            total_bytes: download.total_bytes,
+        }
+    }
+
+    /// A program that spins takes all that it may, any other a thousandth of a core.
+    pub(super) fn usage(&self, id: &SandboxId, now: Timestamp) -> Usage {
+        let Some(sandbox) = self.sandboxes.get(id) else { return Usage::default() };
+        let inside = self.containers.iter().filter(|(_, record)| record.sandbox == *id);
+        let running = inside.filter(|(_, record)| record.status.state == ContainerState::Running);
+        let usage = |(id, record): (&ContainerId, &ContainerRecord)| {
+            let since = record.status.started_at.unwrap_or(now);
+            let lasted = u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX);
+            let spins = record.program.as_ref().is_some_and(Program::spins);
+            let cpu_millis = if spins { record.cpu_millis } else { 1 };
+            ContainerUsage {
+                id: id.clone(),
+                at: now,
+                cpu_nanos: lasted / 1_000 * cpu_millis,
+                throttled_nanos: Some(if spins { lasted / 10 } else { 0 }),
+                memory_bytes: MEMORY_BYTES,
             }
         };
-        self.downloads.values().map(entry).collect()
+        let network = (sandbox.sandbox.state == SandboxState::Ready).then_some(sandbox.network);
+        Usage { containers: running.map(usage).collect(), network }
     }
 
     pub(super) fn run_sandbox(&mut self, config: &SandboxConfig, now: Timestamp) -> Result<SandboxId> {
@@ -112,8 +159,16 @@ impl State {
         let log_directory = config.log_directory.clone();
         let cgroup_name = config.cgroup_name.clone();
         self.closed.remove(&cgroup_name);
-        self.sandboxes
-            .insert(id.clone(), SandboxRecord { sandbox, address: Some(address), log_directory, cgroup_name });
+        self.sandboxes.insert(
+            id.clone(),
+            SandboxRecord {
+                sandbox,
+                address: Some(address),
+                log_directory,
+                cgroup_name,
+                network: NetworkUsage::default(),
+            },
+        );
         Ok(id)
     }
 
@@ -172,6 +227,7 @@ impl State {
         if let Some(reason) = crate::refusal_by_labels(&image.labels) {
             return Err(RuntimeError::ImageRefused { reference: config.image.clone(), reason });
         }
+        let image_id = image.id.clone();
         let taken = |other: &ContainerRecord| {
             other.sandbox == *sandbox && other.status.name == config.name && other.status.attempt == config.attempt
         };
@@ -200,7 +256,17 @@ impl State {
         };
         let arguments: Vec<String> = config.command.iter().chain(&config.args).cloned().collect();
         let program = Program::parse(&arguments);
-        self.containers.insert(id.clone(), ContainerRecord { sandbox: sandbox.clone(), status, program });
+        self.containers.insert(
+            id.clone(),
+            ContainerRecord {
+                sandbox: sandbox.clone(),
+                status,
+                image_id,
+                program,
+                cpu_millis: config.cpu_millis,
+                main: Main::of(config),
+            },
+        );
         Ok(id)
     }
 
@@ -280,6 +346,14 @@ impl State {
         found.map(|(id, _)| id.clone())
     }
 
+    /// Somebody connects from outside.
+    pub(super) fn note_connection(&mut self, id: &SandboxId) {
+        if let Some(record) = self.sandboxes.get_mut(id) {
+            record.network.received_bytes += HANDSHAKE_BYTES;
+            record.network.sent_bytes += HANDSHAKE_BYTES;
+        }
+    }
+
     fn cgroup_of(&self, id: &ContainerId) -> Option<&str> {
         let sandbox = &self.containers.get(id)?.sandbox;
         self.sandboxes.get(sandbox).map(|record| record.cgroup_name.as_str())
@@ -327,6 +401,7 @@ impl State {
             attempt: record.status.attempt,
             state: record.status.state,
             created_at: record.status.created_at,
+            image_id: record.image_id.clone(),
             labels: record.status.labels.clone(),
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn instance(name: &str) -> Instance {
         state: InstanceState::Running,
         reason: None,
         message: None,
+        asked_by: None,
         fqdn: format!("{name}.4kq.local.wherry.internal"),
         address: Some("10.77.0.2".into()),
         progress: None,
@@ -33,6 +34,7 @@ pub(super) fn instance(name: &str) -> Instance {
             state: ContainerState::Running,
             ready: true,
             restart_count: 0,
+            asked_restart_count: 0,
             restart_at: None,
             runs: Vec::new(),
         }],
@@ -44,6 +46,9 @@ pub(super) fn instance(name: &str) -> Instance {
         started_at: Some("2026-03-01T00:00:01Z".into()),
         finished_at: None,
         expires_at: None,
+        next_runs: Vec::new(),
+        waiting_run: None,
+        last_run: None,
         deleted_at: None,
     }
 }
@@ -54,6 +59,7 @@ pub(super) fn node(name: &str) -> Node {
         id: format!("n-{name}"),
         name: name.into(),
         architecture: Architecture::Amd64,
+        isolation: vec![wherry_api_types::Isolation::Shared],
         state: NodeState::Ready,
         capacity: NodeCapacity { cpu_millis: 2000, memory_mib: 4096, instances: 100 },
         used: NodeCapacity { cpu_millis: 500, memory_mib: 1024, instances: 2 },
