@@ -1,9 +1,13 @@
 //! Down: what a node must keep.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use wherry_model::{
     Action, ContainerName, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId,
-    InstanceName, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, TenantId, Volume,
+    InstanceName, Isolation, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, Sealed, SecretText,
+    TenantId, Volume,
 };
 
 /// One instance as its node must keep it.
@@ -60,9 +64,50 @@ pub struct DesiredMore {
     /// Lines of `/etc/hosts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_aliases: Vec<HostAlias>,
+    /// How far it is kept apart from what else runs there.
+    #[serde(default, skip_serializing_if = "Isolation::is_shared")]
+    pub isolation: Isolation,
     /// Who it is for registries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registry_credentials: Vec<RegistryCredential>,
+    /// What is sealed in all of the above, opened.
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
+}
+
+/// Secrets in plain text by what they are sealed as. Only for a node that has to use them, and only on the line to it: what it
+/// keeps on disk it seals again.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(BTreeMap<String, SecretText>);
+
+impl Secrets {
+    /// Adds one.
+    pub fn insert(&mut self, sealed: &Sealed, opened: SecretText) {
+        self.0.insert(sealed.as_str().to_owned(), opened);
+    }
+
+    /// The one that was sealed so; none when the control plane could not open it.
+    pub fn get(&self, sealed: &Sealed) -> Option<&SecretText> {
+        self.0.get(sealed.as_str())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, by what they are sealed as.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretText)> {
+        self.0.iter().map(|(sealed, opened)| (sealed.as_str(), opened))
+    }
+}
+
+/// Only how many there are.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
 }
 
 impl DesiredInstance {
@@ -96,7 +141,9 @@ impl DesiredInstance {
                 deadline_seconds: spec.deadline_seconds,
                 dns: spec.dns.clone(),
                 host_aliases: spec.host_aliases.clone(),
+                isolation: spec.isolation,
                 registry_credentials: spec.registry_credentials.clone(),
+                secrets: Secrets::default(),
             },
         }
     }

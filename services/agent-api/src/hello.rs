@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use wherry_model::{Architecture, BootId, Capacity, JournalId, NodeId};
+use wherry_model::{Architecture, BootId, Capacity, IsolationSet, JournalId, NodeId};
 
 /// What an agent says of its machine when it comes up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct NodeHello {
     /// The address at which the other nodes reach this one; absent where there is no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underlay: Option<Ipv4Addr>,
+    /// The isolation classes that its machine offers.
+    #[serde(default, skip_serializing_if = "IsolationSet::is_usual")]
+    pub isolation: IsolationSet,
     /// The version of this contract that the two speak. Not a part of the message: the transport knows it, and says this to the
     /// control plane. An agent of a version without leases ends nothing by itself
     /// ([`fence_after_seconds`](crate::DesiredInstance::fence_after_seconds)).

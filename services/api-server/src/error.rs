@@ -168,6 +168,8 @@ const fn control_status(error: &ControlError) -> StatusCode {
         ControlError::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ControlError::NameTaken(_)
         | ControlError::NotInPlace { .. }
+        | ControlError::NotChangeable { .. }
+        | ControlError::DnsLabelTaken(_)
         | ControlError::IdempotencyMismatch
         | ControlError::GenerationMismatch(_)
         | ControlError::Busy(_)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::state::{Architecture, DrainThen, FleetEventKind, NodeState};
+use crate::state::{Architecture, DrainThen, FleetEventKind, Isolation, NodeState};
 use crate::{number, text};
 
 /// Seconds for which a join token works unless something else is asked for.
@@ -19,6 +19,9 @@ pub struct Node {
     pub name: String,
     /// Its kind.
     pub architecture: Architecture,
+    /// The isolation classes that it offers.
+    #[serde(default)]
+    pub isolation: Vec<Isolation>,
     /// Whether it takes new instances.
     pub state: NodeState,
     /// What it can hand out.

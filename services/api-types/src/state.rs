@@ -164,6 +164,25 @@ impl WaitState {
     }
 }
 
+impl From<InstanceState> for WaitState {
+    fn from(state: InstanceState) -> Self {
+        match state {
+            InstanceState::Pending => Self::Pending,
+            InstanceState::Scheduled => Self::Scheduled,
+            InstanceState::Pulling => Self::Pulling,
+            InstanceState::Starting => Self::Starting,
+            InstanceState::Running => Self::Running,
+            InstanceState::Stopping => Self::Stopping,
+            InstanceState::Stopped => Self::Stopped,
+            InstanceState::Succeeded => Self::Succeeded,
+            InstanceState::Failed => Self::Failed,
+            InstanceState::Deleting => Self::Deleting,
+            InstanceState::Deleted => Self::Deleted,
+            InstanceState::Unknown => Self::Unknown,
+        }
+    }
+}
+
 impl fmt::Display for WaitState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -39,6 +39,20 @@ pub enum Error {
         /// Of which instance.
         name: String,
     },
+    /// This field of the spec stays as long as the instance.
+    #[error("{message}")]
+    NotChangeable {
+        /// Its path.
+        field: String,
+        /// Why, and the way out.
+        message: String,
+    },
+    /// The DNS name is in use in its reuse scope.
+    #[error(
+        "the DNS label {0} is in use in this reuse scope: choose another dns_label or another dns_reuse_scope, or delete \
+         the instance that has it"
+    )]
+    DnsLabelTaken(String),
     /// The idempotency key was used for another request.
     #[error("this Idempotency-Key was used for another request: use a new key for a new request")]
     IdempotencyMismatch,
@@ -89,6 +103,8 @@ impl Error {
             Self::InvalidField(_) => "invalid_field",
             Self::NameTaken(_) => "name_taken",
             Self::NotInPlace { .. } => "cannot_change_in_place",
+            Self::NotChangeable { .. } => "cannot_change",
+            Self::DnsLabelTaken(_) => "dns_label_taken",
             Self::IdempotencyMismatch => "idempotency_parameter_mismatch",
             Self::GenerationMismatch(_) => "generation_mismatch",
             Self::Busy(_) => "instance_busy",
@@ -104,7 +120,9 @@ impl Error {
         match self {
             Self::InvalidField(error) => Some(&error.field),
             Self::NameTaken(_) => Some("name"),
-            Self::NotInPlace { field, .. } => Some(field),
+            Self::NotInPlace { field, .. } | Self::NotChangeable { field, .. } => Some(field),
+            Self::DnsLabelTaken(_) => Some("dns_label"),
+
             Self::IdempotencyMismatch => Some("Idempotency-Key"),
             Self::GenerationMismatch(_) => Some("If-Match"),
             _ => None,

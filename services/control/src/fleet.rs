@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use wherry_model::{Capacity, Demand, NodeId, NodeRecord};
+use wherry_model::{Capacity, Demand, IsolationSet, NodeId, NodeRecord};
 use wherry_placement::{Fleet, FleetChange, NodeSnapshot, Refusal};
 
 use crate::watch::Seeing;
@@ -22,6 +22,11 @@ impl FleetIndex {
     /// Why `demand` could not be placed now, or none if it could.
     pub(crate) fn why_not(&self, demand: &Demand) -> Option<String> {
         self.fleet.decide(demand).err().map(|refusal| for_tenants(&refusal))
+    }
+
+    /// The isolation classes that machines of the fleet offer; none where there is no machine.
+    pub(crate) fn offered_isolation(&self) -> Option<IsolationSet> {
+        self.fleet.nodes().map(|node| node.isolation).reduce(IsolationSet::or)
     }
 
     /// An instance has left `node`.
@@ -77,7 +82,7 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 
 /// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
 fn for_tenants(refusal: &Refusal) -> String {
-    let Demand { cpu, memory, architecture, fenced, .. } = refusal.demand;
+    let Demand { cpu, memory, architecture, fenced, isolation, .. } = refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
@@ -85,7 +90,8 @@ fn for_tenants(refusal: &Refusal) -> String {
         "it is more than any machine has, ask for less"
     };
     let replaced = if fenced { " for on_node_loss replace" } else { "" };
-    format!("{cpu} CPU and {memory} memory{kind}{replaced} are not free; {way_out}")
+    let apart = if isolation.is_shared() { String::new() } else { format!(" with isolation {isolation}") };
+    format!("{cpu} CPU and {memory} memory{kind}{apart}{replaced} are not free; {way_out}")
 }
 
 /// A place that is proposed and kept free in the picture, so that creates that are decided at the same time do not all
@@ -203,6 +209,7 @@ mod tests {
             heartbeats: 0,
             fenced: false,
             protocol: NodeRecord::PROTOCOL_OF_LEASES,
+            isolation: wherry_model::IsolationSet::default(),
             fences: true,
             underlay: None,
             drain: None,
@@ -217,6 +224,7 @@ mod tests {
             architecture: None,
             fenced: false,
             protocol: 0,
+            isolation: wherry_model::Isolation::Shared,
         };
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));

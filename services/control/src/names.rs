@@ -1,12 +1,14 @@
-//! DNS names of instances: `<name>.<project label>.<region>.<zone>`.
+//! DNS names of instances: `<label>.<scope>.<region>.<zone>`.
 //!
-//! The project label is a keyed hash of tenant and project, 80 bits, so a name that was freed can only be used again in
-//! the same project, never by another tenant. It is the same for all instances of a project,
-//! so it doubles as the search domain in which they find each other by bare names.
+//! The scope is a keyed hash, 80 bits, of those who can have the name again when it is free: tenant and project unless something
+//! else is asked for, the tenant alone, or also the instance, which is nobody else. So a name that was freed is never another tenant's.
+//! That of a project is the same for all of its instances, so it doubles as the search domain in which they find each other
+//! by bare names. What is hashed differs in length, so a domain of one kind is none of another.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use wherry_model::{Instance, ProjectId, TenantId};
+use uuid::Uuid;
+use wherry_model::{DnsReuseScope, Instance, ProjectId, TenantId};
 
 use crate::ControlConfig;
 
@@ -16,12 +18,17 @@ const LABEL_BYTES: usize = 10;
 impl ControlConfig {
     /// The domain of all instances of a project.
     pub fn project_domain(&self, tenant: TenantId, project: ProjectId) -> String {
+        self.domain(&[tenant.as_uuid(), project.as_uuid()])
+    }
+
+    fn domain(&self, owner: &[Uuid]) -> String {
         // RFC 2104: a key shorter than the hash's block of 64 bytes is filled up with zeros.
         let mut block = [0_u8; 64];
         block[..self.naming_key.len()].copy_from_slice(&self.naming_key);
         let mut hash = <Hmac<Sha256> as KeyInit>::new(&block.into());
-        hash.update(tenant.as_uuid().as_bytes());
-        hash.update(project.as_uuid().as_bytes());
+        for id in owner {
+            hash.update(id.as_bytes());
+        }
         let digest = hash.finalize().into_bytes();
         let label = data_encoding::BASE32_NOPAD.encode(digest.get(..LABEL_BYTES).unwrap_or(&digest));
         format!("{}.{}", label.to_ascii_lowercase(), self.apex())
@@ -29,7 +36,13 @@ impl ControlConfig {
 
     /// The full DNS name of an instance, without a dot at its end.
     pub fn fqdn(&self, instance: &Instance) -> String {
-        format!("{}.{}", instance.name, self.project_domain(instance.tenant, instance.project))
+        let (tenant, project) = (instance.tenant.as_uuid(), instance.project.as_uuid());
+        let domain = match instance.spec.dns_reuse_scope {
+            DnsReuseScope::Project => self.domain(&[tenant, project]),
+            DnsReuseScope::Tenant => self.domain(&[tenant]),
+            DnsReuseScope::None => self.domain(&[tenant, project, instance.id.as_uuid()]),
+        };
+        format!("{}.{domain}", instance.dns_label())
     }
 }
 

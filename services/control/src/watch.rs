@@ -194,6 +194,7 @@ mod tests {
             heartbeats,
             fenced: false,
             protocol: NodeRecord::PROTOCOL_OF_LEASES,
+            isolation: wherry_model::IsolationSet::default(),
             fences: true,
             underlay: None,
             drain: None,

@@ -158,6 +158,7 @@ async fn agent(
         journal: JournalId::generate(&RealClock, &RealEntropy),
         desired_revision: None,
         underlay: None,
+        isolation: wherry_model::IsolationSet::default(),
         protocol: wherry_agent_api::PROTOCOL,
     };
     // Its answer names all replicas, this one first.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BootId, NodeId};
+use crate::isolation::{Isolation, IsolationSet};
 use crate::quantity::{CpuMillis, MemoryMib};
 use crate::time::Timestamp;
 
@@ -62,6 +63,9 @@ pub struct Demand {
     /// Only a machine whose agent speaks this version of the agents' contract or a later one; 0 when any will do.
     #[serde(default)]
     pub protocol: u32,
+    /// Only a machine that offers this class.
+    #[serde(default, skip_serializing_if = "Isolation::is_shared")]
+    pub isolation: Isolation,
 }
 
 /// Amounts of what a node can hand out.
@@ -170,6 +174,9 @@ pub struct NodeRecord {
     pub fenced: bool,
     /// The version of the agents' contract that its agent and the control plane spoke when it introduced itself last.
     pub protocol: u32,
+    /// The isolation classes that it offers.
+    #[serde(default, skip_serializing_if = "IsolationSet::is_usual")]
+    pub isolation: IsolationSet,
     /// Its agent ends what may run elsewhere by itself when its lease is over. One of a protocol without leases does not,
     /// and one that has taken its place does only from its first counted proof of life on, which it gives with the desired
     /// state that says what to end. While this is false silence proves nothing about what still runs there.

@@ -10,6 +10,7 @@ mod fact;
 mod fleet;
 mod id;
 mod instance;
+mod isolation;
 pub mod lifecycle;
 mod money;
 mod name;
@@ -26,17 +27,18 @@ pub use id::{
     ApiKeyId, AuditId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, TokenId,
 };
 pub use instance::{
-    Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, Generation, Instance, InstanceState, Intent,
-    Leaving, Meter, Revision,
+    Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, FinishedRun, Generation, Instance,
+    InstanceState, Intent, Leaving, Meter, Revision, Timetable,
 };
+pub use isolation::{Isolation, IsolationSet};
 pub use money::{PicoAmount, PriceBook};
-pub use name::{ContainerName, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName};
+pub use name::{ContainerName, DnsLabel, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName};
 pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
 pub use quantity::{CpuMillis, MemoryMib, QuantityError, Seconds};
 pub use reference::{Digest, ImageReference, ReferenceError};
 pub use spec::{
-    Check, Condition, ContainerKind, ContainerSpec, Dependency, DnsSettings, EnvVar, Header, Hooks, HostAlias,
-    InstanceSpec, Limits, Medium, OnNodeLoss, Port, Probe, Probes, Protocol, PullPolicy, RegistryCredential,
-    RestartPolicy, Schedule, Sealed, SpecError, Volume, VolumeMount, VolumeSource,
+    Check, Condition, ContainerKind, ContainerSpec, Dependency, DnsReuseScope, DnsSettings, EnvVar, Header, Hooks,
+    HostAlias, InstanceSpec, Limits, Medium, OnNodeLoss, OnOverlap, Port, Probe, Probes, Protocol, PullPolicy,
+    RegistryCredential, RestartPolicy, Schedule, Sealed, SecretText, SpecError, Volume, VolumeMount, VolumeSource,
 };
 pub use time::{Clock, Timestamp};

@@ -112,6 +112,11 @@ label!(
     reserved: RESERVED
 );
 label!(
+    /// The first label of a DNS name, where it is not the name of the instance.
+    DnsLabel,
+    reserved: RESERVED
+);
+label!(
     /// The name of a container inside its instance.
     ContainerName,
     reserved: [""; 0]

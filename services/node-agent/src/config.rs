@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wherry_agent_api::NodeHello;
-use wherry_model::{Architecture, BootId, Capacity, InstanceId, JournalId, NodeId};
+use wherry_model::{Architecture, BootId, Capacity, InstanceId, IsolationSet, JournalId, NodeId};
 
 /// How much output of a container is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,27 @@ impl Default for PullLimits {
     }
 }
 
+/// When images that nobody uses are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// They are once so many hundredths of the file system that they are on are taken, by whatever.
+    pub high_percent: u8,
+    /// Until no more than so many are.
+    pub low_percent: u8,
+    /// What was here, or not used, for less than this stays.
+    pub min_age: Duration,
+    /// How often that is looked at.
+    pub check_every: Duration,
+}
+
+impl Default for ImageLimits {
+    /// The marks and the age are kubelet's; it looks every five minutes, in which a few pulls can fill a disk.
+    fn default() -> Self {
+        let (min_age, check_every) = (Duration::from_mins(2), Duration::from_mins(1));
+        Self { high_percent: 85, low_percent: 80, min_age, check_every }
+    }
+}
+
 /// What an agent needs to know of its machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -100,6 +121,8 @@ pub struct AgentConfig {
     pub logs: LogLimits,
     /// Bounds on pulls.
     pub pulls: PullLimits,
+    /// When images are removed.
+    pub images: ImageLimits,
     /// Instances that are brought up at the same time.
     pub starts_at_once: usize,
     /// Most processes and threads of one instance.
@@ -112,6 +135,8 @@ pub struct AgentConfig {
     pub poll_every: Duration,
     /// Bytes of facts that the control plane has not taken; at this bound the agent does nothing new.
     pub journal_max_bytes: u64,
+    /// The isolation classes that its engine has a handler of that name for, beside the shared one.
+    pub isolation: IsolationSet,
     /// Failed starts in a row, for reasons that may pass, before the instance fails.
     pub start_tries: u32,
 }
@@ -124,12 +149,14 @@ impl AgentConfig {
             machine,
             logs: LogLimits::default(),
             pulls: PullLimits::default(),
+            images: ImageLimits::default(),
             starts_at_once: 8,
             pids_max: 1024,
             sysctls: sysctls_without_ipv6(Path::new("/proc/sys")),
             heartbeat_every: Duration::from_secs(2),
             poll_every: Duration::from_secs(1),
             journal_max_bytes: 16 * 1024 * 1024,
+            isolation: IsolationSet::default(),
             start_tries: 5,
         }
     }
@@ -146,6 +173,7 @@ impl AgentConfig {
             journal,
             desired_revision,
             underlay: machine.underlay,
+            isolation: self.isolation,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use wherry_model::{Architecture, Capacity, CpuMillis, Demand, MemoryMib, NodeId, NodeState};
+use wherry_model::{Architecture, Capacity, CpuMillis, Demand, Isolation, IsolationSet, MemoryMib, NodeId, NodeState};
 use wherry_placement::{Fleet, FleetChange, NodeSnapshot};
 
 const CPU_MILLIS: u64 = 96_000;
@@ -35,6 +35,7 @@ impl Draw {
             architecture: None,
             fenced: false,
             protocol: 0,
+            isolation: Isolation::Shared,
         }
     }
 }
@@ -48,6 +49,7 @@ fn node(number: u64, used: Capacity) -> Result<NodeSnapshot, Box<dyn std::error:
         used,
         fences: true,
         protocol: 3,
+        isolation: IsolationSet::default(),
     })
 }
 
@@ -127,6 +129,7 @@ fn lopsided(nodes: u64) -> Result<(), Box<dyn std::error::Error>> {
             architecture: None,
             fenced: false,
             protocol: 0,
+            isolation: Isolation::Shared,
         };
         let start = Instant::now();
         let decided = fleet.decide(&demand);

@@ -1,7 +1,7 @@
 //! What the fleet learns.
 
 use thiserror::Error;
-use wherry_model::{Architecture, Capacity, Demand, NodeId, NodeRecord, NodeState};
+use wherry_model::{Architecture, Capacity, Demand, IsolationSet, NodeId, NodeRecord, NodeState};
 
 /// One node as placement sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct NodeSnapshot {
     pub fences: bool,
     /// The version of the agents' contract that its agent speaks.
     pub protocol: u32,
+    /// The isolation classes that it offers.
+    pub isolation: IsolationSet,
 }
 
 impl NodeSnapshot {
@@ -44,6 +46,7 @@ impl From<&NodeRecord> for NodeSnapshot {
             used: record.used,
             fences: record.fences,
             protocol: record.protocol,
+            isolation: record.isolation,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The nodes that can take something, arranged so that the best one is found without looking at the others.
 //!
-//! Nodes stand in shelves: empty or not, architecture, fencing or not, version of the agent, size class of the free CPU. A shelf is an ordered set by free
+//! Nodes stand in shelves: empty or not, architecture, fencing or not, version of the agent, isolation classes, size class of the free CPU. A shelf is an ordered set by free
 //! memory. A decision walks the shelves upward from the demand's own class. On each shelf one or two look-ups find the best
 //! of it, and the walk ends where the CPU left over is by itself worse than the best so far. There are at most
 //! [`STEPS`] classes for each doubling of the CPU, so the number of shelves does not grow with the fleet.
 
 use std::collections::BTreeMap;
 
-use wherry_model::{Architecture, Demand, NodeState};
+use wherry_model::{Architecture, Demand, IsolationSet, NodeState};
 
 use crate::change::NodeSnapshot;
 use crate::forest::{Forest, Link};
@@ -34,6 +34,7 @@ struct Aisle {
     architecture: Architecture,
     fences: bool,
     protocol: u32,
+    isolation: IsolationSet,
 }
 
 /// See the module.
@@ -86,6 +87,7 @@ impl Index {
                 return;
             }
             let other = demand.architecture.is_some_and(|wanted| wanted != aisle.architecture);
+            let other = other || !aisle.isolation.has(demand.isolation);
             if other || (demand.fenced && !aisle.fences) || demand.protocol > aisle.protocol {
                 continue;
             }
@@ -139,7 +141,7 @@ fn takes_anything(node: &NodeSnapshot) -> bool {
 
 fn aisle_of(node: &NodeSnapshot) -> Aisle {
     let (architecture, fences, protocol) = (node.architecture, node.fences, node.protocol);
-    Aisle { empty: node.is_empty(), architecture, fences, protocol }
+    Aisle { empty: node.is_empty(), architecture, fences, protocol, isolation: node.isolation }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum HardLimit {
     Fencing,
     /// Its agent is of an older release that would not do all that is asked for.
     Protocol,
+    /// It does not offer the isolation class.
+    Isolation,
     /// It has as many instances as it may have.
     Instances,
     /// It has too little CPU left.
@@ -29,11 +31,12 @@ pub enum HardLimit {
 
 impl HardLimit {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::State,
         Self::Architecture,
         Self::Fencing,
         Self::Protocol,
+        Self::Isolation,
         Self::Instances,
         Self::Cpu,
         Self::Memory,
@@ -48,6 +51,7 @@ impl HardLimit {
             Self::Architecture => demand.architecture.is_some_and(|wanted| wanted != node.architecture),
             Self::Fencing => demand.fenced && !node.fences,
             Self::Protocol => demand.protocol > node.protocol,
+            Self::Isolation => !node.isolation.has(demand.isolation),
             Self::Instances => free.instances == 0,
             Self::Cpu => free.cpu_millis < u64::from(demand.cpu.get()),
             Self::Memory => free.memory_mib < u64::from(demand.memory.get()),
@@ -64,6 +68,7 @@ impl fmt::Display for HardLimit {
             Self::Architecture => "of another architecture",
             Self::Fencing => "with an agent too old for on_node_loss replace",
             Self::Protocol => "with an agent too old for what is asked",
+            Self::Isolation => "without that isolation class",
             Self::Instances => "at their number of instances",
             Self::Cpu => "with too little CPU left",
             Self::Memory => "with too little memory left",

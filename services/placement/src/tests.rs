@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use wherry_model::{Architecture, Capacity, CpuMillis, Demand, MemoryMib, NodeId, NodeState};
+use wherry_model::{Architecture, Capacity, CpuMillis, Demand, Isolation, IsolationSet, MemoryMib, NodeId, NodeState};
 
 use crate::{Fleet, FleetChange, HardLimit, NodeSnapshot, Placement, Refusal, Score, Unapplied};
 
@@ -13,7 +13,14 @@ fn id(number: u128) -> NodeId {
 }
 
 fn demand(cpu: u32, memory: u32) -> Demand {
-    Demand { cpu: CpuMillis::new(cpu), memory: MemoryMib::new(memory), architecture: None, fenced: false, protocol: 0 }
+    Demand {
+        cpu: CpuMillis::new(cpu),
+        memory: MemoryMib::new(memory),
+        architecture: None,
+        fenced: false,
+        protocol: 0,
+        isolation: Isolation::Shared,
+    }
 }
 
 fn capacity(cpu_millis: u64, memory_mib: u64, instances: u32) -> Capacity {
@@ -30,6 +37,7 @@ fn node(number: u128, used: Capacity) -> NodeSnapshot {
         used,
         fences: true,
         protocol: 3,
+        isolation: IsolationSet::default(),
     }
 }
 
@@ -41,6 +49,7 @@ fn may_take(node: &NodeSnapshot, demand: &Demand) -> bool {
         && node.used.memory_mib + u64::from(demand.memory.get()) <= node.capacity.memory_mib
         && (!demand.fenced || node.fences)
         && demand.protocol <= node.protocol
+        && node.isolation.iter().any(|class| class == demand.isolation)
         && (demand.architecture.is_none() || demand.architecture == Some(node.architecture))
 }
 
@@ -67,8 +76,14 @@ fn any_demand() -> impl Strategy<Value = Demand> {
     let memory = prop_oneof![select(vec![256_u32, 1_024, 4_096, 16_384]), 4_u32..70_000];
     let architecture = option::weighted(0.3, select(vec![Architecture::Amd64, Architecture::Arm64]));
     let protocol = select(vec![0_u32, 0, 3]);
-    (cpu, memory, architecture, any::<bool>(), protocol).prop_map(|(cpu, memory, architecture, fenced, protocol)| {
-        Demand { architecture, fenced, protocol, ..demand(cpu, memory) }
+    let isolation = select(vec![Isolation::Shared, Isolation::Shared, Isolation::Sandboxed]);
+    let asked = (cpu, memory, architecture, any::<bool>(), protocol, isolation);
+    asked.prop_map(|(cpu, memory, architecture, fenced, protocol, isolation)| Demand {
+        architecture,
+        fenced,
+        protocol,
+        isolation,
+        ..demand(cpu, memory)
     })
 }
 
@@ -81,8 +96,9 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
     // Sometimes more is used than there is: the node came back smaller.
     let used = option::of((0_u64..70_000, 0_u64..140_000, 0_u32..8));
     let spoken = select(vec![(true, 3_u32), (true, 2), (false, 1), (false, 3)]);
-    (0..IDS, size, 0_u32..8, state, architecture, used, spoken).prop_map(
-        |(number, size, instances, state, architecture, used, (fences, protocol))| {
+    let isolation = select(vec![Isolation::Shared, Isolation::Sandboxed, Isolation::VirtualMachine]);
+    (0..IDS, size, 0_u32..8, state, architecture, used, spoken, isolation).prop_map(
+        |(number, size, instances, state, architecture, used, (fences, protocol), isolation)| {
             let (cpu, memory, count) = used.unwrap_or_default();
             NodeSnapshot {
                 id: id(number),
@@ -92,6 +108,7 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
                 used: capacity(cpu, memory, count),
                 fences,
                 protocol,
+                isolation: [isolation].into_iter().collect(),
             }
         },
     )

@@ -26,6 +26,7 @@ async fn main() {
             address_range: "10.98.0.0/16".into(),
             cgroup_root: format!("/wherry-exec-{}", std::process::id()),
             oci_runtime,
+            handlers: std::collections::BTreeMap::new(),
         })
         .unwrap();
         containerd.ensure_running().await.unwrap();

@@ -32,6 +32,7 @@ async fn main() {
             address_range: "10.99.0.0/16".into(),
             cgroup_root: format!("/wherry-latency-{}", std::process::id()),
             oci_runtime,
+            handlers: std::collections::BTreeMap::new(),
         })
         .unwrap()
         .with_warm_sandboxes(warm);

@@ -50,6 +50,9 @@ pub struct SandboxConfig {
     pub pids_max: u32,
     /// Further namespaced kernel settings beside those of the fixed profile.
     pub sysctls: BTreeMap<String, String>,
+    /// Which of the engine's runtimes makes it and its containers; the usual one when empty. One that the engine does not have
+    /// is an invalid argument.
+    pub runtime_handler: String,
 }
 
 /// State of a sandbox.

@@ -11,8 +11,8 @@ use wherry_metering::Interval;
 use wherry_model::lifecycle::{self, Ask, Birth, Change, MeterEdge};
 use wherry_model::{
     Architecture, BootId, Capacity, ContainerExit, ContainerName, ContainerSpec, CpuMillis, EndReason, Fact, Instance,
-    InstanceId, InstanceName, InstanceSpec, InstanceState, JournalId, Leaving, MemoryMib, NodeId, NodeRecord,
-    Observation, PriceBook, ProjectId, ProjectName, Revision, TenantId, TenantName, Timestamp,
+    InstanceId, InstanceName, InstanceSpec, InstanceState, IsolationSet, JournalId, Leaving, MemoryMib, NodeId,
+    NodeRecord, Observation, PriceBook, ProjectId, ProjectName, Revision, TenantId, TenantName, Timestamp,
 };
 use wherry_store::{
     Applied, CreateOutcome, EventQuery, NameOutcome, NodeRegistration, Placed, ProjectRecord, Store, StoredEvent,
@@ -148,6 +148,7 @@ impl World {
             boot: BootId::from_uuid(self.uuid()),
             underlay: None,
             protocol: NodeRecord::PROTOCOL_OF_REVISIONS,
+            isolation: IsolationSet::default(),
         }
     }
 
@@ -191,6 +192,17 @@ impl World {
         let (cpu, memory) = (CpuMillis::new(CPU_MILLIS), MemoryMib::new(MEMORY_MIB));
         let mut spec = InstanceSpec::new(vec![ContainerSpec::new(main_container(), image, cpu, memory)]);
         edit(&mut spec);
+        self.placed(name, spec, Some(node), second)
+    }
+
+    /// One that waits for its time, nowhere.
+    pub fn create_waiting(&self, name: &str, second: i64, edit: impl FnOnce(&mut InstanceSpec)) -> Placed {
+        let mut spec = self.create_with(name, NodeId::from_uuid(self.uuid()), second, |_| ()).change.after.spec;
+        edit(&mut spec);
+        self.placed(name, spec, None, second)
+    }
+
+    fn placed(&self, name: &str, spec: InstanceSpec, node: Option<NodeId>, second: i64) -> Placed {
         let birth = Birth {
             id: InstanceId::from_uuid(self.uuid()),
             tenant: self.tenant,

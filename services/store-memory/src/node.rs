@@ -181,6 +181,7 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         epoch: 0,
         fenced: false,
         protocol: node.protocol,
+        isolation: node.isolation,
         fences: node.protocol >= NodeRecord::PROTOCOL_OF_LEASES,
         heartbeats: 0,
         underlay: node.underlay,
@@ -198,6 +199,7 @@ fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
         record.state = NodeState::Ready;
     }
     record.capacity = node.capacity;
+    record.isolation = node.isolation;
     record.boot = node.boot;
     record.range = node.range;
     record.underlay = node.underlay;
@@ -231,6 +233,7 @@ pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
             && demand.architecture.is_none_or(|wanted| wanted == record.architecture)
             && (record.fences || !demand.fenced)
             && record.protocol >= demand.protocol
+            && record.isolation.has(demand.isolation)
     });
     fits && state.nodes.change(&node, |row| {
         let used = &mut row.record.used;

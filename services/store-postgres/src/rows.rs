@@ -22,7 +22,8 @@ macro_rules! columns {
     (nodes) => {
         "id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib, capacity_instances, used_cpu_millis, used_memory_mib, \
          used_instances, boot, range_first, range_prefix, proof_at, desired_revision, epoch, heartbeats, doubt, resolved_doubt, underlay, \
-         drain_asked_at, drain_grace_until, drain_then, removed_at, fenced_heartbeats, protocol, unfenced_heartbeats"
+         drain_asked_at, drain_grace_until, drain_then, removed_at, fenced_heartbeats, protocol, unfenced_heartbeats, \
+         isolation"
     };
     (replicas) => {
         "id, agents_url, seen_at"

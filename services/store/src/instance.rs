@@ -26,7 +26,7 @@ pub struct IdempotencyRecord {
 /// A create with its place.
 #[derive(Debug, Clone)]
 pub struct Placed {
-    /// The first change of the instance; `takes` names the node.
+    /// The first change of the instance; `takes` names the node, if it has one from the beginning.
     pub change: Change,
     /// The client's key and the fingerprint, when it gave one.
     pub idempotency: Option<(String, [u8; 32])>,
@@ -43,6 +43,8 @@ pub enum CreateOutcome {
     KeyReused,
     /// The name is in use in this project.
     NameTaken,
+    /// Another instance of its scope has its DNS name.
+    DnsNameTaken,
     /// The node's row refused: not ready any more, or not enough left.
     NodeRefused,
 }
@@ -158,6 +160,10 @@ pub trait InstanceStore: Send + Sync {
 
     /// Instances whose time is over at `now` ([`Instance::expires_at`]), the earliest first, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError>;
+
+    /// Instances whose schedule asks for something at `now` (`due_at` of [`Instance::timetable`]), the earliest first, at most
+    /// `limit`.
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
     /// Every instance that has an address: what the zone is made of. In order of id, after `after`, at most `limit`.
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError>;

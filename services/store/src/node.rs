@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Architecture, BootId, Capacity, Drain, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_model::{Architecture, BootId, Capacity, Drain, IsolationSet, NodeId, NodeRecord, NodeState, Timestamp};
 
 use crate::error::StoreError;
 
@@ -31,6 +31,8 @@ pub struct NodeRegistration {
     /// The version of the agents' contract that its agent speaks. From [`NodeRecord::PROTOCOL_OF_LEASES`] on it fences: it ends
     /// by itself what may run elsewhere.
     pub protocol: u32,
+    /// The isolation classes that it offers.
+    pub isolation: IsolationSet,
 }
 
 /// What became of a proof of life.

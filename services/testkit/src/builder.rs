@@ -183,6 +183,7 @@ fn hello(machine: Machine, clock: &ManualClock, entropy: &SeededEntropy) -> Node
         journal: JournalId::generate(clock, entropy),
         desired_revision: None,
         underlay: machine.underlay,
+        isolation: wherry_model::IsolationSet::default(),
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn hello(number: u128) -> NodeHello {
         journal: JournalId::from_uuid(uuid::Uuid::from_u128(6)),
         desired_revision: None,
         underlay: Some("192.0.2.1".parse().unwrap()),
+        isolation: wherry_model::IsolationSet::default(),
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

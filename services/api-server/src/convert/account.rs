@@ -70,6 +70,14 @@ pub(crate) fn wire_scopes(scopes: &model::ScopeSet) -> Vec<wire::Scope> {
     scopes.iter().map(scope).collect()
 }
 
+pub(super) const fn isolation(class: model::Isolation) -> wire::Isolation {
+    match class {
+        model::Isolation::Shared => wire::Isolation::Shared,
+        model::Isolation::Sandboxed => wire::Isolation::Sandboxed,
+        model::Isolation::VirtualMachine => wire::Isolation::VirtualMachine,
+    }
+}
+
 pub(super) const fn architecture(architecture: model::Architecture) -> wire::Architecture {
     match architecture {
         model::Architecture::Amd64 => wire::Architecture::Amd64,

@@ -20,6 +20,7 @@ pub(crate) fn node(status: NodeStatus) -> wire::Node {
         id: record.id.to_string(),
         name: record.name,
         architecture: super::account::architecture(record.architecture),
+        isolation: record.isolation.iter().map(super::account::isolation).collect(),
         state: match record.state {
             model::NodeState::Ready => wire::NodeState::Ready,
             model::NodeState::Cordoned => wire::NodeState::Cordoned,

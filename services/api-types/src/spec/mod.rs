@@ -3,6 +3,8 @@
 mod container;
 mod patch;
 mod probe;
+mod schedule;
+mod secret;
 mod surroundings;
 mod volume;
 
@@ -11,15 +13,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::state::{Architecture, OnNodeLoss, RestartPolicy};
+use crate::state::{Architecture, DnsReuseScope, Isolation, OnNodeLoss, RestartPolicy};
 use crate::{number, text};
 
 pub use container::{
     Condition, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY, Dependency, EnvVar, Port,
     PullPolicy, ResourceLimits,
 };
-pub use patch::InstancePatch;
+pub use patch::{InstancePatch, SchedulePatch};
 pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCheck};
+pub use schedule::{DEFAULT_STARTING_DEADLINE_SECONDS, OnOverlap, Schedule};
+pub use secret::{MAX_SECRET_CHARACTERS, RegistryCredential, SecretText, SecretVolume};
 pub use surroundings::{DnsSettings, HostAlias};
 pub use volume::{ConfigVolume, EmptyDirVolume, Medium, Volume, VolumeMount};
 
@@ -74,6 +78,12 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 0, maximum = 31_622_400, example = 600)]
     pub ttl_seconds: Option<u32>,
+    /// When it is started by the clock; as soon as it is created, and never by the clock, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// How far it is kept apart from what else runs on its machine; `shared` when absent. Refused where no machine offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// What happens when its machine is lost; `keep` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_node_loss: Option<OnNodeLoss>,
@@ -84,9 +94,21 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub host_aliases: Vec<HostAlias>,
+    /// The first label of its DNS name; the name of the instance when absent. It stays as long as the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::InstanceName>)]
+    pub dns_label: Option<String>,
+    /// Among whom that label is unique, and who can have the DNS name later; `project` when absent. It stays as long as the
+    /// instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_reuse_scope: Option<DnsReuseScope>,
     /// Whether its DNS name is answered while its probes do not find it ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub publish_unready: bool,
+    /// Who it is for registries, when its images are pulled; others are asked without a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 16)]
+    pub registry_credentials: Vec<RegistryCredential>,
     /// The tenant's own marks; lists can be filtered by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(schema_with = text::labels_schema)]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ContainerSpec, DnsSettings, HostAlias, Volume};
-use crate::state::{Architecture, OnNodeLoss, RestartPolicy};
+use super::{ContainerSpec, DnsSettings, HostAlias, OnOverlap, RegistryCredential, Volume};
+use crate::state::{Architecture, DnsReuseScope, Isolation, OnNodeLoss, RestartPolicy};
 
 /// A JSON merge patch of an InstanceSpec: what is absent stays, `null` is the default again, lists are replaced whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +48,12 @@ pub struct InstancePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 31_622_400)]
     pub ttl_seconds: Option<u32>,
+    /// When it is started by the clock; fields of it that are absent stay too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<SchedulePatch>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// Once the instance has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_node_loss: Option<OnNodeLoss>,
@@ -58,11 +64,47 @@ pub struct InstancePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 64)]
     pub host_aliases: Option<Vec<HostAlias>>,
+    /// As it is: a DNS name stays as long as its instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::text::InstanceName>)]
+    pub dns_label: Option<String>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_reuse_scope: Option<DnsReuseScope>,
     /// Whether its DNS name is answered while its probes do not find it ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_unready: Option<bool>,
+    /// All of them, as they are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 16)]
+    pub registry_credentials: Option<Vec<RegistryCredential>>,
     /// Marks to set, and with `null` to take away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = crate::text::labels_schema)]
     pub labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// What is to change of a Schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({"suspended": true})))]
+pub struct SchedulePatch {
+    /// Needed by an instance that has no schedule yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128)]
+    pub cron: Option<String>,
+    /// A name of the IANA time zone database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128)]
+    pub time_zone: Option<String>,
+    /// Seconds after its time at which a run is not begun any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400)]
+    pub starting_deadline_seconds: Option<u32>,
+    /// What becomes of a run for which the time has come while the one before still goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_overlap: Option<OnOverlap>,
+    /// Whether no run is begun for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
 }

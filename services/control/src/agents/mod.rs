@@ -40,6 +40,7 @@ impl ControlPlane for Control {
             held_revision: hello.desired_revision.unwrap_or(0),
             underlay: hello.underlay,
             protocol: hello.protocol,
+            isolation: hello.isolation,
         };
         if hello.protocol < NodeRecord::PROTOCOL_OF_LEASES {
             tracing::warn!(

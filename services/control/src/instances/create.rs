@@ -5,7 +5,8 @@ use wherry_model::lifecycle::{self, Birth};
 use wherry_model::{Instance, InstanceId, InstanceName, InstanceSpec, Principal, ProjectName, Scope, SpecError};
 use wherry_store::{CreateOutcome, Placed, ProjectRecord};
 
-use crate::{Control, Error, InstanceView};
+use crate::fleet::Reservation;
+use crate::{Control, Error, InstanceView, lock};
 
 /// Proposals that may be refused by a node's row before the create is given up. Each refusal teaches the index.
 const MAX_PROPOSALS: u32 = 5;
@@ -40,6 +41,7 @@ impl Control {
     pub async fn create_instance(&self, principal: &Principal, request: CreateInstance) -> Result<Created, Error> {
         Self::require(principal, Scope::InstancesWrite)?;
         self.check_spec(&request.spec)?;
+        request.spec.check_secrets_are_given()?;
         let project = self.project_of(principal, &request.project).await?;
         let idempotency = match &request.idempotency_key {
             Some(key) => Some((check_key(key)?, fingerprint(&project, request.name.as_ref(), &request.spec)?)),
@@ -69,6 +71,19 @@ impl Control {
         Ok(())
     }
 
+    /// Refuses what no machine of the fleet offers: waiting does not help.
+    pub(super) fn check_offered(&self, spec: &InstanceSpec) -> Result<(), Error> {
+        let wanted = spec.isolation;
+        let offered = if wanted.is_shared() { None } else { lock(&self.inner.fleet).offered_isolation() };
+        match offered {
+            Some(offered) if !offered.has(wanted) => {
+                let message = format!("no machine here offers {wanted}; there is: {offered}");
+                Err(SpecError::new("isolation", message).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn place_and_create(
         &self,
         principal: &Principal,
@@ -82,35 +97,48 @@ impl Control {
             Some(name) => name,
             None => self.generated_name()?,
         };
-        let demand = spec.demand();
+        self.check_offered(&spec)?;
+        let birth = Birth {
+            id,
+            tenant: principal.tenant,
+            project: project.id,
+            project_name: project.name.clone(),
+            name: name.clone(),
+            spec,
+            node: None,
+            actor: principal.subject.to_string(),
+        };
         for _ in 0..MAX_PROPOSALS {
-            let reservation = match self.propose(&demand) {
-                Ok(reservation) => reservation,
-                // Room may come back, a taken name will not: the lasting reason is the one to tell.
-                Err(full) => {
-                    let taken = self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some();
-                    return Err(if taken { Error::NameTaken(name.to_string()) } else { full });
-                }
+            // One with a schedule begins at its time, and finds its place then.
+            let reservation = match birth.spec.schedule {
+                Some(_) => None,
+                None => match self.propose(&birth.spec.demand()) {
+                    Ok(reservation) => Some(reservation),
+                    // Room may come back, a taken name will not: the lasting reason is the one to tell.
+                    Err(full) => {
+                        let taken = self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some();
+                        return Err(if taken { Error::NameTaken(name.to_string()) } else { full });
+                    }
+                },
             };
-            let birth = Birth {
-                id,
-                tenant: principal.tenant,
-                project: project.id,
-                project_name: project.name.clone(),
-                name: name.clone(),
-                spec: spec.clone(),
-                node: reservation.node(),
-                actor: principal.subject.to_string(),
-            };
-            let change = lifecycle::create(birth, self.now());
+            let node = reservation.as_ref().map(Reservation::node);
+            let change = lifecycle::create(Birth { node, ..birth.clone() }, self.now());
             let placed = Placed { change, idempotency: idempotency.clone() };
-            let node = reservation.node();
             match self.write_new(placed, reservation).await? {
                 CreateOutcome::Created(instance) => return Ok((*instance, false)),
                 CreateOutcome::Replayed(instance) => return Ok((*instance, true)),
                 CreateOutcome::KeyReused => return Err(Error::IdempotencyMismatch),
                 CreateOutcome::NameTaken => return Err(Error::NameTaken(name.to_string())),
-                CreateOutcome::NodeRefused => self.learn_node(node).await?,
+                CreateOutcome::DnsNameTaken => {
+                    return Err(Error::DnsLabelTaken(
+                        birth.spec.dns_label.map_or(name.to_string(), |label| label.to_string()),
+                    ));
+                }
+                CreateOutcome::NodeRefused => {
+                    if let Some(node) = node {
+                        self.learn_node(node).await?;
+                    }
+                }
             }
         }
         Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))

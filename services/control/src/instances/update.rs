@@ -58,12 +58,13 @@ impl Control {
         Self::require(principal, Scope::InstancesWrite)?;
         let instance = self.instance_of(principal, project, name_or_id).await?;
         require_version(&instance, if_match)?;
-        let spec = edit(&instance)?;
+        let spec = self.settled_secrets(&instance, edit(&instance)?);
         Ok(self.previewed(&instance, &spec).await?)
     }
 
     async fn previewed(&self, instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePreview, Error> {
         self.check_spec(spec)?;
+        spec.check_secrets_are_given()?;
         let plan = lifecycle::plan_update(instance, spec).map_err(|why| not_in_place(why, instance))?;
         self.proof_before(&plan, instance).await?;
         let demand = spec.demand();
@@ -82,6 +83,7 @@ impl Control {
             currency: book.currency.clone(),
             fits: why_not.is_none(),
             why_not,
+            next_runs: self.next_runs(spec),
         };
         Ok(UpdatePreview { plan, dry_run })
     }
@@ -100,8 +102,9 @@ impl Control {
         let actor = principal.subject.to_string();
         for _ in 0..MAX_ATTEMPTS {
             require_version(&instance, if_match)?;
-            let spec = edit(&instance)?;
+            let spec = self.settled_secrets(&instance, edit(&instance)?);
             self.check_spec(&spec)?;
+            spec.check_secrets_are_given().map_err(Error::from)?;
             let plan = lifecycle::plan_update(&instance, &spec).map_err(|why| not_in_place(why, &instance))?;
             let proof_at = self.proof_before(&plan, &instance).await?;
             let change = lifecycle::update_proved(&instance, &spec, &actor, proof_at, self.now());
@@ -182,6 +185,13 @@ fn no_room() -> Error {
 fn not_in_place(why: NotInPlace, instance: &Instance) -> Error {
     match why {
         NotInPlace::Fixed(field) => Error::NotInPlace { field, name: instance.name.to_string() },
+        NotInPlace::Forever(field) => {
+            let name = &instance.name;
+            let message = format!(
+                "{field} stays as long as {name} is there: leave it as it is, or delete {name} and create it anew"
+            );
+            Error::NotChangeable { field, message }
+        }
         NotInPlace::Refused(refusal) => refused(refusal, instance),
     }
 }

@@ -72,6 +72,7 @@ impl Fleet {
                 journal: JournalId::generate(clock.as_ref(), entropy.as_ref()),
                 desired_revision: None,
                 underlay: None,
+                isolation: wherry_model::IsolationSet::default(),
                 protocol: wherry_agent_api::PROTOCOL,
             };
             control.hello(hello.clone()).await.unwrap();

@@ -185,6 +185,7 @@ impl Agent {
             journal: self.journal,
             desired_revision: None,
             underlay: Some(self.underlay),
+            isolation: wherry_model::IsolationSet::default(),
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

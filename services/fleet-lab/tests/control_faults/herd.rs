@@ -75,6 +75,7 @@ impl Member {
             journal,
             desired_revision: None,
             underlay: None,
+            isolation: wherry_model::IsolationSet::default(),
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

@@ -44,6 +44,9 @@ pub enum NotInPlace {
     /// This field cannot change while the instance is there to run.
     #[error("{0} cannot be changed while the instance is there to run")]
     Fixed(String),
+    /// This field stays as long as the instance.
+    #[error("{0} cannot be changed")]
+    Forever(String),
     /// Not now, or never.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -60,6 +63,9 @@ pub fn plan_update(instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePla
         UpdatePlan { resizes: instance.holds_resources && before.demand() != spec.demand(), ..UpdatePlan::default() };
     let has_ended = instance.state.is_settled() && !instance.holds_resources;
     for (field, is_fixed) in fields(before, spec) {
+        if FOR_EVER.contains(&field.as_str()) {
+            return Err(NotInPlace::Forever(field));
+        }
         if is_fixed && !has_ended {
             return Err(NotInPlace::Fixed(field));
         }
@@ -78,6 +84,8 @@ pub fn plan_update(instance: &Instance, spec: &InstanceSpec) -> Result<UpdatePla
             plan.restarts.push(ContainerRestart { container: after.name.clone(), because });
         }
     }
+    // That they differ, never in what.
+    plan.changes.extend(spec.secrets_changed_since(before));
     Ok(plan)
 }
 
@@ -154,6 +162,9 @@ const CHANGEABLE: [&str; 9] = [
     "stop_grace_seconds",
     "ttl_seconds",
 ];
+
+/// What an instance is called: who asks for its name must not find another one, and the store lets nobody else have it.
+const FOR_EVER: [&str; 2] = ["dns_label", "dns_reuse_scope"];
 
 /// Fields that a container takes while it runs, or at its next start. Any other restarts it; ports do because its node opens
 /// them when it starts a container.

@@ -5,10 +5,14 @@
 
 mod check;
 mod container;
+mod cron;
 mod limits;
+mod naming;
 mod port;
 mod probe;
+mod schedule;
 mod sealed;
+mod secrets;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -20,15 +24,18 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::fleet::{Architecture, Demand};
-use crate::name::ContainerName;
+use crate::isolation::Isolation;
+use crate::name::{ContainerName, DnsLabel};
 use crate::quantity::{CpuMillis, MemoryMib};
 
 pub use container::{Condition, ContainerKind, ContainerSpec, Dependency, EnvVar, PullPolicy};
 pub use limits::Limits;
+pub use naming::DnsReuseScope;
 pub use port::{Port, Protocol};
 pub use probe::{Check, Header, Hooks, Probe, Probes};
-pub use sealed::Sealed;
-pub use surroundings::{DnsSettings, HostAlias, RegistryCredential, Schedule};
+pub use schedule::{OnOverlap, Schedule};
+pub use sealed::{Sealed, SecretText};
+pub use surroundings::{DnsSettings, HostAlias, RegistryCredential};
 pub use volume::{Medium, Volume, VolumeMount, VolumeSource};
 
 /// A field that is wrong, and the way out.
@@ -105,6 +112,9 @@ pub struct InstanceSpec {
     /// When it is started by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// How far it is kept apart from what else runs on its machine.
+    #[serde(default, skip_serializing_if = "Isolation::is_shared")]
+    pub isolation: Isolation,
     /// What happens when its machine is lost.
     #[serde(default, skip_serializing_if = "OnNodeLoss::is_keep")]
     pub on_node_loss: OnNodeLoss,
@@ -114,6 +124,12 @@ pub struct InstanceSpec {
     /// Lines of `/etc/hosts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_aliases: Vec<HostAlias>,
+    /// The first label of its DNS name; its own name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_label: Option<DnsLabel>,
+    /// Among whom its DNS name is unique, and who can have it later.
+    #[serde(default, skip_serializing_if = "DnsReuseScope::is_project")]
+    pub dns_reuse_scope: DnsReuseScope,
     /// Whether its name is answered while it is not ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub publish_unready: bool,
@@ -137,9 +153,12 @@ impl InstanceSpec {
             deadline_seconds: None,
             ttl_seconds: None,
             schedule: None,
+            isolation: Isolation::Shared,
             on_node_loss: OnNodeLoss::Keep,
             dns: DnsSettings { servers: Vec::new(), searches: Vec::new(), options: Vec::new() },
             host_aliases: Vec::new(),
+            dns_label: None,
+            dns_reuse_scope: DnsReuseScope::Project,
             publish_unready: false,
             registry_credentials: Vec::new(),
             labels: BTreeMap::new(),
@@ -160,6 +179,7 @@ impl InstanceSpec {
             fenced: self.on_node_loss == OnNodeLoss::Replace,
             // What the first releases knew, every agent knows.
             protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
+            isolation: self.isolation,
         }
     }
 

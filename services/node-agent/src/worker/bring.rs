@@ -27,7 +27,7 @@ use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
 use crate::status::Phase;
 use crate::verdict::Verdict;
-use crate::{labels, logs, message, volumes};
+use crate::{labels, logs, message, secrets, volumes};
 
 /// What is to be started, with the engine's references to the images.
 type Images<'a> = Vec<(&'a DesiredContainer, String)>;
@@ -115,7 +115,7 @@ impl Worker {
         start: &[ContainerName],
     ) -> Result<Next, Trouble> {
         let begun = Instant::now();
-        let config = self.sandbox_config(desired);
+        let config = self.sandbox_config(desired)?;
         let names: BTreeSet<ContainerName> = start.iter().cloned().collect();
         let mut wanted = self.puller().look_up(desired, memory, &names).await?;
         if desired.containers.len() > 1 {
@@ -238,6 +238,7 @@ impl Worker {
         let (folder, name, keep) =
             (sandbox_config.log_directory.clone(), spec.name.clone(), self.node.config.logs.runs);
         let pruned = blocking(move || logs::prune_runs(&folder, &name, keep.saturating_sub(1)));
+        let plain = spec.env.iter().filter(|variable| variable.secret.is_none());
         let config = ContainerConfig {
             name: spec.name.to_string(),
             attempt: due.run,
@@ -245,14 +246,18 @@ impl Worker {
             command: spec.command.clone(),
             args: spec.args.clone(),
             working_dir: spec.working_dir.clone(),
-            env: spec.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+            env: plain.map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+            secret_env: secrets::environment(desired, spec).map_err(RuntimeError::from)?,
             labels: labels::of_container(self.node.config.machine.node, desired, due.container, due.run),
             log_path: logs::file_name(&spec.name, due.run).into(),
             cpu_millis: u64::from(spec.most_cpu().get()),
             cpu_reserved_millis: u64::from(spec.cpu.get()),
             memory_bytes: spec.most_memory().bytes(),
             user: spec.user.clone(),
-            mounts: self.mounts(desired, spec, hosts),
+            mounts: self.mounts(desired, spec, hosts)?,
+            stdin: spec.stdin,
+            stdin_once: spec.stdin_once,
+            tty: spec.tty,
             ..ContainerConfig::default()
         };
         let created = self.node.runtime.create_container(sandbox, sandbox_config, &config).await?;
@@ -262,10 +267,15 @@ impl Worker {
         Ok(created)
     }
 
-    fn sandbox_config(&self, desired: &DesiredInstance) -> SandboxConfig {
+    fn sandbox_config(&self, desired: &DesiredInstance) -> Result<SandboxConfig, RuntimeError> {
         let config = &self.node.config;
         let id = desired.id.to_string();
-        SandboxConfig {
+        let isolation = desired.more.isolation;
+        if !config.isolation.has(isolation) {
+            let message = format!("its machine does not offer the isolation class {isolation} any more");
+            return Err(RuntimeError::InvalidArgument { message });
+        }
+        Ok(SandboxConfig {
             name: id.clone(),
             uid: id.clone(),
             namespace: desired.tenant.to_string(),
@@ -277,8 +287,9 @@ impl Worker {
             cgroup_name: id,
             pids_max: config.pids_max,
             sysctls: config.sysctls.clone(),
+            runtime_handler: if isolation.is_shared() { String::new() } else { isolation.to_string() },
             ..SandboxConfig::default()
-        }
+        })
     }
 
     async fn prepare_volumes(&self, desired: &DesiredInstance) -> Result<(), Trouble> {
@@ -287,12 +298,17 @@ impl Worker {
     }
 
     /// What a container sees of the machine; a tenant's own `/etc/hosts` goes before ours.
-    fn mounts(&self, desired: &DesiredInstance, spec: &ContainerSpec, hosts: &Mount) -> Vec<Mount> {
-        let mut mounts = volumes::mounts(&self.node.config.volumes_of(desired.id), desired, spec);
+    fn mounts(
+        &self,
+        desired: &DesiredInstance,
+        spec: &ContainerSpec,
+        hosts: &Mount,
+    ) -> Result<Vec<Mount>, RuntimeError> {
+        let mut mounts = volumes::mounts(&self.node.config.volumes_of(desired.id), desired, spec)?;
         if mounts.iter().all(|mount| mount.container_path != hosts.container_path) {
             mounts.push(hosts.clone());
         }
-        mounts
+        Ok(mounts)
     }
 
     /// Says what will not get better by trying again; counts what may.
@@ -317,6 +333,7 @@ impl Worker {
             | RuntimeError::Timeout { .. }
             | RuntimeError::NotRunning { .. }
             | RuntimeError::ProgramTimeout { .. }
+            | RuntimeError::Detached { .. }
             | RuntimeError::NothingListens { .. }
             | RuntimeError::Unavailable { .. } => return Err(error.into()),
         };

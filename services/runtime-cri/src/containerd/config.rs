@@ -305,7 +305,8 @@ config_path = {registry_hosts}
     /// The further runtimes, each with a place of its own for what it notes of its containers.
     fn handlers_toml(&self) -> String {
         let section = |(name, handler, program): &(String, Handler, PathBuf)| {
-            let runtime = format!(r#"[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{}"#, quoted(Path::new(name)));
+            let runtime =
+                format!(r#"[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{}"#, quoted(Path::new(name)));
             let kind = handler.runtime_type();
             let options = match handler {
                 Handler::Crun | Handler::Runc => format!(

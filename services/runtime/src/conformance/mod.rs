@@ -3,6 +3,7 @@
 //! A check needs an image with a busybox as its shell, and cleans up what it made, also what an aborted run of
 //! itself left. Checks may run at the same time. Failures are values, not panics, so that a command may run them too.
 
+mod attached;
 mod containers;
 mod conversations;
 mod exec;
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use attached::{
+    attaching_needs_an_input_or_a_terminal, attaching_reaches_the_input, attaching_reaches_the_terminal,
+};
 pub use containers::{
     containers_end_with_their_code, containers_live_once, containers_need_sandbox_and_image, logs_reopen,
     missing_commands_cannot_start, stop_kills_after_grace,
@@ -28,7 +32,7 @@ pub use exec::{
     programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
 pub use force::{what_is_in_a_cgroup_ends_by_force, what_was_ended_by_force_can_run_again};
-pub use images::{bad_images_are_told_apart, pulls_pin_a_digest};
+pub use images::{bad_images_are_told_apart, images_are_removed_whole, pulls_pin_a_digest};
 pub use outside::{addresses_are_reached_from_the_machine, signals_reach_the_main_process};
 pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
 
@@ -84,6 +88,7 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     engine_is_ready(runtime, fixture).await?;
     pulls_pin_a_digest(runtime, fixture).await?;
     bad_images_are_told_apart(runtime, fixture).await?;
+    images_are_removed_whole(runtime, fixture).await?;
     sandboxes_live_once(runtime, fixture).await?;
     removed_sandboxes_take_all_along(runtime, fixture).await?;
     containers_need_sandbox_and_image(runtime, fixture).await?;
@@ -99,6 +104,9 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     conversations_have_terminals(runtime, fixture).await?;
     conversations_need_a_container_that_runs(runtime, fixture).await?;
     conversations_end_with_their_container(runtime, fixture).await?;
+    attaching_reaches_the_input(runtime, fixture).await?;
+    attaching_reaches_the_terminal(runtime, fixture).await?;
+    attaching_needs_an_input_or_a_terminal(runtime, fixture).await?;
     ports_inside_are_reached(runtime, fixture).await?;
     addresses_are_reached_from_the_machine(runtime, fixture).await?;
     signals_reach_the_main_process(runtime, fixture).await?;
@@ -149,6 +157,7 @@ impl<'a> Stage<'a> {
             cgroup_name: format!("conformance-{}-{name}", self.check),
             pids_max: 64,
             sysctls: Labels::new(),
+            runtime_handler: String::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use wherry_model::{Instance, InstanceName, InstanceState, NodeId, ProjectId, TenantId};
-use wherry_store::{Cursor, ListQuery, Page};
+use wherry_store::{CreateOutcome, Cursor, ListQuery, Page};
 
 use crate::state::State;
 
@@ -19,6 +19,17 @@ pub(super) fn by_name(
         record.deleted_at.is_none() && (record.tenant, record.project) == (tenant, project) && record.name == *name
     });
     found.cloned()
+}
+
+/// Which of the names that `instance` asks for is another's.
+pub(super) fn taken(state: &State, instance: &Instance) -> Option<CreateOutcome> {
+    if by_name(state, instance.tenant, instance.project, &instance.name).is_some() {
+        return Some(CreateOutcome::NameTaken);
+    }
+    let mut others = state.instances.values().map(|row| &row.record).filter(|record| record.deleted_at.is_none());
+    let same =
+        |record: &Instance| (record.dns_scope(), record.dns_label()) == (instance.dns_scope(), instance.dns_label());
+    others.any(|record| same(record)).then_some(CreateOutcome::DnsNameTaken)
 }
 
 /// Every instance whose place is this node and that is not deleted, by id.

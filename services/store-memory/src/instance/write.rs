@@ -25,14 +25,15 @@ pub(super) fn place_and_create(state: &mut State, placed: &Placed) -> Result<Ver
         let made = made.ok_or_else(|| violation(format!("idempotency key {key:?} made an instance that is gone")))?;
         return Ok(Verdict::Undo(CreateOutcome::Replayed(made)));
     }
-    let place = change.takes.ok_or_else(|| violation("a create takes from no node"))?;
-    let taken = read::by_name(state, instance.tenant, instance.project, &instance.name).is_some();
-    if !node::take(state, place, instance.spec.demand()) {
+    let taken = read::taken(state, instance);
+    if let Some(place) = change.takes
+        && !node::take(state, place, instance.spec.demand())
+    {
         // A name in use will stay so, a full node may not: the lasting reason is the one to tell.
-        return Ok(Verdict::Undo(if taken { CreateOutcome::NameTaken } else { CreateOutcome::NodeRefused }));
+        return Ok(Verdict::Undo(taken.unwrap_or(CreateOutcome::NodeRefused)));
     }
-    if taken {
-        return Ok(Verdict::Undo(CreateOutcome::NameTaken));
+    if let Some(taken) = taken {
+        return Ok(Verdict::Undo(taken));
     }
     if state.instances.has(&instance.id) || !state.projects.has(&(instance.tenant, instance.project)) {
         return Err(violation(format!("instance {} is there, or its project is not", instance.id)));
@@ -49,7 +50,9 @@ pub(super) fn place_and_create(state: &mut State, placed: &Placed) -> Result<Ver
     }
     meter::apply_edges(state, instance, &change.meter)?;
     event::append(state, instance, &change.events);
-    node::bump_desired(state, place);
+    if let Some(place) = change.takes {
+        node::bump_desired(state, place);
+    }
     Ok(Verdict::Keep(CreateOutcome::Created(Box::new(instance.clone()))))
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
-use wherry_model::{NodeId, Timestamp};
+use wherry_model::Timestamp;
 use wherry_store::{CreateOutcome, Placed, StoreError};
 
 use super::change::address;
@@ -25,7 +25,7 @@ const CONTEXT: &str = "creating an instance";
 /// What stood in the way of a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Its name is in use.
+    /// Its name, or its DNS name, is in use.
     Name,
     /// Its idempotency key is in use.
     Key,
@@ -58,7 +58,11 @@ impl Unit for Create<'_> {
             return Ok(Verdict::Undo(known));
         }
         match trouble {
-            Trouble::Name => Ok(Verdict::Undo(CreateOutcome::NameTaken)),
+            Trouble::Name => {
+                let taken =
+                    read::by_name(&self.placed.change.after).fetch_optional(connection).await.context(CONTEXT)?;
+                Ok(Verdict::Undo(if taken.is_some() { CreateOutcome::NameTaken } else { CreateOutcome::DnsNameTaken }))
+            }
             Trouble::Node => Ok(Verdict::Undo(CreateOutcome::NodeRefused)),
             Trouble::Key => Err(unavailable(CONTEXT, "its idempotency key was being forgotten")),
         }
@@ -105,9 +109,10 @@ pub(super) async fn attempt(
     for placed in creates {
         let change = &placed.change;
         meter::apply_edges(connection, &change.after, &change.meter).await?;
-        let place = place(placed)?;
-        settlement.take(place, change.after.spec.demand());
-        settlement.tell(place);
+        if let Some(place) = change.takes {
+            settlement.take(place, change.after.spec.demand());
+            settlement.tell(place);
+        }
         events.add(&change.after, &change.events)?;
     }
     if let Settled::Refused(nodes) = settlement.settle(connection).await? {
@@ -117,10 +122,6 @@ pub(super) async fn attempt(
     }
     events.store(connection).await?;
     Ok(Vec::new())
-}
-
-fn place(placed: &Placed) -> Result<NodeId, StoreError> {
-    placed.change.takes.ok_or_else(|| violation("a create takes from no node"))
 }
 
 /// Records, keys and labels in one statement.
@@ -139,18 +140,19 @@ async fn insert(connection: &mut PgConnection, creates: &[&Placed]) -> Result<Ve
     let rows = sqlx::query(
         "WITH asked AS MATERIALIZED (
              SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::int8[],
-                     $8::int8[], $9::bool[], $10::int8[], $11::int8[], $12::int8[], $13::text[], $14::text[], $15::bytea[])
+                     $8::int8[], $9::bool[], $10::int8[], $11::int8[], $12::int8[], $13::text[], $14::text[], $15::bytea[],
+                     $19::uuid[], $20::text[])
                  WITH ORDINALITY
                  AS asked (id, tenant, project, name, state, node, generation, revision, holds_resources, address,
-                     created_at, deleted_at, record, key, fingerprint, place)
+                     created_at, deleted_at, record, key, fingerprint, dns_scope, dns_label, place)
          ),
          made AS (
              INSERT INTO instances (id, tenant, project, name, state, node, generation, revision, holds_resources, address,
-                 created_at, deleted_at, changed, record)
+                 created_at, deleted_at, changed, record, dns_scope, dns_label)
              SELECT id, tenant, project, name, state, node, generation, revision, holds_resources, address,
-                 created_at, deleted_at, pg_current_xact_id()::text::bigint, record::json
+                 created_at, deleted_at, pg_current_xact_id()::text::bigint, record::json, dns_scope, dns_label
              FROM asked ORDER BY tenant, project, name
-             ON CONFLICT (tenant, project, name) WHERE deleted_at IS NULL DO NOTHING
+             ON CONFLICT DO NOTHING
              RETURNING id
          ),
          keyed AS (
@@ -189,6 +191,8 @@ async fn insert(connection: &mut PgConnection, creates: &[&Placed]) -> Result<Ve
     .bind(labels.instances)
     .bind(labels.keys)
     .bind(labels.values)
+    .bind(after().map(|one| (!one.spec.dns_reuse_scope.is_project()).then(|| one.dns_scope())).collect::<Vec<_>>())
+    .bind(after().map(|one| one.spec.dns_label.as_ref().map(ToString::to_string)).collect::<Vec<_>>())
     .fetch_all(connection)
     .await
     .context(CONTEXT)?;

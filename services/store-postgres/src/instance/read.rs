@@ -20,6 +20,14 @@ pub(super) fn of_tenant<'q>(tenant: TenantId, id: InstanceId) -> Asked<'q> {
         .bind(id.as_uuid())
 }
 
+/// The live instance that has the name of `instance`.
+pub(super) fn by_name(instance: &Instance) -> Asked<'_> {
+    sqlx::query("SELECT id FROM instances WHERE tenant = $1 AND project = $2 AND name = $3 AND deleted_at IS NULL")
+        .bind(instance.tenant.as_uuid())
+        .bind(instance.project.as_uuid())
+        .bind(instance.name.as_str())
+}
+
 /// Revision and instances by one statement, so from one snapshot. A node without instances is one row without a record.
 pub(super) fn of_node<'q>(node: NodeId) -> Asked<'q> {
     sqlx::query(

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 use wherry_model::lifecycle::Change;
-use wherry_model::{Capacity, Drain, DrainThen, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_model::{Capacity, Drain, DrainThen, IsolationSet, NodeId, NodeRecord, NodeState, Timestamp};
 use wherry_store::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome, StoreError};
 
 use crate::PostgresStore;
@@ -144,6 +144,7 @@ fn record(row: &PgRow) -> Result<NodeRecord, StoreError> {
         heartbeats: fields.count("heartbeats")?,
         fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
         protocol: fields.count("protocol")?,
+        isolation: IsolationSet::from_bits(fields.count("isolation")?),
         fences: fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES
             && fields.count_if_any::<u64>("unfenced_heartbeats")? < Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),

@@ -28,8 +28,10 @@ impl Unit for Register<'_> {
         let row = sqlx::query(
             concat!(
                 "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
-                 capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol)
-             SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12, $13
+                 capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol,
+                 isolation)
+             SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12, $13,
+                 $14
              WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = $1 AND removed_at IS NOT NULL)
              ON CONFLICT (id) DO UPDATE SET
                  name = excluded.name,
@@ -48,7 +50,8 @@ impl Unit for Register<'_> {
                      ELSE known.unfenced_heartbeats END,
                  heartbeats = known.heartbeats + CASE WHEN known.protocol >= 2 AND $13 < 2 THEN 1 ELSE 0 END,
                  protocol = excluded.protocol,
-                 underlay = excluded.underlay
+                 underlay = excluded.underlay,
+                 isolation = excluded.isolation
              WHERE known.removed_at IS NULL
              RETURNING ",
                 columns!(nodes)
@@ -67,6 +70,7 @@ impl Unit for Register<'_> {
         .bind(integer(node.held_revision)?)
         .bind(node.underlay.map(|address| i64::from(Ipv4Addr::to_bits(address))))
         .bind(i64::from(node.protocol))
+        .bind(i64::from(node.isolation.bits()))
         .fetch_optional(connection)
         .await
         .context("registering a node")?;

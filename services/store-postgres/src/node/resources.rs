@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
-use wherry_model::{Architecture, Demand, NodeId};
+use wherry_model::{Architecture, Demand, IsolationSet, NodeId};
 use wherry_store::StoreError;
 
 use crate::error::{Context, violation};
@@ -22,6 +22,8 @@ struct Difference {
     fenced: bool,
     /// What the agent of one that is taken must speak at least.
     protocol: u32,
+    /// The isolation classes that one that is taken must offer.
+    isolation: IsolationSet,
     /// Two instances want two kinds of machine of one node.
     impossible: bool,
     news: i64,
@@ -65,6 +67,7 @@ impl Settlement {
         difference.taken.add(demand);
         difference.fenced |= demand.fenced;
         difference.protocol = difference.protocol.max(demand.protocol);
+        difference.isolation = difference.isolation.or([demand.isolation].into_iter().collect());
         match (difference.architecture, demand.architecture) {
             (Some(one), Some(other)) => difference.impossible |= one != other,
             (None, asked) => difference.architecture = asked,
@@ -102,6 +105,7 @@ impl Settlement {
             .bind(all().map(|one| one.architecture.map(Architecture::as_str)).collect::<Vec<_>>())
             .bind(all().map(|one| one.fenced).collect::<Vec<_>>())
             .bind(column(|one| i64::from(one.protocol)))
+            .bind(column(|one| i64::from(one.isolation.bits())))
             .fetch_all(&mut *connection)
             .await
             .context(CONTEXT)?;
@@ -135,9 +139,9 @@ macro_rules! settle {
         concat!(
             "WITH wanted AS (
                  SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
-                     $8::int8[], $9::text[], $10::bool[], $11::int8[])
+                     $8::int8[], $9::text[], $10::bool[], $11::int8[], $12::int8[])
                      AS wanted (id, given_cpu, given_memory, given, taken_cpu, taken_memory, taken, news, architecture,
-                         fenced, protocol)
+                         fenced, protocol, isolation)
              )",
             $before,
             "UPDATE nodes AS node SET
@@ -161,6 +165,7 @@ macro_rules! settle {
                    AND (NOT wanted.fenced
                        OR (node.protocol >= 2 AND node.heartbeats > coalesce(node.unfenced_heartbeats, -1)))
                    AND node.protocol >= wanted.protocol
+                   AND node.isolation & wanted.isolation = wanted.isolation
                ))
              RETURNING node.id"
         )

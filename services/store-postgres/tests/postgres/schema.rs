@@ -119,6 +119,7 @@ const ONLY_ON_SQLITE: &[&str] = &[
     "audits_instance",
     "calls_node",
     "enrolments_node",
+    "instances_dns_scope",
     "instances_holds_resources",
     "instances_id",
     "instances_record",

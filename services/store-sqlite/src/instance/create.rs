@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sqlx::sqlite::SqliteConnection;
-use wherry_model::{Instance, Timestamp};
+use wherry_model::{DnsLabel, Instance, Timestamp};
 use wherry_store::{CreateOutcome, Placed, StoreError};
 
 use super::{change, read};
@@ -31,14 +31,16 @@ pub(super) async fn place_and_create(
         let made = made.ok_or_else(|| violation(format!("idempotency key {key:?} made an instance that is gone")))?;
         return Ok(Verdict::Undo(CreateOutcome::Replayed(Box::new(made))));
     }
-    let place = change.takes.ok_or_else(|| violation("a create takes from no node"))?;
-    if !node::take(connection, place, instance.spec.demand()).await? {
+    if let Some(place) = change.takes
+        && !node::take(connection, place, instance.spec.demand()).await?
+    {
         // A name in use will stay so, a full node may not: the lasting reason is the one to tell.
-        let taken = read::by_name(connection, instance.tenant, instance.project, &instance.name).await?.is_some();
-        return Ok(Verdict::Undo(if taken { CreateOutcome::NameTaken } else { CreateOutcome::NodeRefused }));
+        let taken = taken(connection, instance).await?;
+        return Ok(Verdict::Undo(taken.unwrap_or(CreateOutcome::NodeRefused)));
     }
     if !insert(connection, instance).await? {
-        return Ok(Verdict::Undo(CreateOutcome::NameTaken));
+        let taken = taken(connection, instance).await?;
+        return Ok(Verdict::Undo(taken.unwrap_or(CreateOutcome::NameTaken)));
     }
     change::insert_labels(connection, instance).await?;
     if let Some((key, fingerprint)) = idempotency {
@@ -46,18 +48,29 @@ pub(super) async fn place_and_create(
     }
     meter::apply_edges(connection, instance, &change.meter).await?;
     event::append(connection, instance, &change.events).await?;
-    node::bump_desired(connection, place).await?;
+    if let Some(place) = change.takes {
+        node::bump_desired(connection, place).await?;
+    }
     Ok(Verdict::Keep(CreateOutcome::Created(Box::new(change.after))))
 }
 
-/// Inserts the record; false when its name is in use.
+/// Which of its names is another's.
+async fn taken(connection: &mut SqliteConnection, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError> {
+    if read::by_name(connection, instance.tenant, instance.project, &instance.name).await?.is_some() {
+        return Ok(Some(CreateOutcome::NameTaken));
+    }
+    Ok(read::has_dns_name(connection, instance).await?.then_some(CreateOutcome::DnsNameTaken))
+}
+
+/// Inserts the record; false when one of its names is in use.
 async fn insert(connection: &mut SqliteConnection, instance: &Instance) -> Result<bool, StoreError> {
     let number = feed::next_change(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO instances (id, tenant, project, name, state, node, generation, revision, holds_resources, address,
-             created_at, deleted_at, changed, record)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (tenant, project, name) WHERE deleted_at IS NULL DO NOTHING",
+             created_at, deleted_at, changed, record, dns_scope, dns_label)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (tenant, project, name) WHERE deleted_at IS NULL DO NOTHING
+         ON CONFLICT (tenant, coalesce(dns_scope, project), coalesce(dns_label, name)) WHERE deleted_at IS NULL DO NOTHING",
     )
     .bind(instance.id.blob())
     .bind(instance.tenant.blob())
@@ -73,6 +86,8 @@ async fn insert(connection: &mut SqliteConnection, instance: &Instance) -> Resul
     .bind(instance.deleted_at.map(Timestamp::as_micros))
     .bind(number)
     .bind(json(instance)?)
+    .bind((!instance.spec.dns_reuse_scope.is_project()).then(|| instance.dns_scope().as_bytes().to_vec()))
+    .bind(instance.spec.dns_label.as_ref().map(DnsLabel::as_str))
     .execute(connection)
     .await
     .context("creating an instance")?;

@@ -34,6 +34,22 @@ pub(super) async fn by_name(
     one(row)
 }
 
+/// Whether a live instance has the DNS name that `instance` asks for.
+pub(super) async fn has_dns_name(connection: &mut SqliteConnection, instance: &Instance) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT 1 FROM instances
+             WHERE tenant = ? AND coalesce(dns_scope, project) = ? AND coalesce(dns_label, name) = ? AND deleted_at IS NULL
+         )",
+    )
+    .bind(instance.tenant.blob())
+    .bind(instance.dns_scope().as_bytes().to_vec())
+    .bind(instance.dns_label())
+    .fetch_one(connection)
+    .await
+    .context("looking for a DNS name")
+}
+
 pub(super) async fn of_tenant(
     connection: &mut SqliteConnection,
     tenant: TenantId,
@@ -108,6 +124,25 @@ fn over(now: Timestamp, limit: u32) -> QueryBuilder<Sqlite> {
     sql
 }
 
+pub(super) async fn due(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Instance>, StoreError> {
+    const CONTEXT: &str = "reading instances whose schedule asks for something";
+    let rows = come(now, limit).build().fetch_all(connection).await.context(CONTEXT)?;
+    rows.iter().map(record).collect()
+}
+
+fn come(now: Timestamp, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "SELECT id, record FROM instances
+         WHERE json_extract(record, '$.timetable.due_at') IS NOT NULL AND json_extract(record, '$.timetable.due_at') <= ",
+    );
+    sql.push_bind(now.as_micros()).push(" ORDER BY json_extract(record, '$.timetable.due_at') LIMIT ").push_bind(limit);
+    sql
+}
+
 pub(super) async fn addressed(
     connection: &mut SqliteConnection,
     after: Option<InstanceId>,
@@ -155,5 +190,12 @@ mod tests {
     async fn whose_time_is_over_is_found_by_index() {
         let plan = "SEARCH instances USING INDEX instances_expiring";
         assert_plan(over(Timestamp::from_seconds(1), 10), &[plan]).await;
+    }
+
+    /// Likewise.
+    #[tokio::test]
+    async fn what_is_due_is_found_by_index() {
+        let plan = "SEARCH instances USING INDEX instances_due";
+        assert_plan(come(Timestamp::from_seconds(1), 10), &[plan]).await;
     }
 }

@@ -19,8 +19,10 @@ pub(super) async fn register(
     const CONTEXT: &str = "registering a node";
     let row = sqlx::query(
         "INSERT INTO nodes (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
-             capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol)
-         SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12, ?13
+             capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol,
+             isolation)
+         SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12, ?13,
+             ?14
          WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = ?1 AND removed_at IS NOT NULL)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name,
@@ -38,7 +40,8 @@ pub(super) async fn register(
              unfenced_heartbeats = CASE WHEN ?13 >= 2 AND protocol < 2 THEN heartbeats ELSE unfenced_heartbeats END,
              heartbeats = heartbeats + (protocol >= 2 AND ?13 < 2),
              protocol = excluded.protocol,
-             underlay = excluded.underlay
+             underlay = excluded.underlay,
+             isolation = excluded.isolation
          WHERE removed_at IS NULL
          RETURNING *",
     )
@@ -55,6 +58,7 @@ pub(super) async fn register(
     .bind(integer(node.held_revision)?)
     .bind(node.underlay.map(Ipv4Addr::to_bits))
     .bind(node.protocol)
+    .bind(node.isolation.bits())
     .fetch_optional(connection)
     .await
     .context(CONTEXT)?;

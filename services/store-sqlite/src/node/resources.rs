@@ -1,14 +1,14 @@
 //! The resources on a node's row, and its count of what it must do.
 
 use sqlx::sqlite::SqliteConnection;
-use wherry_model::{Architecture, Demand, NodeId};
+use wherry_model::{Architecture, Demand, IsolationSet, NodeId};
 use wherry_store::StoreError;
 
 use crate::columns::Blob;
 use crate::error::{Context, violation};
 
 /// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, has an agent that
-/// understands what is asked, and has it left. The row is the referee.
+/// understands what is asked, offers the isolation class, and has it left. The row is the referee.
 pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand: Demand) -> Result<bool, StoreError> {
     let taken = sqlx::query(
         "UPDATE nodes SET
@@ -21,7 +21,8 @@ pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand
            AND capacity_instances - used_instances >= 1
            AND (?4 IS NULL OR architecture = ?4)
            AND (NOT ?5 OR (protocol >= 2 AND heartbeats > coalesce(unfenced_heartbeats, -1)))
-           AND protocol >= ?6",
+           AND protocol >= ?6
+           AND isolation & ?7 = ?7",
     )
     .bind(node.blob())
     .bind(demand.cpu.get())
@@ -29,6 +30,7 @@ pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand
     .bind(demand.architecture.map(Architecture::as_str))
     .bind(demand.fenced)
     .bind(demand.protocol)
+    .bind(IsolationSet::from_iter([demand.isolation]).bits())
     .execute(connection)
     .await
     .context("taking resources of a node")?;

@@ -76,12 +76,14 @@ pub(crate) fn engine_of(data: &DataFolder, settings: &Settings, range: (Ipv4Addr
         Some("runc") => OciRuntime::Runc,
         Some(other) => anyhow::bail!("containerd.runtime: {other:?} is not known, write \"crun\" or \"runc\""),
     };
+    let handlers = settings.containerd.handlers().context("containerd.isolation")?;
     let options = ContainerdOptions {
         data_dir: data.containerd(),
         run_dir: data.run(),
         address_range: format!("{}/{}", range.0, range.1),
         cgroup_root: format!("/wherry-{}", data.short_id()),
         oci_runtime,
+        handlers: handlers.into_iter().map(|(class, handler)| (class.to_string(), handler)).collect(),
     };
     Ok(Containerd::new(options)?.with_warm_sandboxes(settings.containerd.warm_sandboxes))
 }
@@ -163,7 +165,9 @@ impl NodePart {
             boot_clock: Arc::new(KernelBootClock),
             entropy: Arc::clone(entropy),
         };
-        let config = AgentConfig { logs: settings.logs.limits(), ..AgentConfig::new(data.node(), machine) };
+        let isolation = settings.containerd.handlers()?.into_keys().collect();
+        let (logs, images) = (settings.logs.limits(), settings.images.limits());
+        let config = AgentConfig { logs, images, isolation, ..AgentConfig::new(data.node(), machine) };
         let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));

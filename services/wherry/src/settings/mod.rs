@@ -2,21 +2,27 @@
 //! default, an unknown key is an error, and flags win over the file.
 
 mod fleet;
+mod images;
 mod logs;
 #[cfg(test)]
 mod page;
+mod secrets;
 mod store;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use wherry_model::PriceBook;
+use wherry_model::{Isolation, PriceBook};
+use wherry_runtime_cri::containerd::Handler;
 
 pub(crate) use fleet::{Agents, DEFAULT_AGENTS, Fleet, NetworkMode};
+pub(crate) use images::Images;
 pub(crate) use logs::Logs;
+pub(crate) use secrets::Secrets;
 pub(crate) use store::{Store, without_password};
 
 /// The whole file.
@@ -25,12 +31,14 @@ pub(crate) use store::{Store, without_password};
 pub(crate) struct Settings {
     pub(crate) listen: Listen,
     pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
     pub(crate) agents: Agents,
     pub(crate) fleet: Fleet,
     pub(crate) names: Names,
     pub(crate) node: Node,
     pub(crate) network: Network,
     pub(crate) containerd: Containerd,
+    pub(crate) images: Images,
     pub(crate) logs: Logs,
     pub(crate) auth: Auth,
     pub(crate) prices: Option<PriceBook>,
@@ -123,11 +131,25 @@ pub(crate) struct Containerd {
     pub(crate) runtime: Option<String>,
     /// Sandboxes that are kept ready, so that a start does not wait for one. Each costs a few MiB.
     pub(crate) warm_sandboxes: u32,
+    /// What keeps instances apart whose class is not the shared one, by class: `crun`, `runc`, `runsc` or `kata`.
+    pub(crate) isolation: BTreeMap<String, String>,
+}
+
+impl Containerd {
+    /// What keeps each class apart beside the shared one.
+    pub(crate) fn handlers(&self) -> anyhow::Result<BTreeMap<Isolation, Handler>> {
+        let read = |(class, handler): (&String, &String)| {
+            let read: Isolation = class.parse().map_err(anyhow::Error::msg)?;
+            anyhow::ensure!(!read.is_shared(), "the class shared is kept by containerd.runtime");
+            Ok((read, handler.parse().map_err(|error: String| anyhow::anyhow!("{class}: {error}"))?))
+        };
+        self.isolation.iter().map(read).collect()
+    }
 }
 
 impl Default for Containerd {
     fn default() -> Self {
-        Self { runtime: None, warm_sandboxes: 2 }
+        Self { runtime: None, warm_sandboxes: 2, isolation: BTreeMap::new() }
     }
 }
 
@@ -180,6 +202,7 @@ impl Settings {
     }
 
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.containerd.handlers().context("containerd.isolation")?;
         anyhow::ensure!(self.names.ttl_seconds <= 30, "names.ttl_seconds: the most is 30");
         anyhow::ensure!(self.containerd.warm_sandboxes <= 64, "containerd.warm_sandboxes: the most is 64");
         for name in self.names.region.split('.').chain(self.names.zone.split('.')) {
@@ -191,6 +214,7 @@ impl Settings {
         self.store.check().context("store")?;
         self.agents.check().context("agents")?;
         self.fleet.check().context("fleet")?;
+        self.images.check().context("images")?;
         self.logs.check().context("logs")?;
         for range in &self.network.egress_allow {
             parse_range(range).context("network.egress_allow")?;

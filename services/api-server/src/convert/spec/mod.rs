@@ -3,6 +3,7 @@
 mod container;
 mod merge;
 mod probe;
+mod schedule;
 mod volume;
 
 pub(crate) use merge::merged_spec;
@@ -14,8 +15,10 @@ use wherry_api_types as wire;
 use wherry_model as model;
 use wherry_model::SpecError;
 
+use super::Seal;
+
 /// Checks what the wire could not, and fills in defaults. The whole is checked again by the model.
-pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceSpec, SpecError> {
+pub(crate) fn spec_to_model(seal: &Seal<'_>, spec: wire::InstanceSpec) -> Result<model::InstanceSpec, SpecError> {
     let kinds = [
         ("init_containers", model::ContainerKind::Init, spec.init_containers),
         ("containers", model::ContainerKind::Main, spec.containers),
@@ -23,12 +26,12 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
     let mut containers = Vec::new();
     for (list, kind, given) in kinds {
         for (index, container) in given.into_iter().enumerate() {
-            let container = container::to_model(&format!("{list}[{index}]"), container)?;
+            let container = container::to_model(seal, &format!("{list}[{index}]"), container)?;
             containers.push(model::ContainerSpec { kind, ..container });
         }
     }
     let volumes = spec.volumes.into_iter().enumerate();
-    let volumes = volumes.map(|(index, volume)| volume::to_model(&format!("volumes[{index}]"), volume));
+    let volumes = volumes.map(|(index, volume)| volume::to_model(seal, &format!("volumes[{index}]"), volume));
     Ok(model::InstanceSpec {
         volumes: volumes.collect::<Result<_, _>>()?,
         restart_policy: match spec.restart_policy.unwrap_or_default() {
@@ -44,16 +47,48 @@ pub(crate) fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceS
         stop_grace_seconds: spec.stop_grace_seconds.unwrap_or(wire::DEFAULT_STOP_GRACE_SECONDS),
         deadline_seconds: spec.deadline_seconds,
         ttl_seconds: spec.ttl_seconds,
+        schedule: spec.schedule.map(schedule::to_model),
         on_node_loss: match spec.on_node_loss.unwrap_or_default() {
             wire::OnNodeLoss::Keep => model::OnNodeLoss::Keep,
             wire::OnNodeLoss::Replace => model::OnNodeLoss::Replace,
         },
+        isolation: match spec.isolation.unwrap_or_default() {
+            wire::Isolation::Shared => model::Isolation::Shared,
+            wire::Isolation::Sandboxed => model::Isolation::Sandboxed,
+            wire::Isolation::VirtualMachine => model::Isolation::VirtualMachine,
+        },
+        dns_label: spec.dns_label.map(|label| parse("dns_label", &label)).transpose()?,
+        dns_reuse_scope: match spec.dns_reuse_scope.unwrap_or_default() {
+            wire::DnsReuseScope::Project => model::DnsReuseScope::Project,
+            wire::DnsReuseScope::Tenant => model::DnsReuseScope::Tenant,
+            wire::DnsReuseScope::None => model::DnsReuseScope::None,
+        },
         dns: dns_to_model(spec.dns.unwrap_or_default())?,
         host_aliases: host_aliases_to_model(spec.host_aliases)?,
         publish_unready: spec.publish_unready,
+        registry_credentials: credentials_to_model(seal, spec.registry_credentials)?,
         labels: spec.labels,
         ..model::InstanceSpec::new(containers)
     })
+}
+
+fn credentials_to_model(
+    seal: &Seal<'_>,
+    given: Vec<wire::RegistryCredential>,
+) -> Result<Vec<model::RegistryCredential>, SpecError> {
+    let credentials = given.into_iter().enumerate().map(|(index, credential)| {
+        let wire::RegistryCredential { registry, username, password, password_set } = credential;
+        let field = format!("registry_credentials[{index}].password");
+        let password = seal.secret(&field, password, password_set)?;
+        let password = password.ok_or_else(|| SpecError::new(field, "give the password or token of the user"))?;
+        Ok(model::RegistryCredential { registry, username, password })
+    });
+    credentials.collect()
+}
+
+fn credential_to_wire(credential: &model::RegistryCredential) -> wire::RegistryCredential {
+    let (registry, username) = (credential.registry.clone(), credential.username.clone());
+    wire::RegistryCredential { registry, username, password: None, password_set: true }
 }
 
 fn dns_to_model(dns: wire::DnsSettings) -> Result<model::DnsSettings, SpecError> {
@@ -95,9 +130,17 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
         stop_grace_seconds: Some(spec.stop_grace_seconds),
         deadline_seconds: spec.deadline_seconds,
         ttl_seconds: spec.ttl_seconds,
+        schedule: spec.schedule.as_ref().map(schedule::to_wire),
         on_node_loss: Some(match spec.on_node_loss {
             model::OnNodeLoss::Keep => wire::OnNodeLoss::Keep,
             model::OnNodeLoss::Replace => wire::OnNodeLoss::Replace,
+        }),
+        isolation: Some(super::account::isolation(spec.isolation)),
+        dns_label: spec.dns_label.as_ref().map(ToString::to_string),
+        dns_reuse_scope: Some(match spec.dns_reuse_scope {
+            model::DnsReuseScope::Project => wire::DnsReuseScope::Project,
+            model::DnsReuseScope::Tenant => wire::DnsReuseScope::Tenant,
+            model::DnsReuseScope::None => wire::DnsReuseScope::None,
         }),
         dns: (!dns.is_empty()).then(|| wire::DnsSettings {
             servers: dns.servers.iter().map(ToString::to_string).collect(),
@@ -110,6 +153,7 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
             .map(|alias| wire::HostAlias { address: alias.address.to_string(), names: alias.names.clone() })
             .collect(),
         publish_unready: spec.publish_unready,
+        registry_credentials: spec.registry_credentials.iter().map(credential_to_wire).collect(),
         labels: spec.labels.clone(),
     }
 }
@@ -139,7 +183,24 @@ where
 
 #[cfg(test)]
 mod tests {
+    use wherry_model::{Entropy, ProjectName, TenantId};
+    use wherry_sealing::{Keyring, SealingKey};
+
     use super::*;
+
+    struct Sevens;
+
+    impl Entropy for Sevens {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+    }
+
+    fn spec_to_model(spec: wire::InstanceSpec) -> Result<model::InstanceSpec, SpecError> {
+        let keys = Keyring::of(SealingKey::generate("1", &Sevens));
+        let tenant: TenantId = "0193573e-7a00-7000-8000-0000000000a1".parse().unwrap();
+        super::spec_to_model(&Seal::new(&keys, tenant, &ProjectName::default_project()), spec)
+    }
 
     fn minimal(image: &str) -> wire::InstanceSpec {
         let container = wire::ContainerSpec { image: image.to_owned(), ..Default::default() };
@@ -178,7 +239,7 @@ mod tests {
     #[test]
     fn repeated_variables_and_ports_mean_one() {
         let mut spec = minimal("r.example/web");
-        let variable = |value: &str| wire::EnvVar { name: "A".to_owned(), value: value.to_owned() };
+        let variable = |value: &str| wire::EnvVar::plain("A", value);
         spec.containers[0].env = vec![variable("1"), variable("2")];
         spec.containers[0].ports = vec![wire::Port::new(80, wire::Protocol::Tcp); 2];
         let spec = spec_to_model(spec).unwrap();
@@ -188,5 +249,54 @@ mod tests {
         let mut many = minimal("r.example/web");
         many.containers[0].ports = vec![wire::Port::new(80, wire::Protocol::Tcp); 65];
         assert_eq!(spec_to_model(many).unwrap_err().field, "containers[0].ports");
+    }
+
+    #[test]
+    fn a_secret_is_sealed_and_what_is_shown_of_it_keeps_it() {
+        let mut spec = minimal("r.example/web");
+        spec.containers[0].env = vec![wire::EnvVar::secret("TOKEN", wire::SecretText::new("hush".to_owned()))];
+        let files = [("pass".to_owned(), wire::SecretText::new("hush".to_owned()))].into();
+        let secret = wire::SecretVolume { files, mode: Some("444".to_owned()), ..wire::SecretVolume::default() };
+        spec.volumes = vec![wire::Volume { name: "v".to_owned(), secret: Some(secret), ..wire::Volume::default() }];
+        spec.registry_credentials = vec![wire::RegistryCredential {
+            registry: "r.example".to_owned(),
+            username: "me".to_owned(),
+            password: Some(wire::SecretText::new("hush".to_owned())),
+            password_set: false,
+        }];
+        assert!(!format!("{spec:?}").contains("hush"));
+        let sealed = spec_to_model(spec).unwrap();
+        assert_eq!((sealed.check(), sealed.secrets().len()), (Ok(()), 3));
+        assert!(sealed.secrets().iter().all(|(_, secret)| !secret.is_kept() && !secret.as_str().contains("hush")));
+        let shown = spec_to_wire(&sealed);
+        let text = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("hush") && !text.contains("w1."), "{text}");
+        assert!(text.contains(r#""secret":{"files_set":["pass"],"mode":"0444"}"#), "{text}");
+        assert_eq!(spec_to_model(shown).unwrap().keeping_secrets_of(&sealed, |_, _| false), sealed);
+    }
+
+    #[test]
+    fn secrets_that_are_wrong_are_named() {
+        type Break = fn(&mut wire::InstanceSpec);
+        let cases: [(&str, Break); 4] = [
+            ("containers[0].env[0].value", |s| {
+                s.containers[0].env = vec![wire::EnvVar { secret_set: true, ..wire::EnvVar::plain("A", "x") }];
+            }),
+            ("containers[0].env[0].secret", |s| {
+                s.containers[0].env = vec![wire::EnvVar::secret("A", wire::SecretText::new("a\0b".to_owned()))];
+            }),
+            ("volumes[0].secret.mode", |s| {
+                let secret = wire::SecretVolume { mode: Some("0999".to_owned()), ..wire::SecretVolume::default() };
+                s.volumes = vec![wire::Volume { secret: Some(secret), ..wire::Volume::default() }];
+            }),
+            ("registry_credentials[0].password", |s| {
+                s.registry_credentials = vec![wire::RegistryCredential::default()];
+            }),
+        ];
+        for (field, break_it) in cases {
+            let mut spec = minimal("r.example/web");
+            break_it(&mut spec);
+            assert_eq!(spec_to_model(spec).unwrap_err().field, field);
+        }
     }
 }

@@ -13,7 +13,7 @@ use wherry_runtime::{
     SandboxConfig, SandboxId,
 };
 use wherry_runtime_cri::CriRuntime;
-use wherry_runtime_cri::containerd::{Containerd, ContainerdOptions, OciRuntime};
+use wherry_runtime_cri::containerd::{Containerd, ContainerdOptions, Handler, OciRuntime};
 use wherry_runtime_cri::oci::{Entry, ImageConfig, OciImage};
 
 pub(crate) use registry::Registry;
@@ -44,6 +44,15 @@ pub(crate) fn options(scratch: &Path, oci_runtime: OciRuntime) -> ContainerdOpti
         ),
         cgroup_root: format!("/{name}"),
         oci_runtime,
+        // The other one than the usual, so that it can be told apart.
+        handlers: BTreeMap::from([("sandboxed".to_owned(), other_than(oci_runtime))]),
+    }
+}
+
+const fn other_than(oci_runtime: OciRuntime) -> Handler {
+    match oci_runtime {
+        OciRuntime::Automatic | OciRuntime::Crun => Handler::Runc,
+        OciRuntime::Runc => Handler::Crun,
     }
 }
 
