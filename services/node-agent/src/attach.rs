@@ -1,7 +1,10 @@
-//! The main program of a container, listened to: what it prints from now on, as the log has it, until it ends.
+//! The main program of a container: what it prints from now on, until it ends, and its input.
 //!
-//! Rejected: the engine's own attach, which makes a container wait for whoever attached and reads slowly. What that would give
-//! earlier is a line that is not ended yet. Its input is not reached by this.
+//! One with an input or a terminal is reached by the engine's attach: a prompt is no line, and a log has lines. All others are
+//! listened to as the log has them.
+//!
+//! Rejected: the engine's attach for all. It makes a container wait for whoever attached and reads slowly, though not for long,
+//! and a service that nobody can type to has no need for the piece of a line earlier than for the line.
 
 use std::io;
 use std::io::Cursor;
@@ -11,12 +14,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tokio_util::io::StreamReader;
-use wherry_agent_api::{LogQuery, NodeError};
+use wherry_agent_api::{LogQuery, NodeError, SessionQuery};
 use wherry_model::{ContainerName, InstanceId};
 use wherry_runtime::{
-    ContainerId, ContainerRuntime, ContainerState, Conversation, Result, TalkingProgram, TerminalSize,
+    AttachRequest, ContainerId, ContainerRuntime, ContainerState, Conversation, Result, TalkingProgram, TerminalSize,
 };
 
+use crate::conversation;
 use crate::logs;
 use crate::node::Node;
 
@@ -25,8 +29,38 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Exit code of one whose end nobody knows: as of one that was killed.
 const LOST: i32 = 137;
 
-/// Listens from now on.
+/// Attaches from now on.
 pub(crate) async fn begin(
+    node: &Arc<Node>,
+    query: &SessionQuery,
+    container: &ContainerName,
+    id: ContainerId,
+    request: AttachRequest,
+) -> Result<Conversation, NodeError> {
+    let (has_stdin, has_terminal) = {
+        let desired = node.desired.watch();
+        let known = desired.borrow();
+        let instance = known.instances.get(&query.instance);
+        let found = instance.and_then(|desired| desired.container(container));
+        found.map_or((false, false), |found| (found.spec.stdin, found.spec.tty))
+    };
+    if request.stdin && !has_stdin {
+        let sentence = format!("{container} runs without an input: set stdin for it, or run a shell by exec");
+        return Err(NodeError::Refused(sentence));
+    }
+    if request.tty.is_some() && !has_terminal {
+        let sentence = format!("{container} runs without a terminal: attach without one, or set tty for it");
+        return Err(NodeError::Refused(sentence));
+    }
+    if has_stdin || has_terminal {
+        let attached = node.runtime.attach(&id, &request).await;
+        return attached.map_err(|error| conversation::refusal(error, Some(container)));
+    }
+    listen(node, query.instance, container, id).await
+}
+
+/// Listens to what the log gets.
+async fn listen(
     node: &Arc<Node>,
     instance: InstanceId,
     container: &ContainerName,

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{NodeError, Session, SessionInput, SessionKind, SessionOutput, SessionQuery, SessionSink};
 use wherry_model::{ContainerName, TenantId};
 use wherry_runtime::{
-    Connection, Conversation, Reading, RuntimeError, StreamExec, TalkingProgram, TerminalSize, Writing,
+    AttachRequest, Connection, Conversation, Reading, RuntimeError, StreamExec, TalkingProgram, TerminalSize, Writing,
 };
 
 use crate::attach;
@@ -98,15 +98,11 @@ impl Partner {
                 let begun = node.runtime.exec_stream(&id, &program).await;
                 begun.map(Self::Program).map_err(|error| refusal(error, Some(container)))
             }
-            SessionKind::Attach { stdin: true, .. } => {
-                let sentence =
-                    "the input of a main program cannot be reached: attach without input, or run a shell by exec";
-                Err(NodeError::Refused(sentence.to_owned()))
-            }
-            SessionKind::Attach { container, .. } => {
+            SessionKind::Attach { container, stdin, tty } => {
                 let id = exec::find(node, query.instance, query.generation, container).await?;
                 owner(node, query)?;
-                attach::begin(node, query.instance, container, id).await.map(Self::Program)
+                let request = AttachRequest { stdin: *stdin, tty: tty.map(size) };
+                attach::begin(node, query, container, id, request).await.map(Self::Program)
             }
             SessionKind::Port { port } => {
                 let snapshot =
@@ -127,7 +123,7 @@ fn size(size: wherry_agent_api::TerminalSize) -> TerminalSize {
     TerminalSize { columns: size.columns, rows: size.rows }
 }
 
-fn refusal(error: RuntimeError, container: Option<&ContainerName>) -> NodeError {
+pub(crate) fn refusal(error: RuntimeError, container: Option<&ContainerName>) -> NodeError {
     match &error {
         RuntimeError::CannotStart { .. }
         | RuntimeError::InvalidArgument { .. }
@@ -236,7 +232,10 @@ async fn talk(
         let output = print(stdout, SessionOutput::Stdout, outputs, &exited);
         let (code, printed, complained) = tokio::join!(ended, output, complaints);
         printed.and(complained)?;
-        Some(code.map_err(|error| NodeError::Unavailable(error.to_string())))
+        Some(code.map_err(|error| match error {
+            RuntimeError::Detached { .. } => NodeError::Refused(error.to_string()),
+            _ => NodeError::Unavailable(error.to_string()),
+        }))
     };
     tokio::select! {
         biased;

@@ -22,7 +22,7 @@ pub(crate) fn for_tenant(error: &RuntimeError) -> String {
                 .to_owned()
         }
         RuntimeError::Timeout { after, .. } => format!("it was not done within {} s", after.as_secs()),
-        RuntimeError::ProgramTimeout { .. } | RuntimeError::NothingListens { .. } => error.to_string(),
+        RuntimeError::ProgramTimeout { .. } | RuntimeError::Detached { .. } | RuntimeError::NothingListens { .. } => error.to_string(),
         RuntimeError::Unavailable { .. } => "the container engine is being restarted".to_owned(),
         RuntimeError::NotFound { .. }
         | RuntimeError::NotRunning { .. }

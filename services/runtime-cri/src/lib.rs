@@ -28,6 +28,7 @@ mod process;
 mod profile;
 mod sandbox;
 mod secret_files;
+mod usage;
 mod warm;
 
 pub use adapter::{CriOptions, CriRuntime};

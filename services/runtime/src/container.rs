@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use wherry_model::Timestamp;
+use wherry_model::{SecretText, Timestamp};
 
 use crate::{ContainerId, Labels, SandboxId};
 
@@ -21,6 +21,20 @@ pub struct Mount {
     pub memory_bytes: Option<u64>,
     /// Only a folder inside of it is shown.
     pub part: Option<MountPart>,
+    /// The folder is in memory and holds exactly these files, which are never written to a disk; a file system of their own is
+    /// put in its place first, as with [`Self::memory_bytes`], and goes like it.
+    pub secret_files: Option<SecretFiles>,
+}
+
+/// Files in memory, which are root's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretFiles {
+    /// File name → content.
+    pub files: BTreeMap<String, SecretText>,
+    /// Permission bits of each.
+    pub mode: u32,
+    /// Only this file is shown.
+    pub shown: Option<String>,
 }
 
 /// A folder inside of a folder that containers write. Whatever links are or come to be on the way, nothing outside of the
@@ -51,6 +65,8 @@ pub struct ContainerConfig {
     pub working_dir: Option<String>,
     /// Environment, in addition to the image's.
     pub env: BTreeMap<String, String>,
+    /// Further environment, which is not printed.
+    pub secret_env: BTreeMap<String, SecretText>,
     /// Labels.
     pub labels: Labels,
     /// Annotations, kept by the engine, not selectable.
@@ -67,6 +83,12 @@ pub struct ContainerConfig {
     pub user: Option<String>,
     /// Files and folders of the machine to show inside.
     pub mounts: Vec<Mount>,
+    /// Whether its input is kept open for [`crate::ContainerRuntime::attach`]; otherwise it is empty.
+    pub stdin: bool,
+    /// Whether that input is closed for good when one who attached ends it. Only with `stdin` and without `tty`.
+    pub stdin_once: bool,
+    /// Whether it runs on a terminal; its log has one stream then.
+    pub tty: bool,
 }
 
 /// State of a container.
@@ -97,6 +119,8 @@ pub struct Container {
     pub state: ContainerState,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The image that it was made of ([`crate::Image::id`]); empty where that is not known any more.
+    pub image_id: String,
     /// As in [`ContainerConfig::labels`].
     pub labels: Labels,
 }

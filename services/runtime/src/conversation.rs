@@ -32,6 +32,31 @@ pub struct StreamExec {
     pub tty: Option<TerminalSize>,
 }
 
+/// How somebody attaches to the main program of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttachRequest {
+    /// Whether input is given. Only to a container that has one ([`crate::ContainerConfig::stdin`]).
+    pub stdin: bool,
+    /// The size that its terminal gets, where it has one.
+    pub tty: Option<TerminalSize>,
+}
+
+impl AttachRequest {
+    /// How long a program waits for one who is attached and takes nothing, before that one is cut off.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Refuses what a container with such streams cannot give.
+    pub fn check(&self, has_stdin: bool, has_terminal: bool) -> Result<()> {
+        let message = match self {
+            _ if !has_stdin && !has_terminal => "the container has neither an input nor a terminal",
+            Self { stdin: true, .. } if !has_stdin => "the container has no input",
+            Self { tty: Some(_), .. } if !has_terminal => "the container has no terminal",
+            _ => return Ok(()),
+        };
+        Err(RuntimeError::InvalidArgument { message: message.to_owned() })
+    }
+}
+
 /// Output of a program as it comes.
 pub type Reading = Box<dyn AsyncRead + Send + Unpin>;
 

@@ -43,6 +43,15 @@ pub enum RuntimeError {
         /// Its time.
         after: Duration,
     },
+    /// One who was attached to a main program was cut off: the program would have had to wait for it.
+    #[error(
+        "nothing of its output was taken for {} s, or the engine was started anew; it runs on, attach again",
+        after.as_secs()
+    )]
+    Detached {
+        /// How long it waited.
+        after: Duration,
+    },
     /// Another sandbox or container holds this name; remove it first or use the next attempt.
     #[error("name is taken in the container engine: {message}")]
     AlreadyExists {
@@ -143,6 +152,7 @@ impl RuntimeError {
             | Self::InvalidArgument { .. }
             | Self::NotRunning { .. }
             | Self::ProgramTimeout { .. }
+            | Self::Detached { .. }
             | Self::CannotStart { .. } => false,
         }
     }

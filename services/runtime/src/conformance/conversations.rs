@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// More than all buffers on the way hold.
-const MUCH: usize = 8 << 20;
+pub(super) const MUCH: usize = 8 << 20;
 
 fn shell(text: &str) -> StreamExec {
     StreamExec { command: ["/bin/sh", "-c", text].map(str::to_owned).to_vec(), stdin: false, tty: None }
@@ -22,7 +22,7 @@ fn fed(text: &str) -> StreamExec {
     StreamExec { stdin: true, ..shell(text) }
 }
 
-fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure {
+pub(super) fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure::Broken(format!("{what}: {error}"))
 }
 
@@ -34,19 +34,19 @@ async fn host(stage: &Stage<'_>, name: &str, text: &str) -> Result<(SandboxId, C
     Ok((sandbox, id))
 }
 
-async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
     let late = |_| Failure::Broken(format!("{what} did not happen within {PATIENCE:?}"));
     tokio::time::timeout(PATIENCE, work).await.map_err(late)
 }
 
-async fn to_end(mut from: Reading) -> Result<Vec<u8>, Failure> {
+pub(super) async fn to_end(mut from: Reading) -> Result<Vec<u8>, Failure> {
     let mut all = Vec::new();
     in_time("the end of the output", from.read_to_end(&mut all)).await?.map_err(broken("output"))?;
     Ok(all)
 }
 
 /// Reads until this has come.
-async fn until(from: &mut Reading, text: &str) -> Result<String, Failure> {
+pub(super) async fn until(from: &mut Reading, text: &str) -> Result<String, Failure> {
     let mut seen = Vec::new();
     let reading = async {
         while !String::from_utf8_lossy(&seen).contains(text) {
@@ -60,20 +60,20 @@ async fn until(from: &mut Reading, text: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&seen).into_owned())
 }
 
-async fn feed(mut input: Writing, bytes: &[u8]) -> Check {
+pub(super) async fn feed(mut input: Writing, bytes: &[u8]) -> Check {
     in_time("taking the input", input.write_all(bytes)).await?.map_err(broken("input"))?;
     input.shutdown().await.map_err(broken("end of input"))
 }
 
-fn input_of(conversation: &mut Conversation) -> Result<Writing, Failure> {
+pub(super) fn input_of(conversation: &mut Conversation) -> Result<Writing, Failure> {
     conversation.input.take().ok_or_else(|| Failure::Broken("there is no input".to_owned()))
 }
 
-async fn code(conversation: &Conversation) -> Result<i32, Failure> {
+pub(super) async fn code(conversation: &Conversation) -> Result<i32, Failure> {
     Ok(in_time("the end of the program", conversation.program.ended()).await??)
 }
 
-fn pattern(size: usize) -> Vec<u8> {
+pub(super) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at % 251).to_le_bytes()[0]).collect()
 }
 

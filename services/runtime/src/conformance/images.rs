@@ -1,7 +1,7 @@
 //! Pulls.
 
 use super::{Check, Fixture, Stage, ensure};
-use crate::{ContainerRuntime, RuntimeError};
+use crate::{ContainerRuntime, Labels, RuntimeError};
 
 /// A pull says the digest, and the pinned reference means the image from then on.
 pub async fn pulls_pin_a_digest(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
@@ -36,4 +36,29 @@ pub async fn bad_images_are_told_apart(runtime: &dyn ContainerRuntime, fixture: 
     runtime.remove_image(&fixture.refused_image).await?;
     runtime.remove_image(&fixture.refused_image).await?;
     Ok(())
+}
+
+/// A container says which image it is of, an image that was removed is not there by any name, and a pull brings it back. Not beside
+/// other checks: they use the same image.
+pub async fn images_are_removed_whole(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
+    let stage = Stage::open(runtime, fixture, "removed").await?;
+    let pulled = stage.pull(&fixture.image).await?;
+    let (_, container) = stage.container("main", "sleep 600").await?;
+    let listed = runtime.list_containers(&Labels::new()).await?;
+    let of = listed.iter().find(|one| one.id == container).map(|one| one.image_id.as_str());
+    ensure!(of == Some(pulled.image.id.as_str()), "the container is of image {of:?}");
+    let disk = runtime.image_disk().await?;
+    ensure!(disk.used_bytes > 0 && disk.used_bytes <= disk.total_bytes, "the disk of images is {disk:?}");
+    runtime.remove_container(&container).await?;
+    runtime.remove_image(&pulled.image.id).await?;
+    for name in [&fixture.image, &pulled.pinned_reference, &pulled.image.id] {
+        let left = runtime.image(name).await?;
+        ensure!(left.is_none(), "{name} is still there: {left:?}");
+    }
+    ensure!(runtime.list_images().await?.iter().all(|image| image.id != pulled.image.id), "it is still listed");
+    let again = stage.pull(&pulled.pinned_reference).await?;
+    ensure!(again.image.id == pulled.image.id, "pulled again it is {again:?}");
+    // As the cases after this one find it.
+    stage.pull(&fixture.image).await?;
+    stage.close().await
 }

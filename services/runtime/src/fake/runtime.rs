@@ -87,7 +87,7 @@ impl FakeRuntime {
     }
 
     /// What the registry does with a pull; takes one scripted failure.
-    fn ask_registry(&self, reference: &str) -> Result<(FakeImage, Option<RuntimeError>)> {
+    fn ask_registry(&self, reference: &str) -> Result<(PulledImage, FakeImage, Option<RuntimeError>)> {
         let mut script = self.script();
         let repository = super::strip_tag(reference.split('@').next().unwrap_or(reference)).to_owned();
         let by_digest = reference.contains('@');
@@ -97,12 +97,16 @@ impl FakeRuntime {
                     && super::strip_tag(known) == repository
                     && pulled(known, image).pinned_reference == reference)
         });
-        let Some((_, image)) = found else {
+        let Some((known, image)) = found else {
             let message = "the fake registry does not have it".to_owned();
             return Err(RuntimeError::ImageNotFound { reference: reference.to_owned(), message });
         };
         let failure = if image.pull_failures.is_empty() { None } else { Some(image.pull_failures.remove(0)) };
-        Ok((image.clone(), failure))
+        let mut answer = pulled(known, image);
+        if by_digest {
+            answer.image.tags.clear();
+        }
+        Ok((answer, image.clone(), failure))
     }
 
     fn announce_exits(&self, ids: Vec<ContainerId>) {
@@ -137,7 +141,7 @@ impl ContainerRuntime for FakeRuntime {
     async fn pull_image(&self, request: &PullRequest) -> Result<PulledImage> {
         self.call("PullImage", |_| Ok(())).await?;
         let reference = &request.reference;
-        let (published, failure) = self.ask_registry(reference)?;
+        let (mut result, published, failure) = self.ask_registry(reference)?;
         let guard = {
             let mut state = self.state();
             let key = state.next_id();
@@ -158,7 +162,6 @@ impl ContainerRuntime for FakeRuntime {
         if self.script().engine_down {
             return down();
         }
-        let result = pulled(reference, &published);
         if let Some(reason) = refusal_by_labels(&result.image.labels) {
             return Err(RuntimeError::ImageRefused { reference: reference.clone(), reason });
         }
@@ -169,6 +172,7 @@ impl ContainerRuntime for FakeRuntime {
                 known.tags.push(tag.clone());
             }
         }
+        result.image = known.clone();
         Ok(result)
     }
 
