@@ -168,6 +168,26 @@ text_schema!(
     IpAddress { pattern: "^[0-9A-Fa-f:.]+$", length: 2..=45, example: "10.0.0.53" }
 );
 text_schema!(
+    /// The name of a file of a volume: letters, digits, '.', '-' and '_', not beginning with two dots.
+    FileName { pattern: r"^(?!\.\.)(?!\.$)[A-Za-z0-9._-]{1,253}$", length: 1..=253, example: "password" }
+);
+text_schema!(
+    /// Permission bits in octal.
+    FileMode { pattern: "^0?[0-7]{3}$", length: 3..=4, example: "0444" }
+);
+text_schema!(
+    /// Host and port of a registry, as in image references.
+    RegistryHost {
+        pattern: r"^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$",
+        length: 1..=255,
+        example: "registry.example:5000"
+    }
+);
+text_schema!(
+    /// The name of a user of a registry: no control characters.
+    RegistryUser { pattern: r"^[^\u0000-\u001f\u007f-\u009f]+$", length: 1..=255, example: "robot" }
+);
+text_schema!(
     /// A domain or host name.
     DomainName { pattern: "^[A-Za-z0-9._-]+$", length: 1..=253, example: "db.internal" }
 );
@@ -230,6 +250,30 @@ fn formatted(format: KnownFormat, description: &str, example: &str) -> RefOr<Sch
         .format(Some(SchemaFormat::KnownFormat(format)))
         .description(Some(description))
         .examples([example])
+        .into()
+}
+
+/// The secret files of a volume, to set.
+pub(crate) fn secret_files_schema() -> RefOr<Schema> {
+    let name = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(r"^(?!\.\.)(?!\.$)[A-Za-z0-9._-]{1,253}$"))
+        .build();
+    let content = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+        .max_length(Some(256 * 1024))
+        .build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Object))
+        .description(Some(
+            "File name to content, to set; 256 KiB in all volumes of an instance together. Never in an answer.",
+        ))
+        .property_names(Some(Schema::Object(name)))
+        .additional_properties(Some(RefOr::T(Schema::Object(content))))
+        .max_properties(Some(64))
+        .write_only(true)
+        .examples([serde_json::json!({"password": "…"})])
         .into()
 }
 

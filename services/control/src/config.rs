@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use wherry_model::PriceBook;
+use wherry_sealing::Keyring;
 
 /// Settings of the application. The defaults are those of DESIGN.md.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct ControlConfig {
     pub zone: String,
     /// Key of the project labels in DNS names. Kept with the installation: another key means other names.
     pub naming_key: [u8; 32],
+    /// What secrets are sealed with; the same at every replica. Without keys nobody can give a secret.
+    pub sealing: Keyring,
     /// Silence after which a node's instances are `Unknown`.
     pub detection: Duration,
     /// Seconds without a renewed lease after which a node ends its instances of `on_node_loss: replace` by itself. Settled by the
@@ -49,6 +52,7 @@ impl ControlConfig {
             region: "local".to_owned(),
             zone: "wherry.internal".to_owned(),
             naming_key,
+            sealing: Keyring::default(),
             detection: Duration::from_secs(15),
             fence_after_seconds: 300,
             fence_margin: Duration::from_secs(45),

@@ -63,7 +63,7 @@ pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
-    CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, InstanceUse, ListInstances,
+    Awaited, CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, InstanceUse, ListInstances,
     LogRequest, LogStream, ProjectUse, Put, UpdatePreview, Waited,
 };
 pub use operator::{

@@ -126,7 +126,7 @@ impl History {
         let key = format!("{}-{number}", body.name.as_deref().unwrap_or("lab"));
         let name = body.name.get_or_insert_with(|| key.clone()).clone();
         for container in &mut body.containers {
-            container.env.push(EnvVar { name: TAG.to_owned(), value: key.clone() });
+            container.env.push(EnvVar::plain(TAG, key.clone()));
         }
         let keeps = body.on_node_loss != Some(OnNodeLoss::Replace);
         let entry = Entry { name, keeps, may_move: !keeps, acknowledged: None, deleted: false, may_be_deleted: false };

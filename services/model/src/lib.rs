@@ -24,7 +24,8 @@ mod time;
 pub use fact::{ContainerExit, Fact, Observation};
 pub use fleet::{Architecture, Capacity, Demand, Drain, DrainThen, NodeRecord, NodeState};
 pub use id::{
-    ApiKeyId, AuditId, BootId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, TokenId,
+    ApiKeyId, AuditId, BootId, DeliveryId, Entropy, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId,
+    TokenId, WebhookId,
 };
 pub use instance::{
     Action, ContainerRun, ContainerStatus, EndReason, Event, EventKind, FinishedRun, Generation, Instance,
@@ -32,7 +33,7 @@ pub use instance::{
 };
 pub use isolation::{Isolation, IsolationSet};
 pub use money::{PicoAmount, PriceBook};
-pub use name::{ContainerName, DnsLabel, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName};
+pub use name::{ContainerName, DnsLabel, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName, WebhookName};
 pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
 pub use quantity::{CpuMillis, MemoryMib, QuantityError, Seconds};
 pub use reference::{Digest, ImageReference, ReferenceError};

@@ -89,6 +89,11 @@ impl ImageReference {
         &self.repository
     }
 
+    /// The registry alone: host, and port where it has one.
+    pub fn registry(&self) -> &str {
+        self.repository.split('/').next().unwrap_or(&self.repository)
+    }
+
     /// The digest, when the user gave one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

@@ -1,7 +1,8 @@
 //! The desired state of this node: kept on disk whole, so that the agent converges with the control plane away.
 //!
 //! It is on disk before anybody works towards it: after a crash the agent must never go back to an older one, or it would
-//! start again what was removed. An older revision is refused. The file is small (about 1 KiB for an instance).
+//! start again what was removed. An older revision is refused. The file is small (about 1 KiB for an instance). Secrets in
+//! it are sealed (`secrets.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::sync::watch;
 use wherry_agent_api::{Desired, DesiredInstance};
-use wherry_model::InstanceId;
+use wherry_model::{Entropy, InstanceId};
 
 use crate::durable_file;
+use crate::secrets::DiskSeal;
 
 /// What this node should keep.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,14 +54,16 @@ struct Beside {
 #[derive(Debug)]
 pub(crate) struct DesiredStore {
     path: PathBuf,
+    seal: DiskSeal,
     known: watch::Sender<Known>,
 }
 
 impl DesiredStore {
     /// Reads what the last agent kept. A file that cannot be read, or is gone though there was one, does not keep an agent from
     /// its work; see [`Known::unreadable`].
-    pub(crate) fn open(folder: &Path) -> Self {
-        let (known, trouble) = read(folder);
+    pub(crate) fn open(folder: &Path, entropy: Arc<dyn Entropy>) -> Self {
+        let seal = DiskSeal::open(folder, entropy);
+        let (known, trouble) = read_with(folder, |desired| seal.opened(desired));
         if let Some(error) = trouble {
             tracing::error!(
                 %error,
@@ -67,7 +71,7 @@ impl DesiredStore {
                  what may run elsewhere is told by the labels of the containers"
             );
         }
-        Self { path: folder.join("desired.json"), known: watch::channel(known).0 }
+        Self { path: folder.join("desired.json"), seal, known: watch::channel(known).0 }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Known> {
@@ -113,7 +117,7 @@ impl DesiredStore {
         }
         let next = known(desired.clone(), true);
         if *self.known.borrow() != (Known { confirmed: self.known.borrow().confirmed, ..next.clone() }) {
-            durable_file::replace(&self.path, &serde_json::to_vec(&desired)?)?;
+            durable_file::replace(&self.path, &serde_json::to_vec(&self.seal.sealed(&desired)?)?)?;
         }
         self.known.send_if_modified(|known| {
             let changed = *known != next;
@@ -124,10 +128,14 @@ impl DesiredStore {
     }
 }
 
-/// What is stored, and what is wrong with it.
+/// What is stored, its secrets sealed, and what is wrong with it.
 pub(crate) fn read(folder: &Path) -> (Known, Option<io::Error>) {
+    read_with(folder, |desired| desired)
+}
+
+fn read_with(folder: &Path, opened: impl FnOnce(Desired) -> Desired) -> (Known, Option<io::Error>) {
     let parsed = |bytes: Vec<u8>| {
-        let desired: Desired = serde_json::from_slice(&bytes)?;
+        let desired = opened(serde_json::from_slice(&bytes)?);
         Ok::<_, io::Error>((desired, serde_json::from_slice::<Beside>(&bytes)?))
     };
     let unreadable = |error| (Known { unreadable: true, ..Known::default() }, Some(error));
@@ -154,6 +162,18 @@ fn removed(desired: Desired) -> Known {
 mod tests {
     use super::*;
 
+    struct Nines;
+
+    impl Entropy for Nines {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(9);
+        }
+    }
+
+    fn open(folder: &Path) -> DesiredStore {
+        DesiredStore::open(folder, Arc::new(Nines))
+    }
+
     fn desired(revision: u64) -> Desired {
         Desired { revision, epoch: 1, instances: vec![] }
     }
@@ -161,12 +181,12 @@ mod tests {
     #[test]
     fn survives_a_restart_unconfirmed_and_refuses_older() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path());
+        let store = open(folder.path());
         assert_eq!(store.revision(), None);
         assert_eq!(store.receive(desired(7)).unwrap(), Received::Taken);
         assert_eq!(store.receive(desired(6)).unwrap(), Received::Older);
         assert!(store.watch().borrow().confirmed);
-        let again = DesiredStore::open(folder.path());
+        let again = open(folder.path());
         assert_eq!((again.revision(), again.watch().borrow().confirmed), (Some(7), false));
         assert_eq!(again.receive(desired(6)).unwrap(), Received::Older);
         assert!(!again.watch().borrow().confirmed, "an older state confirms nothing");
@@ -177,37 +197,37 @@ mod tests {
     #[test]
     fn a_removal_is_confirmed_after_a_restart_too_until_something_is_desired_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path());
+        let store = open(folder.path());
         store.receive(desired(7)).unwrap();
         store.remove().unwrap();
-        for store in [store, DesiredStore::open(folder.path())] {
+        for store in [store, open(folder.path())] {
             let known = store.watch().borrow().clone();
             assert!(known.confirmed && known.removed && known.instances.is_empty());
             assert_eq!((known.revision, known.epoch), (Some(7), 1));
         }
-        let again = DesiredStore::open(folder.path());
+        let again = open(folder.path());
         assert_eq!(again.receive(desired(7)).unwrap(), Received::Taken);
         assert!(!again.is_removed());
-        let last = DesiredStore::open(folder.path());
+        let last = open(folder.path());
         assert!(!last.is_removed() && !last.watch().borrow().confirmed);
     }
 
     #[test]
     fn a_removal_holds_although_the_disk_refuses_it() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path());
+        let store = open(folder.path());
         std::fs::create_dir(folder.path().join("desired.new")).unwrap();
         store.remove().unwrap_err();
         assert!(store.is_removed());
         std::fs::remove_dir(folder.path().join("desired.new")).unwrap();
         store.remove().unwrap();
-        assert!(DesiredStore::open(folder.path()).is_removed());
+        assert!(open(folder.path()).is_removed());
     }
 
     #[test]
     fn what_cannot_be_kept_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DesiredStore::open(folder.path());
+        let store = open(folder.path());
         std::fs::create_dir(folder.path().join("desired.new")).unwrap();
         store.receive(desired(1)).unwrap_err();
         assert_eq!(store.revision(), None);
@@ -217,7 +237,7 @@ mod tests {
     fn what_cannot_be_read_is_known_to_be_so_until_the_control_plane_speaks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("desired.json");
-        let is_unreadable = || DesiredStore::open(folder.path()).watch().borrow().unreadable;
+        let is_unreadable = || open(folder.path()).watch().borrow().unreadable;
         assert!(!is_unreadable(), "there was none yet");
         std::fs::write(folder.path().join("lease.json"), "{}").unwrap();
         assert!(is_unreadable(), "there was one");
@@ -228,8 +248,37 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             assert!(is_unreadable(), "{content:?}");
         }
-        let store = DesiredStore::open(folder.path());
+        let store = open(folder.path());
         assert_eq!(store.receive(desired(1)).unwrap(), Received::Taken);
         assert!(!store.watch().borrow().unreadable && !is_unreadable());
+    }
+
+    #[test]
+    fn secrets_are_known_after_a_restart_and_stand_nowhere_in_plain_text() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let instance = crate::secrets::tests::instance();
+        let sealed = wherry_model::Sealed::new("w1.1.abc".to_owned());
+        let known = |store: &DesiredStore| {
+            let known = store.watch().borrow().clone();
+            known.instances[&instance.id].more.secrets.get(&sealed).map(|secret| secret.expose().to_owned())
+        };
+        let store = open(folder.path());
+        store.receive(Desired { instances: vec![instance.clone()], ..desired(1) }).unwrap();
+        assert_eq!(known(&store).as_deref(), Some("hush-hush"));
+        assert_eq!(known(&open(folder.path())).as_deref(), Some("hush-hush"));
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let content = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!content.contains("hush-hush"), "{}", path.display());
+        }
+        let key = folder.path().join("secrets.key");
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        // The file alone is worth nothing, and what is lost keeps nothing else from being known.
+        std::fs::remove_file(&key).unwrap();
+        let without = open(folder.path());
+        assert_eq!((known(&without), without.revision()), (None, Some(1)));
+        without.receive(Desired { instances: vec![instance.clone()], ..desired(1) }).unwrap();
+        assert_eq!(known(&open(folder.path())).as_deref(), Some("hush-hush"));
     }
 }

@@ -103,7 +103,7 @@ pub async fn back_up(source: &Path, target: &Path, attachments: &[Attachment]) -
 }
 
 /// Makes the store `target`, which must not be there, from a backup, and gives what went along with it. Of a backup without
-/// attachments the installation forgets `forget`, words that were settled.
+/// attachments the installation forgets `forget`, words that were settled; `*` is anything.
 pub async fn restore(backup: &Path, target: &Path, forget: &[&str]) -> Result<Vec<Attachment>, BackupError> {
     if target.exists() {
         return Err(BackupError::Exists(target.to_owned()));
@@ -122,7 +122,7 @@ pub async fn restore(backup: &Path, target: &Path, forget: &[&str]) -> Result<Ve
         advance(&mut copy).await.map_err(failed)?;
         if attachments.is_empty() {
             for name in forget {
-                let statement = sqlx::query("DELETE FROM installation WHERE name = ?").bind(*name);
+                let statement = sqlx::query("DELETE FROM installation WHERE name GLOB ?").bind(*name);
                 statement.execute(&mut copy).await.map_err(failed)?;
             }
         }

@@ -8,10 +8,11 @@ use wherry_store_sqlite::{Attachment, back_up, restore as restore_store};
 
 use crate::cli::{BackupArgs, RestoreArgs};
 use crate::data::{DataFolder, write_private};
+use crate::keys::SEALING_FILE;
 use crate::settings::Settings;
 
-/// What of `keys/` is fingerprinted in the store.
-const SETTLED_KEYS: [&str; 3] = ["token_key", "naming_key", "node_authority"];
+/// What of `keys/` is fingerprinted in the store; `*` is anything.
+const SETTLED_KEYS: [&str; 4] = ["token_key", "naming_key", "node_authority", "sealing_key_*"];
 
 /// Copies the store to a file.
 pub(crate) async fn save(data: &DataFolder, args: &BackupArgs) -> anyhow::Result<()> {
@@ -27,6 +28,13 @@ pub(crate) async fn save(data: &DataFolder, args: &BackupArgs) -> anyhow::Result
     let bytes = fs::metadata(&args.file).map_or(0, |metadata| metadata.len());
     let which = if args.with_keys { "with the keys, so keep it as safe as them" } else { "without the keys" };
     println!("{} holds the store, {which} ({} KiB, checked).", args.file.display(), bytes.div_ceil(1024));
+    match Settings::load(None, data.root())?.secrets.key_file {
+        Some(file) => {
+            println!("Secrets of instances are sealed in it. Their keys are in {}, and are not in it.", file.display())
+        }
+        None if args.with_keys => println!("So it holds secrets of instances, sealed, together with what opens them."),
+        None => println!("Secrets of instances are sealed in it: without keys/{SEALING_FILE} nobody can open them."),
+    }
     Ok(())
 }
 
@@ -52,7 +60,10 @@ pub(crate) async fn restore(data: &DataFolder, args: &RestoreArgs) -> anyhow::Re
             "The backup holds no keys. Before the next start, put those of the installation into {}:",
             data.keys().display()
         );
-        println!("with new ones instances get other names, tokens end, and machines have to join again.");
+        println!(
+            "with new ones instances get other names, tokens end, and machines have to join again, and secrets of instances"
+        );
+        println!("cannot be opened: they are to be given anew.");
     }
     Ok(())
 }

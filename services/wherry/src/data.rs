@@ -5,7 +5,7 @@
 //! <data>/wherry.toml       settings, optional
 //! <data>/wherry.db         the store
 //! <data>/client.json       where the API is and a key for it; what the CLI on this machine finds
-//! <data>/keys/             token signing key, naming key
+//! <data>/keys/             token signing key, naming key, keys that secrets are sealed with
 //! <data>/identity/         of a machine that has joined: its certificate, its key, where it belongs
 //! <data>/node/             id, journal, desired state and logs of this machine's agent
 //! <data>/containerd/       images and snapshots

@@ -5,7 +5,7 @@ use super::graph::{Edge, EdgeKind, Graph};
 /// Lowest first. An arrow leads to a lower layer; within a layer nobody knows anybody.
 const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["wherry-model"]),
-    ("pure core", &["wherry-placement", "wherry-metering"]),
+    ("pure core", &["wherry-placement", "wherry-metering", "wherry-sealing"]),
     ("contracts", &["wherry-api-types", "wherry-agent-api", "wherry-store", "wherry-runtime"]),
     (
         ADAPTERS,
@@ -45,6 +45,7 @@ const NEVER: &[(&str, &[&str], Reach, &str)] = &[
     ("wherry-model", &["tokio"], Reach::Linked, "the core is pure"),
     ("wherry-placement", &["tokio"], Reach::Linked, "the core is pure"),
     ("wherry-metering", &["tokio"], Reach::Linked, "the core is pure"),
+    ("wherry-sealing", &["tokio"], Reach::Linked, "the core is pure"),
     ("wherry-store", &["sqlx"], Reach::Linked, "the contract serves more than one database"),
     (
         "wherry-control",

@@ -6,15 +6,19 @@ mod audit;
 mod exec;
 mod fleet;
 mod instance;
+mod seal;
 mod spec;
+mod stats;
 mod usage;
 
 pub(crate) use account::{key, key_request, new_key, project, tenant, wire_scopes};
 pub(crate) use audit::audit;
 pub(crate) use exec::{exec_request, exec_result};
 pub(crate) use fleet::{drain_request, fleet, fleet_event, join_token_request, new_join_token, node, replica};
-pub(crate) use instance::{dry_run, event, instance, preview, state_to_model};
+pub(crate) use instance::{dry_run, event, instance, preview, state_to_model, wait_to_model};
+pub(crate) use seal::Seal;
 pub(crate) use spec::{instance_name, merged_spec, project_name, spec_to_model, tenant_name};
+pub(crate) use stats::{instance_stats, metrics, project_stats};
 pub(crate) use usage::usage;
 
 use wherry_control::Error as ControlError;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::probe::{Hook, Probe};
+use super::secret::SecretText;
 use super::volume::VolumeMount;
 use crate::state::Protocol;
 use crate::{number, text};
@@ -92,6 +93,15 @@ pub struct ContainerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::SignalName>)]
     pub stop_signal: Option<String>,
+    /// Whether its input is kept open for who attaches to it; otherwise its input is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// Whether that input is closed for good when the first one who attached with input ends it. Needs `stdin`; not with `tty`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
+    /// Whether it runs on a terminal: output and errors are one stream then, also in its log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
 }
 
 /// Limits above what is reserved.
@@ -147,15 +157,34 @@ pub struct Dependency {
 }
 
 /// One environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvVar {
     /// Its name.
     #[schema(value_type = text::EnvName)]
     pub name: String,
-    /// Its value.
-    #[schema(value_type = text::PlainText)]
+    /// Its value, for everybody to read who may see the instance; empty when absent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(value_type = Option<text::PlainText>)]
     pub value: String,
+    /// Its value in place of `value`, to set, where nobody may read it back. Never in an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretText>,
+    /// Whether its value is a secret. In an update, `true` without `secret` keeps the one that is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret_set: bool,
+}
+
+impl EnvVar {
+    /// One that may be read back.
+    pub fn plain(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), ..Self::default() }
+    }
+
+    /// One that may not.
+    pub fn secret(name: impl Into<String>, value: SecretText) -> Self {
+        Self { name: name.into(), secret: Some(value), ..Self::default() }
+    }
 }
 
 /// One offered port.

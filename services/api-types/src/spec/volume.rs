@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::secret::SecretVolume;
 use crate::text;
 
-/// A folder that the containers of an instance share: exactly one of `empty_dir` and `config`.
+/// A folder that the containers of an instance share: exactly one of `empty_dir`, `config` and `secret`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"name": "scratch", "empty_dir": {"medium": "memory", "size": "64Mi"}})))]
@@ -21,6 +22,9 @@ pub struct Volume {
     /// Files, read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigVolume>,
+    /// Files that nobody can read back, read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretVolume>,
 }
 
 /// Where an empty folder is kept.
@@ -68,11 +72,11 @@ pub struct VolumeMount {
     /// Absolute path in the container.
     #[schema(value_type = text::AbsolutePath)]
     pub path: String,
-    /// A folder in the volume, made when missing, or a file of a `config`, instead of all of it.
+    /// A folder in the volume, made when missing, or a file of a `config` or `secret`, instead of all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::InnerPath>)]
     pub sub_path: Option<String>,
-    /// Whether writing is refused; a `config` always is read-only.
+    /// Whether writing is refused; a `config` and a `secret` always are read-only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
 }

@@ -32,6 +32,8 @@ impl Control {
     fn desired_instance(&self, instance: &Instance) -> DesiredInstance {
         let config = &self.inner.config;
         let search_domain = config.project_domain(instance.tenant, instance.project);
-        DesiredInstance::of(instance, search_domain, config.fence_after_seconds)
+        let mut desired = DesiredInstance::of(instance, search_domain, config.fence_after_seconds);
+        desired.more.secrets = self.opened_secrets(instance);
+        desired
     }
 }

@@ -144,6 +144,9 @@ pub struct ContainerSpec {
     /// Whether its input is kept open for who attaches.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
+    /// Whether that input is closed for good when the first one who attached with input ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
     /// Whether it has a terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
@@ -173,6 +176,7 @@ impl ContainerSpec {
             hooks: Hooks { post_start: None, pre_stop: None },
             stop_signal: None,
             stdin: false,
+            stdin_once: false,
             tty: false,
         }
     }

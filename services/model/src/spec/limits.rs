@@ -45,12 +45,16 @@ impl Limits {
     pub const MAX_LONG_SECONDS: u32 = 366 * 24 * 3600;
     /// Bytes of a cron expression or the name of a time zone.
     pub const MAX_SCHEDULE_BYTES: usize = 128;
+    /// The longest time after which a run that was missed is still begun: a day.
+    pub const MAX_STARTING_DEADLINE_SECONDS: u32 = 24 * 3600;
     /// Entries of `/etc/hosts` that can be asked for.
     pub const MAX_HOST_ALIASES: usize = 64;
     /// Name servers, and search domains, that can be asked for.
     pub const MAX_DNS_ENTRIES: usize = 6;
     /// Registries with credentials.
     pub const MAX_REGISTRIES: usize = 16;
-    /// Bytes of a user name or a password, of a registry.
-    pub const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
+    /// Characters of the name of a user of a registry.
+    pub const MAX_USER_NAME_CHARACTERS: usize = 255;
+    /// Bytes of the password or token of a registry, sealed.
+    pub const MAX_SEALED_PASSWORD_BYTES: usize = 64 * 1024;
 }

@@ -1,4 +1,4 @@
-//! What an instance finds around it: names, registries, and when it is to run.
+//! What an instance finds around it: names and registries.
 
 use std::net::IpAddr;
 
@@ -45,13 +45,4 @@ pub struct RegistryCredential {
     pub username: String,
     /// Password or token.
     pub password: Sealed,
-}
-
-/// Runs that begin by the clock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// Minute, hour, day of month, month, day of week, as in crontab(5).
-    pub cron: String,
-    /// A name of the IANA time zone database.
-    pub time_zone: String,
 }

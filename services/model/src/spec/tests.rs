@@ -130,7 +130,7 @@ fn limits_above_what_is_reserved_can_be_refused() {
 #[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
-    let cases: [(&str, Break); 52] = [
+    let cases: [(&str, Break); 57] = [
         ("containers", |s| s.containers.clear()),
         ("containers", |s| s.containers = vec![init("a", 100)]),
         ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
@@ -237,7 +237,20 @@ fn every_bound_names_its_field() {
         ("containers[0].pre_stop.tcp.port", |s| s.containers[0].hooks.pre_stop = Some(Check::Tcp { port: 0 })),
         ("max_restarts", |s| s.max_restarts = Some(1_000_001)),
         ("deadline_seconds", |s| s.deadline_seconds = Some(0)),
-        ("schedule.cron", |s| s.schedule = Some(Schedule { cron: String::new(), time_zone: "UTC".into() })),
+        ("schedule.cron", |s| s.schedule = Some(Schedule::new("", "UTC"))),
+        ("schedule.cron", |s| s.schedule = Some(Schedule::new("* * * *", "UTC"))),
+        ("schedule.time_zone", |s| s.schedule = Some(Schedule::new("@daily", "Europe/Atlantis"))),
+        ("schedule.starting_deadline_seconds", |s| {
+            s.schedule = Some(Schedule { starting_deadline_seconds: 0, ..Schedule::new("@daily", "UTC") });
+        }),
+        ("restart_policy", |s| {
+            s.schedule = Some(Schedule::new("@daily", "UTC"));
+            s.restart_policy = RestartPolicy::Always;
+        }),
+        ("ttl_seconds", |s| {
+            s.schedule = Some(Schedule::new("@daily", "UTC"));
+            s.ttl_seconds = Some(60);
+        }),
         ("dns.searches[0]", |s| s.dns.searches = vec!["a b".into()]),
         ("host_aliases[0].names", |s| {
             s.host_aliases = vec![HostAlias { address: [10, 0, 0, 1].into(), names: vec![] }];

@@ -48,12 +48,20 @@ pub enum VolumeSource {
     Secret {
         /// File name → content.
         files: BTreeMap<String, Sealed>,
+        /// Permission bits of each file, which is root's; [`VolumeSource::SECRET_MODE`] when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
     },
     /// Files.
     Config {
         /// File name → content.
         files: BTreeMap<String, String>,
     },
+}
+
+impl VolumeSource {
+    /// Permission bits of a secret's files unless others are asked for: root of the container reads them, nobody writes.
+    pub const SECRET_MODE: u32 = 0o400;
 }
 
 /// Where a container sees a volume.

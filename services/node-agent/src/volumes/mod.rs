@@ -11,15 +11,17 @@
 
 mod files;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{ContainerSpec, Medium, MemoryMib, Volume, VolumeMount, VolumeSource};
-use wherry_runtime::{Mount, MountPart};
+use wherry_model::{ContainerSpec, Medium, MemoryMib, Sealed, Volume, VolumeMount, VolumeSource};
+use wherry_runtime::{Mount, MountPart, SecretFiles};
+
+use crate::secrets::{self, NotOpened};
 
 /// Where folders inside of volumes are held; no volume has such a name.
 const PARTS: &str = ".parts";
@@ -27,6 +29,8 @@ const PARTS: &str = ".parts";
 const DISK: &str = "disk";
 /// Nothing on disk: the engine shows containers its own file systems there.
 const MEMORY: &str = "memory";
+/// Likewise.
+const SECRET: &str = "secret";
 /// Written by the agent alone.
 const CONFIG: &str = "config";
 
@@ -48,10 +52,8 @@ pub(crate) fn prepare(folder: &Path, desired: &DesiredInstance) -> io::Result<()
         match &volume.source {
             VolumeSource::EmptyDir { .. } => open_folder(&path)?,
             VolumeSource::Config { files } => files::write(&path, files)?,
-            VolumeSource::Secret { .. } => {
-                let message = format!("this version of the agent cannot make the secret volume {}", volume.name);
-                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-            }
+            // The engine puts the files in it, in memory.
+            VolumeSource::Secret { .. } => open_folder(&path)?,
         }
     }
     Ok(())
@@ -65,7 +67,8 @@ fn path_of(folder: &Path, desired: &DesiredInstance, volume: &Volume) -> PathBuf
         VolumeSource::EmptyDir { medium: Medium::Memory, .. } => {
             folder.join(MEMORY).join(format!("{name}.{}", desired.generation.0))
         }
-        VolumeSource::Config { .. } | VolumeSource::Secret { .. } => folder.join(CONFIG).join(name),
+        VolumeSource::Config { .. } => folder.join(CONFIG).join(name),
+        VolumeSource::Secret { .. } => folder.join(SECRET).join(format!("{name}.{}", desired.generation.0)),
     }
 }
 
@@ -76,13 +79,13 @@ fn remove_what_is_not_named(folder: &Path, desired: &DesiredInstance) -> io::Res
         if entry == folder.join(PARTS) {
             continue;
         }
-        let kind = [DISK, MEMORY, CONFIG].into_iter().find(|kind| entry == folder.join(kind));
+        let kind = [DISK, MEMORY, SECRET, CONFIG].into_iter().find(|kind| entry == folder.join(kind));
         let Some(kind) = kind.filter(|_| is_folder(&entry)) else {
             remove_any(&entry)?;
             continue;
         };
         for volume in entries(&entry)?.into_iter().filter(|volume| !named.contains(volume)) {
-            if kind == MEMORY { remove_held(&volume)? } else { remove_any(&volume)? }
+            if [MEMORY, SECRET].contains(&kind) { remove_held(&volume)? } else { remove_any(&volume)? }
         }
     }
     Ok(())
@@ -123,7 +126,7 @@ fn remove_held(path: &Path) -> io::Result<()> {
 
 /// Gives back what the instance holds in memory, once no container of it runs; parts of volumes would go on holding it.
 pub(crate) fn remove_memory(folder: &Path) -> io::Result<()> {
-    for kind in [PARTS, MEMORY] {
+    for kind in [PARTS, MEMORY, SECRET] {
         for held in entries(&folder.join(kind))? {
             remove_held(&held)?;
         }
@@ -147,7 +150,11 @@ fn open_folder(path: &Path) -> io::Result<()> {
 }
 
 /// What the container sees of them.
-pub(crate) fn mounts(folder: &Path, desired: &DesiredInstance, container: &ContainerSpec) -> Vec<Mount> {
+pub(crate) fn mounts(
+    folder: &Path,
+    desired: &DesiredInstance,
+    container: &ContainerSpec,
+) -> Result<Vec<Mount>, NotOpened> {
     let mounts = container.mounts.iter().enumerate().filter_map(|(index, mount)| {
         let volume = desired.more.volumes.iter().find(|volume| volume.name == mount.volume)?;
         let stage = folder.join(PARTS).join(format!("{}.{index}", container.name));
@@ -156,21 +163,45 @@ pub(crate) fn mounts(folder: &Path, desired: &DesiredInstance, container: &Conta
     mounts.collect()
 }
 
-fn one_mount(folder: &Path, desired: &DesiredInstance, volume: &Volume, mount: &VolumeMount, stage: PathBuf) -> Mount {
+fn one_mount(
+    folder: &Path,
+    desired: &DesiredInstance,
+    volume: &Volume,
+    mount: &VolumeMount,
+    stage: PathBuf,
+) -> Result<Mount, NotOpened> {
     let host_path = path_of(folder, desired, volume);
     let plain =
         Mount { host_path, container_path: (&mount.path).into(), read_only: mount.read_only, ..Mount::default() };
+    if let VolumeSource::Secret { files, mode } = &volume.source {
+        let secret_files = Some(secret_files(desired, volume, files, *mode, mount.sub_path.clone())?);
+        return Ok(Mount { secret_files, read_only: true, ..plain });
+    }
     let VolumeSource::EmptyDir { medium, size } = &volume.source else {
         // Written by nobody but the agent, and the name of a file leads nowhere else.
         let host_path = mount.sub_path.iter().fold(plain.host_path.clone(), |path, file| path.join(file));
-        return Mount { host_path, read_only: true, ..plain };
+        return Ok(Mount { host_path, read_only: true, ..plain });
     };
     let memory_bytes = match medium {
         Medium::Disk => None,
         Medium::Memory => Some(size.map_or_else(|| memory_left(desired), MemoryMib::bytes)),
     };
     let part = mount.sub_path.as_ref().map(|path| MountPart { path: path.into(), stage });
-    Mount { memory_bytes, part, ..plain }
+    Ok(Mount { memory_bytes, part, ..plain })
+}
+
+fn secret_files(
+    desired: &DesiredInstance,
+    volume: &Volume,
+    files: &BTreeMap<String, Sealed>,
+    mode: Option<u32>,
+    shown: Option<String>,
+) -> Result<SecretFiles, NotOpened> {
+    let opened = files.iter().map(|(name, sealed)| {
+        let plain = secrets::opened(desired, sealed, || format!("the secret file {name} of volume {}", volume.name))?;
+        Ok((name.clone(), plain))
+    });
+    Ok(SecretFiles { files: opened.collect::<Result<_, _>>()?, mode: mode.unwrap_or(VolumeSource::SECRET_MODE), shown })
 }
 
 /// An equal part of what volumes with a size leave of all memory that the containers of the instance may take; never 0,

@@ -80,7 +80,7 @@ fn what_a_container_sees() {
     };
     let mut container = wanted.containers[0].spec.clone();
     container.mounts = vec![mount("disk", Some("x/y")), mount("fast", None), mount("conf", Some("a"))];
-    let seen = mounts(Path::new("/v"), &wanted, &container);
+    let seen = mounts(Path::new("/v"), &wanted, &container).unwrap();
     let part = MountPart { path: "x/y".into(), stage: format!("/v/.parts/{}.0", container.name).into() };
     assert_eq!((seen[0].part.as_ref(), seen[0].memory_bytes, seen[0].read_only), (Some(&part), None, false));
     assert_eq!((seen[1].part.as_ref(), seen[1].memory_bytes), (None, Some(8 << 20)));

@@ -13,10 +13,10 @@ use wherry_runtime::{Image, PullRequest, RuntimeError};
 use super::Trouble;
 use crate::backoff::Backoff;
 use crate::journal::Memory;
-use crate::message;
 use crate::node::Node;
 use crate::status::Phase;
 use crate::verdict::Verdict;
+use crate::{message, secrets};
 
 /// A pull that only asks what a reference means ends sooner than this and is not worth a word. One that takes longer is
 /// given up and begun again as a pull like any other, so that no registry can hold up the questions to others.
@@ -26,9 +26,12 @@ const QUIET_PULL: Duration = Duration::from_millis(500);
 pub(super) struct Wanted<'a> {
     pub(super) container: &'a DesiredContainer,
     reference: String,
-    /// What was said to have been pulled.
+    /// What was said to have been pulled, or asked for.
     pinned: Option<Digest>,
     present: Option<Image>,
+    /// Whether the registry has shown the image to this project already. What is only on the machine may be there by the
+    /// credentials of others, and a digest is no secret.
+    shown: bool,
 }
 
 impl Wanted<'_> {
@@ -38,7 +41,7 @@ impl Wanted<'_> {
 
     /// Whether nobody has to be asked before it can be run.
     pub(super) fn is_settled(&self) -> bool {
-        self.present.is_some() && self.pinned.is_some()
+        self.present.is_some() && self.pinned.is_some() && self.shown
     }
 }
 
@@ -84,21 +87,36 @@ impl Puller {
         let look_ups = asked.map(|container| async {
             let spec = &container.spec;
             let said = memory.container(&spec.name).digest_of(container.revision).cloned();
-            let known = match spec.pull {
-                PullPolicy::Once => container.digest.clone().or(said),
-                PullPolicy::IfNotPresent => {
-                    container.digest.clone().or(said).or_else(|| self.here_already(desired, spec))
-                }
+            let own = match spec.pull {
+                PullPolicy::Once | PullPolicy::IfNotPresent => container.digest.clone().or(said),
                 // What it meant at an earlier start is no matter at this one.
                 PullPolicy::Always => said,
             };
-            let pinned = known.or_else(|| spec.image.digest().cloned());
+            if own.is_none()
+                && spec.pull == PullPolicy::IfNotPresent
+                && let Some(digest) = self.here_already(desired, spec)
+            {
+                let reference = spec.image.pinned(digest.clone()).to_string();
+                // Another one of the project knew what it means, and it was removed since: then it is not present.
+                if let Some(present) = self.node.runtime.image(&reference).await? {
+                    return Ok(Wanted {
+                        container,
+                        reference,
+                        pinned: Some(digest),
+                        present: Some(present),
+                        shown: true,
+                    });
+                }
+            }
+            let by_digest = || spec.image.digest().is_some() && self.here_already(desired, spec).is_some();
+            let shown = own.is_some() || by_digest();
+            let pinned = own.or_else(|| spec.image.digest().cloned());
             let reference = match &pinned {
                 Some(digest) => spec.image.pinned(digest.clone()).to_string(),
                 None => spec.image.to_string(),
             };
             let present = self.node.runtime.image(&reference).await?;
-            Ok::<_, Trouble>(Wanted { container, reference, pinned, present })
+            Ok::<_, Trouble>(Wanted { container, reference, pinned, present, shown })
         });
         try_join_all(look_ups).await
     }
@@ -135,10 +153,11 @@ impl Puller {
     ) -> Result<Got, Trouble> {
         let name = &image.container.spec.name;
         let said = memory.container(name);
-        if let (Some(digest), true) = (&image.pinned, image.is_present()) {
+        if let (Some(digest), true) = (&image.pinned, image.is_present() && image.shown) {
             if said.digest_of(image.container.revision) != Some(digest) {
                 self.say_pulled(desired, image, digest.clone(), true);
             }
+            self.node.images_used.note(&image.reference);
             return Ok(Got::Here(image.reference.clone()));
         }
         let key = (self.instance, name.clone());
@@ -155,6 +174,7 @@ impl Puller {
         };
         let cached = image.present.as_ref().is_some_and(|present| present.id == pulled.image.id);
         self.say_pulled(desired, image, digest, cached);
+        self.node.images_used.note(&pulled.pinned_reference);
         Ok(Got::Here(pulled.pinned_reference))
     }
 
@@ -166,7 +186,8 @@ impl Puller {
     ) -> Result<wherry_runtime::PulledImage, RuntimeError> {
         let container = image.container.spec.name.clone();
         let timeout = self.node.config.pulls.timeout;
-        let request = PullRequest { reference: image.reference.clone(), auth: None, timeout };
+        let auth = secrets::registry_auth(desired, &image.container.spec.image)?;
+        let request = PullRequest { reference: image.reference.clone(), auth, timeout };
         if image.is_present() {
             let _permit = self.node.look_ups.acquire(desired.tenant).await;
             let quick = tokio::time::timeout(QUIET_PULL, self.node.runtime.pull_image(&request));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy};
+use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy, SecretText, WaitState};
 
 use super::{ConnectionArgs, value};
 
@@ -27,6 +27,16 @@ pub(crate) struct RunArgs {
     /// Environment variable; may be repeated. `NAME` alone takes the value from this shell
     #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = value::environment)]
     pub(crate) env: Vec<EnvVar>,
+    /// Secret environment variable, which nobody can read back; may be repeated. `NAME` takes it from this shell, `NAME=@FILE`
+    /// from a file, `NAME=@-` from standard input
+    #[arg(long = "secret-env", value_name = "NAME[=@FILE]", value_parser = value::secret_environment)]
+    pub(crate) secret_env: Vec<EnvVar>,
+    /// User of the image's registry
+    #[arg(long, value_name = "USER", requires = "registry_password")]
+    pub(crate) registry_user: Option<String>,
+    /// File with the password or token of that user, `-` for standard input
+    #[arg(long = "registry-password-file", value_name = "FILE", requires = "registry_user", value_parser = value::secret_file)]
+    pub(crate) registry_password: Option<SecretText>,
     /// Label; may be repeated
     #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = value::label)]
     pub(crate) labels: Vec<(String, String)>,
@@ -197,6 +207,10 @@ pub(crate) struct UpdateArgs {
     /// Environment variable to set; may be repeated. `NAME` alone takes the value from this shell
     #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = value::environment)]
     pub(crate) env: Vec<EnvVar>,
+    /// Secret environment variable, which nobody can read back; may be repeated. `NAME` takes it from this shell, `NAME=@FILE`
+    /// from a file, `NAME=@-` from standard input
+    #[arg(long = "secret-env", value_name = "NAME[=@FILE]", value_parser = value::secret_environment)]
+    pub(crate) secret_env: Vec<EnvVar>,
     /// Environment variable to take away; may be repeated
     #[arg(long = "unset-env", value_name = "NAME")]
     pub(crate) unset_env: Vec<String>,
@@ -264,9 +278,10 @@ pub(crate) struct StoryArgs {
 pub(crate) struct WaitArgs {
     /// Name or id of the instance
     pub(crate) name: String,
-    /// State to wait for, such as `running`, `succeeded` or `stopped`; may be repeated, any of them will do
-    #[arg(long = "for", value_name = "STATE", value_parser = value::state, default_value = "running")]
-    pub(crate) states: Vec<InstanceState>,
+    /// State to wait for, such as `running`, `succeeded` or `stopped`, or `ready` (its probes are content) or `ended` (nothing of
+    /// it goes on); may be repeated, any of them will do
+    #[arg(long = "for", value_name = "STATE", value_parser = value::wait_state, default_value = "running")]
+    pub(crate) states: Vec<WaitState>,
     /// How long to wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value::duration)]
     pub(crate) timeout: Duration,

@@ -44,7 +44,7 @@ fn a_whole_run() {
     assert_eq!((run.cpu.as_deref(), run.memory.as_deref()), (Some("0.25"), Some("64Mi")));
     let ports = [Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
     assert_eq!(run.ports, ports);
-    assert_eq!(run.env, [EnvVar { name: "A".into(), value: "b=c".into() }]);
+    assert_eq!(run.env, [EnvVar::plain("A", "b=c")]);
     assert_eq!(run.labels, [("team".to_owned(), "net".to_owned())]);
     assert_eq!((run.restart, run.arch), (Some(RestartPolicy::OnFailure), Some(Architecture::Amd64)));
     assert_eq!(run.command, ["/bin/sh", "-c", "--name"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Place, PortPair};
 use serde::de::DeserializeOwned;
 use wherry_api_types::{
-    Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope,
+    Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope, SecretText, WaitState,
 };
 use wherry_model::{CpuMillis, MemoryMib, Timestamp};
 
@@ -62,7 +62,7 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
 }
 
 pub(super) fn environment(text: &str) -> Result<EnvVar, String> {
-    let entry = |name: &str, value: String| EnvVar { name: name.to_owned(), value };
+    let entry = |name: &str, value: String| EnvVar::plain(name, value);
     match text.split_once('=') {
         Some(("", _)) => Err("a variable is written NAME=VALUE".to_owned()),
         Some((name, value)) => Ok(entry(name, value.to_owned())),
@@ -71,6 +71,31 @@ pub(super) fn environment(text: &str) -> Result<EnvVar, String> {
             Err(_) => Err(format!("{text} is not set in this shell: write {text}=VALUE, or export it first")),
         },
     }
+}
+
+/// A secret never stands on the command line, which everybody on the machine can read.
+pub(super) fn secret_environment(text: &str) -> Result<EnvVar, String> {
+    match text.split_once('=') {
+        Some((name, _)) if name.is_empty() => Err("a secret variable is written NAME or NAME=@FILE".to_owned()),
+        Some((name, place)) => match place.strip_prefix('@') {
+            Some(path) => Ok(EnvVar::secret(name, secret_file(path)?)),
+            None => Err(format!(
+                "others on this machine could read it here: write {name} to take it from this shell, or {name}=@FILE"
+            )),
+        },
+        None => match std::env::var(text) {
+            Ok(value) => Ok(EnvVar::secret(text, SecretText::new(value))),
+            Err(_) => Err(format!("{text} is not set in this shell: write {text}=@FILE, or export it first")),
+        },
+    }
+}
+
+/// What a file holds, without the end of its last line; `-` is standard input.
+pub(super) fn secret_file(path: &str) -> Result<SecretText, String> {
+    let read = if path == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = read.map_err(|error| format!("cannot read {path}: {error}"))?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(SecretText::new(text.to_owned()))
 }
 
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -117,6 +142,10 @@ pub(super) fn architecture(text: &str) -> Result<Architecture, String> {
 
 pub(super) fn state(text: &str) -> Result<InstanceState, String> {
     word(text, "state", &InstanceState::ALL.map(InstanceState::as_str))
+}
+
+pub(super) fn wait_state(text: &str) -> Result<WaitState, String> {
+    word(text, "state", &WaitState::ALL.map(WaitState::as_str))
 }
 
 pub(super) fn scope(text: &str) -> Result<Scope, String> {
@@ -170,8 +199,8 @@ mod tests {
 
     #[test]
     fn environment_variables_keep_everything_behind_the_first_sign() {
-        assert_eq!(environment("A=b=c"), Ok(EnvVar { name: "A".into(), value: "b=c".into() }));
-        assert_eq!(environment("A="), Ok(EnvVar { name: "A".into(), value: String::new() }));
+        assert_eq!(environment("A=b=c"), Ok(EnvVar::plain("A", "b=c")));
+        assert_eq!(environment("A="), Ok(EnvVar::plain("A", "")));
         assert!(environment("=b").is_err());
         assert_eq!(environment("PATH").unwrap().value, std::env::var("PATH").unwrap());
         assert!(environment("WHERRY_TEST_IS_NOT_SET").unwrap_err().contains("not set"));
@@ -217,6 +246,19 @@ mod tests {
         for wrong in ["", "5", "s", "5 s", "5d", "-5s", "1.5h", "99999999999999999999s", "18446744073709551615h", "5s3"]
         {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_taken_from_the_command_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hush\n").unwrap();
+        let read = secret_environment(&format!("TOKEN=@{}", file.path().display())).unwrap();
+        assert_eq!(read, EnvVar::secret("TOKEN", SecretText::new("hush".to_owned())));
+        assert!(!format!("{read:?}").contains("hush"));
+        for wrong in ["TOKEN=hush", "=@x", "TOKEN=@/not/there", "NOT_SET_IN_ANY_SHELL_OF_OURS"] {
+            let refused = secret_environment(wrong).unwrap_err();
+            assert!(!refused.contains("hush"), "{refused}");
         }
     }
 }

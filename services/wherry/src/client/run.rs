@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wherry_api_types::{ContainerSpec, DryRun, Instance, InstanceCreate, InstanceState};
+use wherry_api_types::{ContainerSpec, DryRun, Instance, InstanceCreate, InstanceState, RegistryCredential};
 
 use super::failure::{Exit, Failure};
 use super::output;
@@ -49,7 +49,7 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         image: args.image.clone(),
         command: command.to_vec(),
         args: rest.to_vec(),
-        env: args.env.clone(),
+        env: args.env.iter().chain(&args.secret_env).cloned().collect(),
         working_dir: args.workdir.clone(),
         cpu: args.cpu.clone(),
         memory: args.memory.clone(),
@@ -68,9 +68,17 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         architecture: args.arch,
         stop_grace_seconds,
         on_node_loss: args.on_node_loss,
+        registry_credentials: credential(args).into_iter().collect(),
         labels: args.labels.iter().cloned().collect(),
         ..InstanceCreate::default()
     })
+}
+
+/// Who asks for the image, at the registry that it names.
+fn credential(args: &RunArgs) -> Option<RegistryCredential> {
+    let registry = args.image.split('/').next().unwrap_or_default().to_owned();
+    let (username, password) = (args.registry_user.clone()?, args.registry_password.clone()?);
+    Some(RegistryCredential { registry, username, password: Some(password), password_set: false })
 }
 
 fn render_dry_run(answer: &DryRun) -> String {
@@ -241,6 +249,7 @@ web runs.
             currency: "USD".into(),
             changes: Vec::new(),
             restarts: Vec::new(),
+            next_runs: Vec::new(),
         };
         assert_eq!(render_dry_run(&answer), "1.50 USD an hour while it runs; there is no room for it now");
         assert_eq!(no_room(&answer), Failure::new(Exit::NoRoom, "no machine has 64 cores"));

@@ -32,6 +32,7 @@ fn edited(mut spec: InstanceSpec, args: &UpdateArgs) -> Result<InstanceSpec, Fai
         || args.cpu.is_some()
         || args.memory.is_some()
         || !args.env.is_empty()
+        || !args.secret_env.is_empty()
         || !args.unset_env.is_empty();
     if is_about_a_container {
         let container = chosen(&mut spec, args.container.as_deref())?;
@@ -40,9 +41,9 @@ fn edited(mut spec: InstanceSpec, args: &UpdateArgs) -> Result<InstanceSpec, Fai
         }
         container.cpu = args.cpu.clone().or_else(|| container.cpu.take());
         container.memory = args.memory.clone().or_else(|| container.memory.take());
-        let given = |name: &str| args.env.iter().any(|variable| variable.name == name);
+        let given = |name: &str| args.env.iter().chain(&args.secret_env).any(|variable| variable.name == name);
         container.env.retain(|variable| !args.unset_env.contains(&variable.name) && !given(&variable.name));
-        container.env.extend(args.env.iter().cloned());
+        container.env.extend(args.env.iter().chain(&args.secret_env).cloned());
     }
     spec.labels.retain(|key, _| !args.unset_labels.contains(key));
     spec.labels.extend(args.labels.iter().cloned());
@@ -106,7 +107,7 @@ mod tests {
     }
 
     fn spec(names: &[&str]) -> InstanceSpec {
-        let variable = |name: &str| EnvVar { name: name.to_owned(), value: "old".to_owned() };
+        let variable = |name: &str| EnvVar::plain(name, "old");
         let container = |name: &&str| ContainerSpec {
             name: Some((*name).to_owned()),
             image: "r.example/web:1".to_owned(),

@@ -200,6 +200,7 @@ async fn leave(control: Control, store: OpenStore) {
 fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<ControlConfig> {
     let settings = &base.settings;
     let mut config = ControlConfig::new(keys.naming);
+    config.sealing = keys.sealing.clone();
     config.region.clone_from(&settings.names.region);
     config.zone.clone_from(&settings.names.zone);
     config.detection = settings.fleet.detection();

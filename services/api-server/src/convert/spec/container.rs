@@ -4,9 +4,13 @@ use wherry_api_types as wire;
 use wherry_model as model;
 use wherry_model::SpecError;
 
-use super::{parse, probe, volume};
+use super::{Seal, parse, probe, volume};
 
-pub(super) fn to_model(field: &str, container: wire::ContainerSpec) -> Result<model::ContainerSpec, SpecError> {
+pub(super) fn to_model(
+    seal: &Seal<'_>,
+    field: &str,
+    container: wire::ContainerSpec,
+) -> Result<model::ContainerSpec, SpecError> {
     let at = |name: &str| format!("{field}.{name}");
     // Counted as they were given, before repetitions fold into one.
     for (name, count, most) in [
@@ -36,7 +40,7 @@ pub(super) fn to_model(field: &str, container: wire::ContainerSpec) -> Result<mo
         },
         command: container.command,
         args: container.args,
-        env: environment(container.env),
+        env: environment(seal, &at("env"), container.env)?,
         working_dir: container.working_dir,
         user: container.user,
         cpu_limit: limits.cpu.map(|cpu| parse(at("limits.cpu"), &cpu)).transpose()?,
@@ -54,23 +58,32 @@ pub(super) fn to_model(field: &str, container: wire::ContainerSpec) -> Result<mo
             pre_stop: hook("pre_stop", container.pre_stop)?,
         },
         stop_signal: container.stop_signal,
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
         ..model::ContainerSpec::new(name, image, cpu, memory)
     })
 }
 
 /// Of two variables with one name the later wins, in the place of the former: what container people are used to.
-fn environment(env: Vec<wire::EnvVar>) -> Vec<model::EnvVar> {
+fn environment(seal: &Seal<'_>, field: &str, env: Vec<wire::EnvVar>) -> Result<Vec<model::EnvVar>, SpecError> {
     let mut kept: Vec<model::EnvVar> = Vec::with_capacity(env.len());
     let mut places = std::collections::HashMap::new();
-    for wire::EnvVar { name, value } in env {
-        if let Some(former) = places.get(&name).and_then(|place: &usize| kept.get_mut(*place)) {
-            former.value = value;
+    for (index, wire::EnvVar { name, value, secret, secret_set }) in env.into_iter().enumerate() {
+        let secret = seal.secret(&format!("{field}[{index}].secret"), secret, secret_set)?;
+        if secret.is_some() && !value.is_empty() {
+            let message = "its value is secret or it is not: give one of value and secret";
+            return Err(SpecError::new(format!("{field}[{index}].value"), message));
+        }
+        let variable = model::EnvVar { name, value, secret };
+        if let Some(former) = places.get(&variable.name).and_then(|place: &usize| kept.get_mut(*place)) {
+            *former = variable;
         } else {
-            places.insert(name.clone(), kept.len());
-            kept.push(model::EnvVar::plain(name, value));
+            places.insert(variable.name.clone(), kept.len());
+            kept.push(variable);
         }
     }
-    kept
+    Ok(kept)
 }
 
 fn dependencies(field: &str, given: Vec<wire::Dependency>) -> Result<Vec<model::Dependency>, SpecError> {
@@ -105,7 +118,12 @@ fn ports(field: &str, ports: Vec<wire::Port>) -> Result<Vec<model::Port>, SpecEr
 }
 
 pub(super) fn to_wire(container: &model::ContainerSpec) -> wire::ContainerSpec {
-    let env = container.env.iter().map(|v| wire::EnvVar { name: v.name.clone(), value: v.value.clone() });
+    let env = container.env.iter().map(|v| wire::EnvVar {
+        name: v.name.clone(),
+        value: v.value.clone(),
+        secret: None,
+        secret_set: v.secret.is_some(),
+    });
     let ports = container.ports.iter().map(|port| wire::Port {
         port: port.port,
         protocol: match port.protocol {
@@ -152,5 +170,8 @@ pub(super) fn to_wire(container: &model::ContainerSpec) -> wire::ContainerSpec {
         post_start: container.hooks.post_start.as_ref().map(probe::hook_to_wire),
         pre_stop: container.hooks.pre_stop.as_ref().map(probe::hook_to_wire),
         stop_signal: container.stop_signal.clone(),
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
     }
 }

@@ -7,12 +7,13 @@ use wherry_control::Error as ControlError;
 use wherry_model as model;
 use wherry_model::SpecError;
 
-use super::{spec_to_model, spec_to_wire};
+use super::{Seal, spec_to_model, spec_to_wire};
 use crate::error::ApiError;
 use crate::extract::parse_json;
 
 /// The spec that `patch` makes of `current`.
 pub(crate) fn merged_spec(
+    seal: &Seal<'_>,
     name: &model::InstanceName,
     current: &model::InstanceSpec,
     patch: &Map<String, Value>,
@@ -25,13 +26,13 @@ pub(crate) fn merged_spec(
         let error = SpecError::new("name", format!("the name stays {name}: give the same here, or none"));
         return Err(ControlError::from(error).into());
     }
-    let merged = spec_to_model(spec)?;
-    // What tenants do not read back must not get lost by being read.
+    let merged = spec_to_model(seal, spec)?;
+    // What tenants do not read back must not get lost by being read; secrets that are only said to be set are filled in by the
+    // use case.
     let names_containers = ["containers", "init_containers"].iter().any(|field| patch.contains_key(*field));
     Ok(model::InstanceSpec {
         containers: if names_containers { merged.containers } else { current.containers.clone() },
         volumes: if patch.contains_key("volumes") { merged.volumes } else { current.volumes.clone() },
-        registry_credentials: current.registry_credentials.clone(),
         ..merged
     })
 }

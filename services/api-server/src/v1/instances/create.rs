@@ -11,7 +11,7 @@ use wherry_control::CreateInstance;
 
 use super::answer;
 use crate::auth::Caller;
-use crate::convert;
+use crate::convert::{self, Seal};
 use crate::error::ApiError;
 use crate::extract::{FromQuery, IdempotencyKey, JsonBody, ProjectPath, Query, QueryReader};
 use crate::state::ApiState;
@@ -69,7 +69,7 @@ pub(crate) async fn handle(
 ) -> Result<Response, ApiError> {
     let (name, spec) = body.split();
     let name = name.as_deref().map(convert::instance_name).transpose()?;
-    let spec = convert::spec_to_model(spec)?;
+    let spec = convert::spec_to_model(&Seal::new(state.control.keyring(), principal.tenant, &project), spec)?;
     if query.dry_run {
         let found = state.control.dry_run(&principal, &project, name.as_ref(), &spec).await?;
         return Ok(Json(convert::dry_run(found)).into_response());

@@ -9,7 +9,7 @@ use wherry_api_types::{InstancePatch, Problem, Updated, text};
 use super::answer;
 use super::put::PreviewQuery;
 use crate::auth::Caller;
-use crate::convert;
+use crate::convert::{self, Seal};
 use crate::error::ApiError;
 use crate::extract::{IfMatch, InstancePath, MergePatch, Query};
 use crate::state::ApiState;
@@ -47,7 +47,8 @@ pub(crate) async fn handle(
     IfMatch { generation: if_match }: IfMatch,
     MergePatch(patch): MergePatch,
 ) -> Result<Response, ApiError> {
-    let edit = |found: &wherry_model::Instance| convert::merged_spec(&found.name, &found.spec, &patch);
+    let seal = Seal::new(state.control.keyring(), principal.tenant, &project);
+    let edit = |found: &wherry_model::Instance| convert::merged_spec(&seal, &found.name, &found.spec, &patch);
     if dry_run {
         let found = state.control.preview_update(&principal, &project, &instance, if_match, edit).await?;
         return Ok(Json(convert::preview(found)).into_response());

@@ -11,7 +11,7 @@ use wherry_model::SpecError;
 
 use super::answer;
 use crate::auth::Caller;
-use crate::convert;
+use crate::convert::{self, Seal};
 use crate::error::ApiError;
 use crate::extract::{FromQuery, IdempotencyKey, IfMatch, JsonBody, NamePath, Query, QueryReader};
 use crate::state::ApiState;
@@ -70,7 +70,7 @@ pub(crate) async fn handle(
         return Err(ControlError::from(SpecError::new("name", message)).into());
     }
     let name = convert::instance_name(&name)?;
-    let spec = convert::spec_to_model(spec)?;
+    let spec = convert::spec_to_model(&Seal::new(state.control.keyring(), principal.tenant, &project), spec)?;
     if dry_run {
         let edit = |_: &wherry_model::Instance| Ok::<_, ControlError>(spec.clone());
         let found = state.control.preview_update(&principal, &project, name.as_str(), if_match, edit).await;

@@ -27,6 +27,17 @@ impl ContainerSpec {
                 format!("{signal:?} is not a signal: give one like SIGINT or SIGQUIT"),
             );
         }
+        if self.stdin_once && !self.stdin {
+            return wrong(format!("{field}.stdin_once"), "it has no input that could be closed: set stdin too");
+        }
+        if self.stdin_once && self.tty {
+            let message = "the input of a terminal has no end, its Ctrl-D is a key: leave it out, or leave tty out";
+            return wrong(format!("{field}.stdin_once"), message);
+        }
+        if self.stdin && self.kind == ContainerKind::Init {
+            let message = "nobody can attach to a container of the beginning, which would wait for ever: leave it out";
+            return wrong(format!("{field}.stdin"), message);
+        }
         at_most(&format!("{field}.ports"), self.ports.len(), Limits::MAX_PORTS)?;
         for (index, port) in self.ports.iter().enumerate() {
             port.check(&format!("{field}.ports[{index}]"))?;

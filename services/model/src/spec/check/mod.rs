@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::name::ContainerName;
 use crate::quantity::MemoryMib;
 
-use super::{Condition, ContainerKind, ContainerSpec, InstanceSpec, Limits, SpecError, Volume, VolumeSource};
+use super::{
+    Condition, ContainerKind, ContainerSpec, InstanceSpec, Limits, RestartPolicy, SpecError, Volume, VolumeSource,
+};
 
 type Checked = Result<(), SpecError>;
 
@@ -87,7 +89,7 @@ impl InstanceSpec {
             }
             volume.check(&field, memory)?;
             bytes = bytes.saturating_add(match &volume.source {
-                VolumeSource::Secret { files } => files.values().map(|content| content.as_str().len()).sum(),
+                VolumeSource::Secret { files, .. } => files.values().map(|content| content.as_str().len()).sum(),
                 VolumeSource::Config { files } => files.values().map(String::len).sum(),
                 VolumeSource::EmptyDir { .. } => 0,
             });
@@ -188,13 +190,13 @@ impl InstanceSpec {
             within("ttl_seconds", seconds, 0, Limits::MAX_LONG_SECONDS)?;
         }
         let Some(schedule) = &self.schedule else { return Ok(()) };
-        for (field, text) in [("schedule.cron", &schedule.cron), ("schedule.time_zone", &schedule.time_zone)] {
-            if text.is_empty() || text.len() > Limits::MAX_SCHEDULE_BYTES {
-                return wrong(field, format!("give 1 to {} characters", Limits::MAX_SCHEDULE_BYTES));
-            }
-        }
+        schedule.check()?;
         if self.ttl_seconds.is_some() {
             return wrong("ttl_seconds", "what has a schedule runs again: leave one of the two out");
+        }
+        if self.restart_policy == RestartPolicy::Always {
+            let message = "what has a schedule comes to its end by itself: give on_failure or never";
+            return wrong("restart_policy", message);
         }
         Ok(())
     }
@@ -230,16 +232,26 @@ impl InstanceSpec {
         let mut registries = BTreeSet::new();
         for (index, credential) in self.registry_credentials.iter().enumerate() {
             let field = format!("registry_credentials[{index}]");
-            if credential.registry.is_empty() || credential.registry.contains(['/', ' ', '@']) {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+            if credential.registry.is_empty()
+                || credential.registry.len() > 255
+                || !credential.registry.bytes().all(plain)
+            {
                 return wrong(
                     format!("{field}.registry"),
                     "give host and port as in an image, for example registry.example:5000",
                 );
             }
-            if credential.username.len() > Limits::MAX_CREDENTIAL_BYTES
+            if !(1..=Limits::MAX_USER_NAME_CHARACTERS).contains(&credential.username.chars().count())
                 || credential.username.chars().any(char::is_control)
             {
-                return wrong(format!("{field}.username"), "it is too long or has control characters");
+                return wrong(
+                    format!("{field}.username"),
+                    "give 1 to 255 characters, none of them a control character",
+                );
+            }
+            if credential.password.as_str().len() > Limits::MAX_SEALED_PASSWORD_BYTES {
+                return wrong(format!("{field}.password"), "it is too long");
             }
             if !registries.insert(&credential.registry) {
                 return wrong(format!("{field}.registry"), format!("{} is given twice", credential.registry));

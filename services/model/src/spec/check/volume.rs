@@ -20,7 +20,10 @@ impl Volume {
                 format!("{size} is more than the {memory} that the containers of the instance may take"),
             ),
             VolumeSource::EmptyDir { .. } => Ok(()),
-            VolumeSource::Secret { files } => check_files(format!("{field}.secret.files"), files.keys()),
+            VolumeSource::Secret { mode: Some(mode), .. } if *mode > 0o777 => {
+                wrong(format!("{field}.secret.mode"), "give permission bits in octal, for example \"0444\"")
+            }
+            VolumeSource::Secret { files, .. } => check_files(format!("{field}.secret.files"), files.keys()),
             VolumeSource::Config { files } => check_files(format!("{field}.config.files"), files.keys()),
         }
     }
@@ -103,7 +106,7 @@ impl VolumeMount {
         check_inner_path(&at, path)?;
         let has_file = match &volume.source {
             VolumeSource::EmptyDir { .. } => true,
-            VolumeSource::Secret { files } => files.contains_key(path),
+            VolumeSource::Secret { files, .. } => files.contains_key(path),
             VolumeSource::Config { files } => files.contains_key(path),
         };
         if has_file { Ok(()) } else { wrong(at, format!("volume {} has no file {path:?}", volume.name)) }
