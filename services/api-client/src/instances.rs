@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use wherry_api_types::{
-    DryRun, ExecRequest, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, Usage, Waited,
+    DryRun, ExecRequest, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, InstanceStats,
+    InstanceStatsList, Usage, WaitState, Waited,
 };
 
 use crate::error::ClientError;
@@ -151,17 +152,18 @@ impl Client {
         self.json(Call::new(Method::DELETE, instance(project, name), true)).await
     }
 
-    /// Waits until the instance is in one of `states`, at most `timeout` (whole seconds, up to 300).
-    pub async fn wait_instance(
+    /// Waits until one of `states` is true of the instance, at most `timeout` (whole seconds, up to 300).
+    pub async fn wait_instance<W: Copy + Into<WaitState> + Sync>(
         &self,
         project: &str,
         name: &str,
-        states: &[InstanceState],
+        states: &[W],
         timeout: Duration,
     ) -> Result<Waited, ClientError> {
         let mut call = Call::get(format!("{}/wait", instance(project, name)));
         for state in states {
-            call = call.query("state", state.as_str());
+            let wanted: WaitState = (*state).into();
+            call = call.query("state", wanted);
         }
         self.json(call.query("timeout", format!("{}s", timeout.as_secs()))).await
     }
@@ -177,6 +179,16 @@ impl Client {
         let path = format!("{}/containers/{}/exec", instance(project, name), segment(container));
         let result = self.json(Call::new(Method::POST, path, false).json(request)).await?;
         ExecOutput::decode(result).ok_or_else(|| self.understand_failure(200, b"output that is not base64"))
+    }
+
+    /// What the instance uses now.
+    pub async fn instance_stats(&self, project: &str, name: &str) -> Result<InstanceStats, ClientError> {
+        self.json(Call::get(format!("{}/stats", instance(project, name)))).await
+    }
+
+    /// What the instances of the project use now.
+    pub async fn project_stats(&self, project: &str) -> Result<InstanceStatsList, ClientError> {
+        self.json(Call::get(format!("/v1/projects/{}/stats", segment(project)))).await
     }
 
     /// What the instance used and costs, line by line.

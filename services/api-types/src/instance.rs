@@ -287,7 +287,7 @@ pub struct ContainerRestart {
 /// The answer of a wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Waited {
-    /// Whether the instance is in one of the states that were waited for. False after the time is over, or when it
+    /// Whether the instance is as it was waited for. False after the time is over, or when it
     /// cannot get there any more without being asked to.
     pub reached: bool,
     /// The instance as it is now.

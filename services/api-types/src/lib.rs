@@ -27,7 +27,8 @@ pub use fleet::{
     NodeCapacity, NodeCounts, NodeDrain, NodeDrainRequest, NodeList, Packing, Replica, ReplicaList,
 };
 pub use instance::{
-    Container, ContainerRestart, ContainerRun, Cost, DryRun, Instance, InstanceList, Progress, Updated, Waited,
+    Container, ContainerRestart, ContainerRun, Cost, DryRun, FinishedRun, Instance, InstanceList, Progress, Updated,
+    Waited, WaitingRun,
 };
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use session::{

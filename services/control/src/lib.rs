@@ -64,7 +64,7 @@ pub use events::{EventStream, EventsRequest};
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
     Awaited, CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, InstanceUse, ListInstances,
-    LogRequest, LogStream, ProjectUse, Put, UpdatePreview, Waited,
+    LogRequest, LogStream, NEXT_RUNS, ProjectUse, Put, UpdatePreview, Waited,
 };
 pub use operator::{
     DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,

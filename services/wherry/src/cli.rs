@@ -7,6 +7,8 @@ mod admin;
 mod inside;
 mod instances;
 mod roles;
+mod spec;
+mod spec_value;
 mod tenancy;
 mod value;
 
@@ -16,13 +18,14 @@ pub(crate) use admin::{AdminCommand, DrainArgs, LostArgs, NodeCommand, NodeToken
 use clap::{Args, Parser, Subcommand};
 pub(crate) use inside::{AttachArgs, CopyArgs, ExecArgs, Place, PortForwardArgs, PortPair};
 pub(crate) use instances::{
-    CostArgs, EventsArgs, ListFormat, LogsArgs, NamesArgs, OneArgs, PsArgs, RestartArgs, RunArgs, StoryArgs,
-    UpdateArgs, WaitArgs,
+    ApplyArgs, CompletionsArgs, CostArgs, EventsArgs, InspectArgs, InspectFormat, ListFormat, LogsArgs, NamesArgs,
+    OneArgs, PsArgs, RestartArgs, RunArgs, StoryArgs, TopArgs, TopFormat, UpdateArgs, WaitArgs,
 };
 pub(crate) use roles::{
     BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,
     UpArgs,
 };
+pub(crate) use spec::SpecArgs;
 pub(crate) use tenancy::{KeyCommand, KeyCreateArgs, TenantCommand};
 
 /// Where an installation keeps its data unless told otherwise.
@@ -32,11 +35,13 @@ const ABOUT_EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed
-  2  the command line is wrong
+  2  the command line, or a file that it names, is wrong
   3  not found
   4  no capacity, or a quota is used up
   5  the server is away
-`wherry exec` ends as the program does, or with 125 when it could not be run.";
+  6  refused: a value is wrong, something else is under way, or the key may not do it
+  7  the time to wait was over
+`wherry exec` and `wherry attach` end as the program does; `exec` with 124 when its time was over, with 125 when it could not be run.";
 
 /// Runs containers by the second on machines that nobody has to see.
 #[derive(Debug, Parser)]
@@ -118,6 +123,14 @@ Examples:
 
 Ends with 1 when something would keep the role from working.")]
     Doctor(DoctorArgs),
+    /// Print what completes commands and their arguments in a shell
+    #[command(after_help = "\
+Examples:
+  source <(wherry completions bash)
+  wherry completions bash > /usr/share/bash-completion/completions/wherry
+  wherry completions zsh > \"${fpath[1]}/_wherry\"
+  wherry completions fish > ~/.config/fish/completions/wherry.fish")]
+    Completions(CompletionsArgs),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -131,8 +144,23 @@ Examples:
   wherry run registry.example/team/web:1 --name web --cpu 0.25 --memory 64Mi --port 80
   wherry run registry.example/team/job:7 --restart never -e MODE=full -- /bin/job --all
   wherry run registry.example/team/dns:2 --port 53/udp --port 53 --label team=net
-  wherry run registry.example/team/api:3 --on-node-loss replace")]
+  wherry run registry.example/team/api:3 --on-node-loss replace
+  wherry run registry.example/team/db:5 -m data:/var/lib/db --readiness tcp:5432,every=5s --ttl 1h
+  wherry run registry.example/team/web:1 --port 80:8080 --dns-label shop --isolation sandboxed
+  wherry run -f job.yaml           YAML or JSON with the fields of the API; `-f -` reads standard input
+
+A file may hold several documents; each is an instance of its own.")]
     Run(Box<RunArgs>),
+    /// Make sure that the instances of a file are there and are so: create what is missing, change what differs
+    #[command(after_help = "\
+Examples:
+  wherry apply -f web.yaml
+  wherry apply -f web.yaml --dry-run       what would change, and what that would restart
+  cat *.yaml | wherry apply -f - --no-wait
+
+YAML or JSON with the fields of the API, any number of documents, each with a name. Said twice it changes nothing; what is not \
+in the file stays.")]
+    Apply(ApplyArgs),
     /// List instances
     #[command(
         visible_alias = "list",
@@ -141,7 +169,8 @@ Examples:
   wherry ps                      what is there and has not ended
   wherry ps -a -l team=net       ended ones too, with this label
   wherry ps --state failed
-  wherry ps -o name | xargs wherry rm"
+  wherry ps -o name | xargs wherry rm
+  wherry ps -o wide              nothing cut short, and more columns"
     )]
     Ps(PsArgs),
     /// Show what a container has printed
@@ -230,9 +259,26 @@ Examples:
   wherry rm --no-wait web worker"
     )]
     Rm(NamesArgs),
-    /// Show all that is known about an instance, as JSON
-    #[command(after_help = "Example:\n  wherry inspect web | jq .containers[0].runs")]
-    Inspect(OneArgs),
+    /// Show what instances use: processor, memory, network
+    #[command(after_help = "\
+Examples:
+  wherry top                     all that run
+  wherry top web --watch         until Ctrl-C
+  wherry top -o json | jq '.[].containers[].memory_bytes'
+
+CPU is in thousandths of a core, next to what it may use; HELD BACK is how long it wanted more than that. NET is what its \
+containers, which share one network, take in and give out.")]
+    Top(TopArgs),
+    /// Show an instance as people ask about it: state and why, containers, addresses, volumes, cost, what happened
+    #[command(after_help = "Example:\n  wherry describe web")]
+    Describe(OneArgs),
+    /// Show all that is known about an instance, as JSON or YAML
+    #[command(after_help = "\
+Examples:
+  wherry inspect web | jq .containers[0].runs
+  wherry inspect web -o yaml
+  wherry inspect web -o spec > web.yaml    what was asked for, for `wherry apply`")]
+    Inspect(InspectArgs),
     /// Show what happened
     #[command(after_help = "\
 Examples:
@@ -242,7 +288,9 @@ Examples:
     /// Wait until an instance is in a state
     #[command(after_help = "\
 Examples:
-  wherry wait web --for running --timeout 30s
+  wherry wait web --for ready --timeout 30s
+  wherry wait job --for ended --timeout 1h
+  wherry wait old --for deleted
   wherry wait job --for succeeded --for failed --timeout 1h")]
     Wait(WaitArgs),
     /// Make, list and revoke API keys
@@ -278,6 +326,7 @@ impl ClientCommand {
     pub(crate) const fn connection(&self) -> &ConnectionArgs {
         match self {
             Self::Run(args) => &args.connection,
+            Self::Apply(args) => &args.connection,
             Self::Ps(args) => &args.connection,
             Self::Logs(args) => &args.connection,
             Self::Exec(args) => &args.connection,
@@ -288,7 +337,9 @@ impl ClientCommand {
             Self::Stop(args) | Self::Start(args) | Self::Rm(args) => &args.connection,
             Self::Restart(args) => &args.connection,
             Self::Update(args) => &args.connection,
+            Self::Top(args) => &args.connection,
             Self::Inspect(args) => &args.connection,
+            Self::Describe(args) => &args.connection,
             Self::Events(args) => &args.story.connection,
             Self::Wait(args) => &args.connection,
             Self::Key { command } => command.connection(),

@@ -1,7 +1,7 @@
 //! Instances and their events: model to wire. The node an instance runs on is not among what is told.
 
 use wherry_api_types as wire;
-use wherry_control::{DryRun, InstanceView, StoredEvent, UpdatePreview};
+use wherry_control::{Awaited, DryRun, InstanceView, StoredEvent, UpdatePreview};
 use wherry_model as model;
 
 use super::spec::spec_to_wire;
@@ -46,14 +46,12 @@ pub(crate) fn instance(view: InstanceView) -> wire::Instance {
         asked_by: instance.asked_by.clone(),
         fqdn,
         address: instance.address.map(|address| address.to_string()),
-        progress: progress
-            .filter(|_| instance.state == model::InstanceState::Pulling)
-            .map(|known| wire::Progress {
-                done_bytes: known.done_bytes,
-                total_bytes: known.total_bytes,
-                done_layers: known.done_layers,
-                total_layers: known.total_layers,
-            }),
+        progress: progress.filter(|_| instance.state == model::InstanceState::Pulling).map(|known| wire::Progress {
+            done_bytes: known.done_bytes,
+            total_bytes: known.total_bytes,
+            done_layers: known.done_layers,
+            total_layers: known.total_layers,
+        }),
         ready: instance.is_ready(),
         containers: of(model::ContainerKind::Main),
         init_containers: of(model::ContainerKind::Init),
@@ -165,6 +163,15 @@ const fn state(state: model::InstanceState) -> wire::InstanceState {
         model::InstanceState::Deleting => wire::InstanceState::Deleting,
         model::InstanceState::Deleted => wire::InstanceState::Deleted,
         model::InstanceState::Unknown => wire::InstanceState::Unknown,
+    }
+}
+
+/// What a request waits for.
+pub(crate) const fn wait_to_model(wanted: wire::WaitState) -> Awaited {
+    match (wanted, wanted.state()) {
+        (_, Some(state)) => Awaited::State(state_to_model(state)),
+        (wire::WaitState::Ready, None) => Awaited::Ready,
+        (_, None) => Awaited::Ended,
     }
 }
 

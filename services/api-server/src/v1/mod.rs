@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod instances;
 pub(crate) mod keys;
 pub(crate) mod projects;
+pub(crate) mod stats;
 pub(crate) mod streams;
 pub(crate) mod usage;
 
@@ -38,6 +39,9 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(instances::attach::handle))
         .routes(routes!(instances::port_forward::handle))
         .routes(routes!(instances::usage::handle))
+        .routes(routes!(instances::stats::handle))
+        .routes(routes!(stats::handle))
+        .routes(routes!(stats::metrics))
         .routes(routes!(instances::events::handle))
         .routes(routes!(events::handle))
         .routes(routes!(audit::handle))

@@ -172,6 +172,27 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
             instance_paths(theirs, "/containers/main/logs"),
         ),
         row(
+            "instance_stats",
+            "GET",
+            "/v1/projects/default/instances/mine/stats",
+            null(),
+            instance_paths(theirs, "/stats"),
+        ),
+        row(
+            "project_stats",
+            "GET",
+            "/v1/projects/default/stats",
+            null(),
+            Object(vec!["/v1/projects/vault/stats".into()]),
+        ),
+        row(
+            "project_metrics",
+            "GET",
+            "/v1/projects/default/metrics",
+            null(),
+            Object(vec!["/v1/projects/vault/metrics".into()]),
+        ),
+        row(
             "instance_usage",
             "GET",
             "/v1/projects/default/instances/mine/usage",

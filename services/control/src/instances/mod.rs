@@ -25,4 +25,4 @@ pub(crate) use start_waits::StartWaits;
 pub(crate) use stats::Remembered;
 pub use stats::{InstanceUse, ProjectUse};
 pub use update::UpdatePreview;
-pub use wait::Waited;
+pub use wait::{Awaited, Waited};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use wherry_control::{Control, Waited};
+use wherry_control::{Awaited, Control, Waited};
 use wherry_model::{InstanceState, RestartPolicy};
 use wherry_testkit::{PATIENCE, Stack, Tenant, spec};
 
@@ -46,6 +46,34 @@ async fn a_wait_ends_when_the_state_cannot_be_reached_any_more() {
     stack.agent().obey().await;
     let waited = waiting.await.unwrap();
     assert_eq!((waited.reached, waited.view.instance.state), (false, InstanceState::Failed));
+}
+
+#[tokio::test]
+async fn readiness_and_any_end_can_be_waited_for() {
+    let stack = Stack::start().await;
+    let mut spec = spec();
+    spec.restart_policy = RestartPolicy::Never;
+    let made = stack.create(stack.acme(), "web", spec).await;
+    let wait = |wanted: Awaited| {
+        let (control, acme) = (stack.control().clone(), stack.acme().clone());
+        async move { control.wait_instance(&acme.principal, &acme.project, "web", &[wanted], PATIENCE).await.unwrap() }
+    };
+    let ready = tokio::spawn(wait(Awaited::Ready));
+    stack.agent().obey().await;
+    assert!(ready.await.unwrap().reached);
+    let ended = tokio::spawn(wait(Awaited::Ended));
+    stack.agent().exit(made.instance.id, 1, None);
+    stack.agent().obey().await;
+    let ended = ended.await.unwrap();
+    assert_eq!((ended.reached, ended.view.instance.state), (true, InstanceState::Failed));
+    // It does not become ready by itself any more.
+    assert!(!wait(Awaited::Ready).await.reached);
+    // Who waits for its delete waits for somebody to ask for that.
+    let gone = tokio::spawn(wait(Awaited::State(InstanceState::Deleted)));
+    tokio::task::yield_now().await;
+    delete(&stack, stack.acme(), "web").await.unwrap();
+    stack.agent().obey().await;
+    assert!(gone.await.unwrap().reached);
 }
 
 #[tokio::test]

@@ -1,17 +1,22 @@
 //! Commands about instances.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use wherry_api_types::{Architecture, EnvVar, InstanceState, OnNodeLoss, Port, RestartPolicy, SecretText, WaitState};
 
-use super::{ConnectionArgs, value};
+use super::{ConnectionArgs, SpecArgs, value};
 
 /// `wherry run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// What to run: REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, or both
-    pub(crate) image: String,
+    #[arg(required_unless_present = "file")]
+    pub(crate) image: Option<String>,
+    /// What to run stands in this file, YAML or JSON with the fields of the API; `-` is standard input
+    #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "image")]
+    pub(crate) file: Option<PathBuf>,
     /// Name in the project; made up when absent
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -21,8 +26,9 @@ pub(crate) struct RunArgs {
     /// Memory: `64Mi`, `1Gi` [default: 128Mi]
     #[arg(long, value_name = "BYTES", value_parser = value::memory)]
     pub(crate) memory: Option<String>,
-    /// Port that everybody may reach, `80` or `53/udp`; may be repeated
-    #[arg(long = "port", short = 'p', value_name = "PORT[/udp]", value_parser = value::port)]
+    /// Port that everybody may reach: `80`, `53/udp`, `80:8080` for port 8080 of the container at 80, `web=80` with a name; may be
+    /// repeated
+    #[arg(long = "port", short = 'p', value_name = "[NAME=][PUBLIC:]PORT[/udp]", value_parser = value::port)]
     pub(crate) ports: Vec<Port>,
     /// Environment variable; may be repeated. `NAME` alone takes the value from this shell
     #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", value_parser = value::environment)]
@@ -69,11 +75,48 @@ pub(crate) struct RunArgs {
     /// How long to wait for it, such as `90s` or `5m`
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) more: SpecArgs,
     /// Program and arguments in place of the image's own, after `--`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// File with instances, YAML or JSON with the fields of the API; `-` is standard input; may be repeated
+    #[arg(long = "file", short = 'f', value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Say what would change, and change nothing
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) dry_run: bool,
+    /// Return once the service has accepted it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for each new one, such as `90s` or `5m`
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Shells that can complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// In which form a list is printed.
@@ -82,8 +125,12 @@ pub(crate) enum ListFormat {
     /// For people
     #[default]
     Table,
+    /// The same with more columns, none cut short
+    Wide,
     /// As the API answers
     Json,
+    /// The same as YAML
+    Yaml,
     /// One name a line
     Name,
 }
@@ -244,6 +291,57 @@ pub(crate) struct UpdateArgs {
 pub(crate) struct OneArgs {
     /// Name or id of the instance
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// In which form one thing is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum InspectFormat {
+    /// As the API answers
+    #[default]
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// What was asked for, as a file that `wherry apply` takes; secrets are not in it
+    Spec,
+    /// Its name
+    Name,
+}
+
+/// `wherry inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Name or id of the instance
+    pub(crate) name: String,
+    /// Form
+    #[arg(long, short = 'o', value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) output: InspectFormat,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// How `wherry top` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum TopFormat {
+    /// For people
+    #[default]
+    Table,
+    /// As the API answers
+    Json,
+}
+
+/// `wherry top`.
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Name or id of an instance; all of the project that run when absent
+    pub(crate) name: Option<String>,
+    /// Look again every two seconds, until Ctrl-C
+    #[arg(long, short = 'w')]
+    pub(crate) watch: bool,
+    /// How to write it
+    #[arg(long, short = 'o', value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: TopFormat,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Place, PortPair};
 use serde::de::DeserializeOwned;
 use wherry_api_types::{
-    Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope, SecretText, WaitState,
+    Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope, SecretText,
+    WaitState,
 };
 use wherry_model::{CpuMillis, MemoryMib, Timestamp};
 
@@ -23,16 +24,26 @@ pub(super) fn memory(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn port(text: &str) -> Result<Port, String> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (name, rest) = match text.split_once('=') {
+        Some(("", _)) => return Err("a port with a name is written NAME=PORT".to_owned()),
+        Some((name, rest)) => (Some(name.to_owned()), rest),
+        None => (None, text),
+    };
+    let (numbers, protocol) = rest.split_once('/').unwrap_or((rest, "tcp"));
     let protocol = match protocol {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         _ => return Err(format!("{protocol:?} is no protocol: write 80, 80/tcp or 53/udp")),
     };
-    match number.parse() {
-        Ok(port) if port > 0 => Ok(Port::new(port, protocol)),
+    let number = |number: &str| match number.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("{number:?} is no port: a port is a number from 1 to 65535")),
-    }
+    };
+    let (public_port, port) = match numbers.split_once(':') {
+        Some((public, inside)) => (Some(number(public)?), number(inside)?),
+        None => (None, number(numbers)?),
+    };
+    Ok(Port { port, protocol, name, public_port })
 }
 
 pub(super) fn port_pair(text: &str) -> Result<PortPair, String> {
@@ -106,7 +117,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// A member of one of the API's closed sets, written as on the wire; hyphens may stand for underscores.
-fn word<T: DeserializeOwned>(text: &str, what: &str, choices: &[&str]) -> Result<T, String> {
+pub(super) fn word<T: DeserializeOwned>(text: &str, what: &str, choices: &[&str]) -> Result<T, String> {
     serde_json::from_value(text.replace('-', "_").into())
         .map_err(|_| format!("{text:?} is no {what}: choose one of {}", choices.join(", ")))
 }
@@ -192,7 +203,9 @@ mod tests {
     fn ports() {
         assert_eq!(port("80"), Ok(Port::new(80, Protocol::Tcp)));
         assert_eq!(port("53/udp"), Ok(Port::new(53, Protocol::Udp)));
-        for wrong in ["", "0", "65536", "-1", "80/", "80/icmp", "80:80", "/udp"] {
+        assert_eq!(port("80:8080"), Ok(Port { public_port: Some(80), ..Port::new(8080, Protocol::Tcp) }));
+        assert_eq!(port("dns=53/udp"), Ok(Port { name: Some("dns".to_owned()), ..Port::new(53, Protocol::Udp) }));
+        for wrong in ["", "0", "65536", "-1", "80/", "80/icmp", "80:", ":80", "80:81:82", "=80", "/udp"] {
             assert!(port(wrong).is_err(), "{wrong}");
         }
     }

@@ -26,14 +26,20 @@ pub(super) async fn run(session: &Session, args: &EventsArgs) -> Result<(), Fail
 /// One line of fixed columns: a stream has no widths to look ahead to.
 fn render(event: &Event) -> String {
     let line = format!(
-        "{:>6}  {}  {:<20}  {:<18}  {}",
+        "{:>6}  {}  {:<20}  {:<18}  {}{}",
         event.seq,
         short_time(&event.at),
         clean(&event.instance),
         event.kind.as_str(),
-        clean(&event.message)
+        clean(&event.message),
+        by(event)
     );
     line.trim_end().to_owned()
+}
+
+/// Who asked for it, behind its sentence.
+pub(super) fn by(event: &Event) -> String {
+    event.actor.as_deref().map(|actor| format!(" (by {})", clean(actor))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -44,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_line() {
-        let event = Event {
+        let mut event = Event {
             seq: 42,
             instance_id: "x".into(),
             instance: "web".into(),
@@ -59,5 +65,7 @@ mod tests {
             render(&event),
             "    42  2026-03-01 12:00:00  web                   container_started   container main started, run 1 and more"
         );
+        event.actor = Some("key:1".into());
+        assert!(render(&event).ends_with("run 1 and more (by key:1)"));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use wherry_api_types::{Instance, InstanceState};
+use wherry_api_types::{Instance, InstanceState, WaitState, Waited};
 
 use super::failure::{Exit, Failure};
 use super::output;
@@ -82,34 +82,37 @@ async fn finish(
 ) -> Result<(), Failure> {
     // By its id: the name may belong to another instance as soon as this one is gone.
     let waited = wait_for(session, &instance.id, change.goal(), timeout).await;
-    let now = match waited {
-        Ok(now) => now,
+    let waited = match waited {
+        Ok(waited) => waited,
         // Its record may be dropped while we wait.
         Err(Failure::Told { exit: Exit::NotFound, .. }) if change == Change::Delete => {
             return output::line(&format!("{name} is deleted"));
         }
         Err(failure) => return Err(failure),
     };
-    if change.goal().contains(&now.state) {
+    if waited.reached {
         return output::line(&format!("{name} is {}", change.done()));
     }
-    Err(Failure::failed(unreached(name, &now, timeout)))
+    Err(Failure::failed(unreached(name, &waited.instance, timeout)))
 }
 
-/// Waits for one of `states`, in several requests if need be. The answer may be in another state.
-async fn wait_for(
+/// Waits for one of `states`, in several requests if need be. It may be that none was reached.
+async fn wait_for<W: Copy + Into<WaitState> + Sync>(
     session: &Session,
     id: &str,
-    states: &[InstanceState],
+    states: &[W],
     timeout: Duration,
-) -> Result<Instance, Failure> {
+) -> Result<Waited, Failure> {
+    let deleted = |wanted: &W| matches!((*wanted).into(), WaitState::Deleting | WaitState::Deleted);
+    // Somebody else may delete it at any time.
+    let hopes = states.iter().any(deleted);
     let begun = Instant::now();
     loop {
         let left = timeout.saturating_sub(begun.elapsed());
         let waited = session.wait(id, states, left.min(LONGEST_WAIT)).await?;
-        let is_stuck = !states.contains(&waited.instance.state) && waited.instance.state.is_settled();
+        let is_stuck = waited.instance.state.is_settled() && !hopes;
         if waited.reached || is_stuck || begun.elapsed() >= timeout {
-            return Ok(waited.instance);
+            return Ok(waited);
         }
         // A server that answers at once although nothing was reached must not be asked in a tight loop.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -127,11 +130,22 @@ fn unreached(name: &str, now: &Instance, timeout: Duration) -> String {
 
 /// `wherry wait`.
 pub(super) async fn wait(session: &Session, args: &WaitArgs) -> Result<(), Failure> {
-    let now = wait_for(session, &args.name, &args.states, args.timeout).await?;
-    if args.states.contains(&now.state) {
-        return output::line(&format!("{} is {}", args.name, now.state));
+    // By its id from the first answer on: the name may belong to another instance as soon as this one is gone.
+    let id = session.get(&args.name).await?.id;
+    let waited = match wait_for(session, &id, &args.states, args.timeout).await {
+        Ok(waited) => waited,
+        // Its record may be dropped while we wait.
+        Err(Failure::Told { exit: Exit::NotFound, .. }) if args.states.contains(&WaitState::Deleted) => {
+            return output::line(&format!("{} is deleted", args.name));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let (now, wants_ready) = (&waited.instance, args.states.contains(&WaitState::Ready));
+    if !waited.reached {
+        return Err(Failure::failed(unreached(&args.name, now, args.timeout)));
     }
-    Err(Failure::failed(unreached(&args.name, &now, args.timeout)))
+    let what = if wants_ready && now.ready { "ready".to_owned() } else { now.state.to_string() };
+    output::line(&format!("{} is {what}", args.name))
 }
 
 #[cfg(test)]

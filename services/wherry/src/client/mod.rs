@@ -4,15 +4,19 @@
 //! standard error and an exit code that scripts can rely on.
 
 mod admin;
+mod apply;
 mod attach;
 pub(crate) mod connection;
 mod copy;
 mod cost;
+mod describe;
+mod documents;
 mod drain;
 mod events;
 mod exec;
 mod failure;
 mod fleet;
+mod inspect;
 mod life;
 mod list;
 mod logs;
@@ -22,12 +26,14 @@ mod progress;
 mod restart;
 mod run;
 mod session;
+mod spec;
 mod talk;
 mod tenancy;
 mod terminal;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
+mod top;
 mod update;
 
 use std::path::Path;
@@ -73,6 +79,7 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
     let session = Session::new(found)?;
     match command {
         ClientCommand::Run(args) => run::run(&session, &args).await,
+        ClientCommand::Apply(args) => apply::run(&session, &args).await,
         ClientCommand::Ps(args) => list::run(&session, &args).await,
         ClientCommand::Logs(args) => logs::run(&session, &args).await,
         ClientCommand::Exec(args) => exec::run(&session, &args).await,
@@ -85,7 +92,9 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Restart(args) => restart::run(&session, &args).await,
         ClientCommand::Update(args) => update::run(&session, &args).await,
         ClientCommand::Rm(args) => life::run(&session, &args, Change::Delete).await,
-        ClientCommand::Inspect(args) => output::json(&session.get(&args.name).await?),
+        ClientCommand::Top(args) => top::run(&session, &args).await,
+        ClientCommand::Describe(args) => describe::run(&session, &args).await,
+        ClientCommand::Inspect(args) => inspect::run(&session, &args).await,
         ClientCommand::Events(args) => events::run(&session, &args).await,
         ClientCommand::Wait(args) => life::wait(&session, &args).await,
         ClientCommand::Key { command } => tenancy::key(&session, &command).await,

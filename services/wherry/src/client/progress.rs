@@ -8,6 +8,9 @@ use wherry_api_types::{Instance, InstanceState};
 
 use super::text::{bytes, clean};
 
+const WITH_BYTES: &str = "{prefix} {msg} {wide_bar} {bytes}/{total_bytes} {elapsed}";
+const WITHOUT: &str = "{prefix} {spinner} {msg} {elapsed}";
+
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows one instance.
@@ -40,19 +43,22 @@ impl Progress {
         match &instance.progress {
             Some(progress) if progress.total_bytes > 0 => {
                 if !self.has_total {
-                    set_style(bar, "{prefix} {msg} {bar:30} {bytes}/{total_bytes} {elapsed}");
+                    set_style(bar, WITH_BYTES);
                     self.has_total = true;
                 }
                 bar.set_length(progress.total_bytes);
                 bar.set_position(progress.done_bytes.min(progress.total_bytes));
             }
             _ => {
-                set_style(bar, "{prefix} {spinner} {msg} {elapsed}");
+                set_style(bar, WITHOUT);
                 self.has_total = false;
             }
         }
         bar.set_prefix(self.name.clone());
-        bar.set_message(step);
+        bar.set_message(match layers(instance) {
+            Some(layers) => format!("{step}, {layers}"),
+            None => step,
+        });
     }
 
     /// Takes the bar away.
@@ -90,8 +96,17 @@ fn step(instance: &Instance) -> String {
     step
 }
 
+/// How many layers are here, while some are not. Left out of the step: without a bar each of them would be a line.
+fn layers(instance: &Instance) -> Option<String> {
+    let progress = instance.progress.filter(|_| instance.state == InstanceState::Pulling)?;
+    let is_at_it = progress.done_layers < progress.total_layers;
+    is_at_it.then(|| format!("{} of {} layers", progress.done_layers, progress.total_layers))
+}
+
 #[cfg(test)]
 mod tests {
+    use wherry_api_types::Progress as Pull;
+
     use super::*;
     use crate::client::testing::instance;
 
@@ -106,17 +121,17 @@ mod tests {
         assert_eq!(step(&web), "ended, restart 2: exit code 1");
         web.state = InstanceState::Pulling;
         web.message = None;
-        web.progress = Some(wherry_api_types::Progress { done_bytes: 10, total_bytes: 2048 });
+        web.progress = Some(Pull { done_bytes: 10, total_bytes: 2048, done_layers: 1, total_layers: 3 });
         assert_eq!(step(&web), "pulling the image");
-        web.progress = Some(wherry_api_types::Progress { done_bytes: 2048, total_bytes: 2048 });
+        assert_eq!(layers(&web).as_deref(), Some("1 of 3 layers"));
+        web.progress = Some(Pull { done_bytes: 2048, total_bytes: 2048, done_layers: 3, total_layers: 3 });
+        assert_eq!(layers(&web), None);
         assert_eq!(step(&web), "unpacking 2.0 KiB");
     }
 
     #[test]
     fn the_templates_parse() {
-        for template in
-            ["{prefix} {msg} {bar:30} {bytes}/{total_bytes} {elapsed}", "{prefix} {spinner} {msg} {elapsed}"]
-        {
+        for template in [WITH_BYTES, WITHOUT] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -8,8 +8,8 @@ use wherry_api_client::{
     UsageOptions,
 };
 use wherry_api_types::{
-    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, KeyCreate, KeyCreated, KeyList,
-    Tenant, TenantList, TerminalSize, Usage, Waited,
+    DryRun, Event, Instance, InstanceCreate, InstanceList, InstanceSpec, InstanceState, InstanceStats,
+    InstanceStatsList, KeyCreate, KeyCreated, KeyList, Tenant, TenantList, TerminalSize, Usage, WaitState, Waited,
 };
 use wherry_model::Entropy as _;
 
@@ -92,11 +92,19 @@ impl Session {
         Ok(self.client.delete_instance(&self.project, name).await?)
     }
 
+    pub(super) async fn instance_stats(&self, name: &str) -> Result<InstanceStats, Failure> {
+        Ok(self.client.instance_stats(&self.project, name).await?)
+    }
+
+    pub(super) async fn project_stats(&self) -> Result<InstanceStatsList, Failure> {
+        Ok(self.client.project_stats(&self.project).await?)
+    }
+
     /// Waits in whole seconds, rounded down.
-    pub(super) async fn wait(
+    pub(super) async fn wait<W: Copy + Into<WaitState> + Sync>(
         &self,
         name: &str,
-        states: &[InstanceState],
+        states: &[W],
         timeout: Duration,
     ) -> Result<Waited, Failure> {
         Ok(self.client.wait_instance(&self.project, name, states, timeout).await?)

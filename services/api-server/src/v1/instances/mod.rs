@@ -15,6 +15,7 @@ pub(crate) mod port_forward;
 pub(crate) mod put;
 pub(crate) mod restart;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod usage;
 pub(crate) mod wait;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use utoipa::IntoParams;
-use wherry_api_types::{InstanceState, Problem, Waited, text};
+use wherry_api_types::{Problem, WaitState, Waited, text};
 
 use crate::auth::Caller;
 use crate::convert;
@@ -20,9 +20,10 @@ const DEFAULT_WAIT_SECONDS: u64 = 30;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaitQuery {
-    /// The state to wait for; may be repeated, then any of them will do.
-    #[param(required = true, min_items = 1, value_type = Vec<InstanceState>)]
-    state: Vec<InstanceState>,
+    /// What to wait for; may be repeated, then any of them will do. `ready` is running with every probe content, `ended` any
+    /// state in which nothing goes on by itself.
+    #[param(required = true, min_items = 1, value_type = Vec<WaitState>)]
+    state: Vec<WaitState>,
     /// How long to wait at most, in seconds, up to `300s`; `30s` when absent.
     #[param(required = false, pattern = "^0*(?:300|[12]?[0-9]{1,2})s$", example = "30s", value_type = String)]
     timeout: Duration,
@@ -31,11 +32,11 @@ pub(crate) struct WaitQuery {
 impl FromQuery for WaitQuery {
     fn from_query(query: &mut QueryReader) -> Result<Self, ApiError> {
         let state = |text: String| {
-            let found = InstanceState::ALL.into_iter().find(|state| state.as_str() == text);
-            let all = || InstanceState::ALL.map(InstanceState::as_str).join(", ");
+            let found = WaitState::ALL.into_iter().find(|state| state.as_str() == text);
+            let all = || WaitState::ALL.map(WaitState::as_str).join(", ");
             found.ok_or_else(|| ApiError::malformed("state", format!("choose among {}", all())))
         };
-        let states: Vec<InstanceState> = query.all("state").into_iter().map(state).collect::<Result<_, _>>()?;
+        let states: Vec<WaitState> = query.all("state").into_iter().map(state).collect::<Result<_, _>>()?;
         if states.is_empty() {
             return Err(ApiError::malformed("state", "say which state to wait for, for example state=running"));
         }
@@ -53,7 +54,8 @@ impl FromQuery for WaitQuery {
 
 /// Wait until an instance is in a state
 ///
-/// Answers as soon as it is, when it cannot get there any more by itself, or when the time is over: `reached` says which.
+/// Answers as soon as it is, when it cannot get there any more by itself, or when the time is over: `reached` says which. A wait for
+/// `deleted` goes on until somebody deletes it.
 #[utoipa::path(
     get,
     path = "/v1/projects/{project}/instances/{instance}/wait",
@@ -76,7 +78,7 @@ pub(crate) async fn handle(
     Extension(place): Extension<StreamPlace>,
 ) -> Result<Json<Waited>, ApiError> {
     let _permit = place.admit(&state, principal.tenant)?;
-    let states: Vec<_> = query.state.into_iter().map(convert::state_to_model).collect();
+    let states: Vec<_> = query.state.into_iter().map(convert::wait_to_model).collect();
     let waiting = state.control.wait_instance(&principal, &project, &instance, &states, query.timeout);
     let waited = tokio::select! {
         waited = waiting => waited?,
