@@ -91,6 +91,14 @@ typed_id!(
     AuditId
 );
 typed_id!(
+    /// Where a project's events are told.
+    WebhookId
+);
+typed_id!(
+    /// One telling of one event.
+    DeliveryId
+);
+typed_id!(
     /// One boot of one machine, as the kernel names it.
     BootId
 );

@@ -122,6 +122,11 @@ label!(
     reserved: [""; 0]
 );
 label!(
+    /// The name of a webhook, unique in its project.
+    WebhookName,
+    reserved: [""; 0]
+);
+label!(
     /// The name of a volume inside its instance.
     VolumeName,
     reserved: [""; 0]

@@ -31,10 +31,12 @@ pub mod renewals;
 pub mod replays;
 pub mod replicas;
 pub mod reports;
+pub mod schedules;
 pub mod settling;
 pub mod tenants;
 pub mod updates;
 pub mod waits;
+pub mod webhooks;
 pub mod world;
 
 use std::sync::Arc;
@@ -199,6 +201,11 @@ macro_rules! store_contract {
                 whose_time_is_over_is_found,
                 racing_expiries_delete_once,
             ]
+            schedules: [
+                an_instance_that_waits_for_its_time_is_nowhere,
+                what_is_due_is_found,
+                racing_runs_begin_once,
+            ]
             waits: [
                 who_waits_longest_comes_first,
                 a_waiting_instance_is_nowhere,
@@ -247,6 +254,16 @@ macro_rules! store_contract {
                 an_entry_ends_once,
                 entries_come_in_pages_to_whom_they_belong,
                 entries_are_forgotten_after_their_time,
+            ]
+            webhooks: [
+                a_webhook_is_kept_as_given,
+                a_late_change_of_a_webhook_is_refused,
+                each_event_becomes_a_delivery_once,
+                a_disabled_webhook_rests,
+                deliveries_of_an_instance_come_one_after_the_other,
+                a_try_is_settled_once_with_all_that_comes_of_it,
+                deliveries_come_in_pages_and_go_with_their_webhook,
+                ended_deliveries_are_forgotten,
             ]
             settling: [
                 the_first_value_stays,
@@ -300,10 +317,12 @@ mod tests {
             include_str!("replays.rs"),
             include_str!("replicas.rs"),
             include_str!("reports.rs"),
+            include_str!("schedules.rs"),
             include_str!("settling.rs"),
             include_str!("tenants.rs"),
             include_str!("updates.rs"),
             include_str!("waits.rs"),
+            include_str!("webhooks.rs"),
         ];
         let written: BTreeSet<&str> = sources
             .iter()

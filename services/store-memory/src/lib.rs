@@ -24,6 +24,7 @@ mod state;
 mod table;
 mod tenant;
 mod trouble;
+mod webhook;
 
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wherry_model::{
-    ApiKeyId, AuditId, CpuMillis, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
-    NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+    ApiKeyId, AuditId, CpuMillis, DeliveryId, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
+    NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId, WebhookId,
 };
 use wherry_store::{
-    ApiKeyRecord, AuditRecord, CallRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord,
+    ApiKeyRecord, AuditRecord, CallRecord, DeliveryRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord,
     ReplicaRecord, StoreError, TenantRecord,
 };
 
@@ -120,6 +120,8 @@ tables! {
     calls: [u8; 32] => CallRecord,
     settled: String => String,
     audits: AuditId => AuditRecord,
+    webhooks: WebhookId => crate::webhook::WebhookRow,
+    deliveries: DeliveryId => DeliveryRecord,
 }
 
 /// A rule that the caller broke.

@@ -9,7 +9,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
 use uuid::Uuid;
 use wherry_model::{
-    ApiKeyId, AuditId, BootId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+    ApiKeyId, AuditId, BootId, DeliveryId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp,
+    TokenId, WebhookId,
 };
 use wherry_store::StoreError;
 
@@ -27,7 +28,9 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId);
+ids!(
+    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId, DeliveryId
+);
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.
 pub(crate) fn integer(value: u64) -> Result<i64, StoreError> {

@@ -28,6 +28,7 @@ mod schema;
 mod session;
 mod tenant;
 mod transaction;
+mod webhook;
 
 use std::sync::Arc;
 

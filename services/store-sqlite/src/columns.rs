@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
 use wherry_model::{
-    ApiKeyId, AuditId, BootId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+    ApiKeyId, AuditId, BootId, DeliveryId, InstanceId, JournalId, NodeId, ProjectId, ReplicaId, TenantId, Timestamp,
+    TokenId, WebhookId,
 };
 use wherry_store::StoreError;
 
@@ -28,7 +29,9 @@ macro_rules! blob_ids {
         }
     )*};
 }
-blob_ids!(TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId);
+blob_ids!(
+    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId, DeliveryId
+);
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.
 pub(crate) fn integer(value: u64) -> Result<i64, StoreError> {

@@ -26,6 +26,7 @@ mod open;
 #[cfg(test)]
 mod plan;
 mod tenant;
+mod webhook;
 mod writer;
 
 use sqlx::pool::PoolConnection;

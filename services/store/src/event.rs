@@ -1,12 +1,13 @@
 //! Events, numbered in the order in which they can be read.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use wherry_model::{Event, InstanceId, InstanceName, ProjectId, TenantId};
 
 use crate::error::StoreError;
 
 /// An event with its number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// Grows; a reader that has seen a number never meets a lower one for the first time later.
     pub seq: u64,

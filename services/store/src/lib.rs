@@ -21,6 +21,7 @@ mod instance;
 mod meter;
 mod node;
 mod tenant;
+mod webhook;
 
 pub use audit::{AuditEnd, AuditKind, AuditOutcome, AuditQuery, AuditRecord, AuditStore};
 pub use error::StoreError;
@@ -36,6 +37,10 @@ pub use instance::{
 pub use meter::{MeterStore, PriceBookOutcome, UsageQuery};
 pub use node::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome};
 pub use tenant::{ApiKeyRecord, NameOutcome, ProjectRecord, TenantRecord, TenantStore};
+pub use webhook::{
+    AttemptRecord, DeliveryRecord, DeliveryState, Disabled, DisabledReason, FormerSecret, Lagging, Settlement, Telling,
+    WebhookRecord, WebhookStore,
+};
 
 /// Everything that a store does.
 pub trait Store:
@@ -52,6 +57,7 @@ pub trait Store:
     + CallStore
     + InstallationStore
     + AuditStore
+    + WebhookStore
 {
 }
 
@@ -69,5 +75,6 @@ impl<T> Store for T where
         + CallStore
         + InstallationStore
         + AuditStore
+        + WebhookStore
 {
 }

@@ -118,6 +118,8 @@ const ONLY_ON_SQLITE: &[&str] = &[
     "audits_id",
     "audits_instance",
     "calls_node",
+    "deliveries_id",
+    "deliveries_lane",
     "enrolments_node",
     "instances_dns_scope",
     "instances_holds_resources",
@@ -135,6 +137,8 @@ const ONLY_ON_SQLITE: &[&str] = &[
     "projects_id",
     "replicas_id",
     "tenants_id",
+    "webhooks_enabled",
+    "webhooks_id",
     // Triggers there, exclusion constraints here.
     "intervals_do_not_overlap_when_added",
     "enrolments_do_not_overlap",
