@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 use wherry_model::{InstanceId, Timestamp};
 
+use crate::images::ImagesStatus;
+
 /// What the agent is doing about an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
@@ -77,6 +79,8 @@ pub struct AgentStatus {
     pub firewall_trouble: Option<String>,
     /// Why the control plane could not be reached.
     pub control_plane_trouble: Option<String>,
+    /// Images on this machine.
+    pub images: ImagesStatus,
     /// Names of the zone that this node answers.
     pub names: usize,
     /// Why names, other nodes and neighbours are not known anew; what was known goes on.

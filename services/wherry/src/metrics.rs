@@ -82,6 +82,8 @@ struct NodeGauges {
     instances: IntGaugeVec,
     agent: IntGaugeVec,
     troubles: IntGaugeVec,
+    images: IntGaugeVec,
+    image_disk: IntGaugeVec,
     /// Only where there is a certificate.
     certificate: Option<IntGauge>,
 }
@@ -228,6 +230,16 @@ impl NodeGauges {
                 &["what"],
             )?,
             troubles: many("wherry_node_trouble", "1 while a part of this node does not work.", &["part"])?,
+            images: many(
+                "wherry_node_images",
+                "Images on this node, and those that were removed since the start because their disk was too full.",
+                &["what"],
+            )?,
+            image_disk: many(
+                "wherry_node_image_disk_bytes",
+                "The file system of images: its size, what is taken by whatever, and what removed images gave back.",
+                &["what"],
+            )?,
             certificate: certificate.transpose()?,
         })
     }
@@ -243,6 +255,16 @@ impl NodeGauges {
         let names = i64::try_from(status.names).unwrap_or(i64::MAX);
         self.agent.with_label_values(&["names"]).set(names);
         self.agent.with_label_values(&["desired_revision"]).set(whole(status.desired_revision.unwrap_or(0)));
+        let images = status.images;
+        let present = u64::try_from(images.present).unwrap_or(u64::MAX);
+        for (what, count) in [("present", present), ("removed", images.removed)] {
+            self.images.with_label_values(&[what]).set(whole(count));
+        }
+        let (total, used, freed) = (images.disk_total_bytes, images.disk_used_bytes, images.freed_bytes);
+        for (what, bytes) in [("total", total), ("used", used), ("freed", freed)] {
+            self.image_disk.with_label_values(&[what]).set(whole(bytes));
+        }
+        self.troubles.with_label_values(&["images"]).set(i64::from(images.nothing_to_remove));
         for (part, trouble) in [
             ("journal", &status.journal_trouble),
             ("container_engine", &status.runtime_trouble),

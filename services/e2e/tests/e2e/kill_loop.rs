@@ -15,7 +15,8 @@ use wherry_api_types::{Instance, InstanceState, MeterKind, Resource};
 use crate::support::{Observer, PROJECT, World, shell};
 
 const CLIENTS: u64 = 4;
-const STORM: Duration = Duration::from_secs(35);
+/// `WHERRY_E2E_STORM_SECONDS` makes it longer.
+const STORM: Duration = Duration::from_secs(20);
 /// A client waits this long for a service that is killed again and again.
 const PATIENCE: Duration = Duration::from_secs(40);
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
@@ -35,6 +36,8 @@ async fn nothing_is_lost_doubled_leaked_or_billed_twice() {
     let seed =
         std::env::var("WHERRY_E2E_SEED").map_or_else(|_| SysRng.try_next_u64().unwrap(), |seed| seed.parse().unwrap());
     println!("WHERRY_E2E_SEED={seed}");
+    let seconds = std::env::var("WHERRY_E2E_STORM_SECONDS").map(|text| text.parse().unwrap());
+    let lasts = seconds.map_or(STORM, Duration::from_secs);
     let mut random = StdRng::seed_from_u64(seed);
     let mut world = World::start().await;
     let tags = format!("storm-{}-", std::process::id());
@@ -50,7 +53,7 @@ async fn nothing_is_lost_doubled_leaked_or_billed_twice() {
     let storm = async {
         let begun = Instant::now();
         let mut kills = 0;
-        while begun.elapsed() < STORM {
+        while begun.elapsed() < lasts {
             // Now and then before it is even up.
             let most = if random.random_bool(0.3) { 400 } else { 2_500 };
             tokio::time::sleep(Duration::from_millis(random.random_range(10..most))).await;
@@ -66,7 +69,7 @@ async fn nothing_is_lost_doubled_leaked_or_billed_twice() {
     let (owned, kills) = tokio::join!(clients, storm);
     let owned: Vec<Owned> = owned.into_iter().flatten().collect();
     println!("{kills} kills, {} instances", owned.len());
-    assert!(kills >= 10 && owned.len() >= 8, "the storm was too mild: {kills} kills, {} instances", owned.len());
+    assert!(kills >= 8 && owned.len() >= 6, "the storm was too mild: {kills} kills, {} instances", owned.len());
 
     let now = settled(&world, &owned).await;
     check_no_instance_lost_or_doubled(&world, &owned).await;

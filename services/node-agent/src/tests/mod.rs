@@ -8,6 +8,7 @@ mod disturbed;
 mod exec;
 mod forced;
 mod former;
+mod images;
 mod lease;
 mod life;
 mod line;

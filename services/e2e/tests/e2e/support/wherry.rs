@@ -130,6 +130,10 @@ impl Wherry {
         self.scratch.path()
     }
 
+    pub(crate) fn run_folder(&self) -> PathBuf {
+        self.marks.run_folder()
+    }
+
     pub(crate) fn range(&self) -> String {
         format!("{}0/24", self.marks.address_prefix)
     }
