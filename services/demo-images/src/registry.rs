@@ -22,12 +22,18 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 /// A free port may be taken by somebody else between our look and the registry's bind.
 const PORT_ATTEMPTS: usize = 5;
 
+/// Who may pull from a registry that wants a name: user and password.
+const LOGIN: (&str, &str) = ("robot", "kept-by-nobody-7Qx");
+/// As the registry wants to know that: bcrypt of the password.
+const LOGIN_LINE: &str = "robot:$2y$05$WherryDemoRegistrySaleDIFGOU3yDF1MLP/Bnatm1WaQCsLE712\n";
+
 /// A running (or deliberately stopped) registry.
 #[derive(Debug)]
 pub struct Registry {
     address: SocketAddr,
     scratch: PathBuf,
     child: Option<Child>,
+    wants_login: bool,
 }
 
 impl Registry {
@@ -37,13 +43,22 @@ impl Registry {
         let mut last_error = None;
         for _ in 0..PORT_ATTEMPTS {
             let address = free_address()?;
-            let mut registry = Self { address, scratch: scratch.to_owned(), child: None };
+            let mut registry = Self { address, scratch: scratch.to_owned(), child: None, wants_login: false };
             match registry.resume().await {
                 Ok(()) => return Ok(registry),
                 Err(error) => last_error = Some(error),
             }
         }
         Err(last_error.unwrap_or_else(|| anyhow::anyhow!("the registry was never started")))
+    }
+
+    /// From now on nobody is served without a name and a password (basic authentication). Answers both. What was pushed stays;
+    /// pushes of ours have no name, so they come first.
+    pub async fn demand_login(&mut self) -> Result<(&'static str, &'static str)> {
+        self.stop();
+        self.wants_login = true;
+        self.resume().await?;
+        Ok(LOGIN)
     }
 
     /// `127.0.0.1:port`: the first part of image references.
@@ -70,7 +85,7 @@ impl Registry {
         if self.child.is_some() {
             return Ok(());
         }
-        self.child = Some(spawn(&self.scratch, self.address)?);
+        self.child = Some(spawn(&self.scratch, self.address, self.wants_login)?);
         let ready = self.wait_ready().await;
         if ready.is_err() {
             self.stop();
@@ -109,7 +124,8 @@ impl Registry {
                 bail!("{PROGRAM} ended at once ({status}): {}", last_lines(&self.log_path()));
             }
             let answer = client.get(&url).timeout(Duration::from_secs(2)).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            let expected = if self.wants_login { 401 } else { 200 };
+            if answer.is_ok_and(|answer| answer.status().as_u16() == expected) {
                 return Ok(());
             }
             if started.elapsed() > READY_WITHIN {
@@ -130,16 +146,21 @@ impl Drop for Registry {
     }
 }
 
-fn spawn(scratch: &Path, address: SocketAddr) -> Result<Child> {
+fn spawn(scratch: &Path, address: SocketAddr, wants_login: bool) -> Result<Child> {
     let storage = scratch.join("storage");
     let config_path = scratch.join("config.yml");
     // JSON is YAML: quoting is then somebody else's solved problem.
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "version": "0.1",
         "log": { "level": "warn", "accesslog": { "disabled": true } },
         "storage": { "filesystem": { "rootdirectory": storage }, "delete": { "enabled": true } },
         "http": { "addr": address.to_string() },
     });
+    if wants_login {
+        let users = scratch.join("users");
+        std::fs::write(&users, LOGIN_LINE).with_context(|| format!("cannot write {}", users.display()))?;
+        config["auth"] = serde_json::json!({ "htpasswd": { "realm": "demo", "path": users } });
+    }
     std::fs::write(&config_path, config.to_string())
         .with_context(|| format!("cannot write {}", config_path.display()))?;
     let log = File::create(log_path(scratch)).context("cannot create the registry's log")?;

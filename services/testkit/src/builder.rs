@@ -9,6 +9,7 @@ use wherry_model::{
     Architecture, BootId, Capacity, JournalId, NodeId, Principal, ProjectName, ScopeSet, Subject, TenantName,
 };
 use wherry_node_agent::Machine;
+use wherry_sealing::{Keyring, SealingKey};
 use wherry_store::TenantRecord;
 
 use crate::stack::{DATABASE, Live};
@@ -65,7 +66,9 @@ pub struct StackBuilder {
 impl Default for StackBuilder {
     fn default() -> Self {
         let nodes = vec![Node::sized(4_000, 4_096)];
-        Self { seed: 1, nodes, real_nodes: Vec::new(), config: ControlConfig::new([7; 32]) }
+        let mut config = ControlConfig::new([7; 32]);
+        config.sealing = Keyring::of(SealingKey::generate("1", &SeededEntropy::new(7)));
+        Self { seed: 1, nodes, real_nodes: Vec::new(), config }
     }
 }
 

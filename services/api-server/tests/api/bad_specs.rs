@@ -44,6 +44,11 @@ const SPECS: &[Wrong] = &[
     ("containers[0].env[0].name", "/containers/0/env", || json!([{"name": "", "value": ""}])),
     ("containers[0].env[0].value", "/containers/0/env", || json!([{"name": "A", "value": "\u{0}"}])),
     ("containers[0].env[0].value", "/containers/0/env", || json!([{"name": "A", "value": 1}])),
+    ("containers[0].env[0].secret", "/containers/0/env", || json!([{"name": "A", "secret": "a\u{0}b"}])),
+    ("containers[0].env[0].secret", "/containers/0/env", || json!([{"name": "A", "secret": 1}])),
+    ("containers[0].env[0].secret", "/containers/0/env", || json!([{"name": "A", "secret": "x".repeat(40_000)}])),
+    ("containers[0].env[0].secret", "/containers/0/env", || json!([{"name": "A", "secret_set": true}])),
+    ("containers[0].env[0].value", "/containers/0/env", || json!([{"name": "A", "value": "x", "secret": "y"}])),
     ("containers[0].working_dir", "/containers/0/working_dir", || json!("srv")),
     ("containers[0].user", "/containers/0/user", || json!("a b")),
     ("containers[0].user", "/containers/0/user", || json!("1000:wheel")),
@@ -161,6 +166,44 @@ const SPECS: &[Wrong] = &[
         "/volumes",
         || json!([{"name": "a", "empty_dir": {"medium": "memory", "size": "0"}}]),
     ),
+    ("volumes[0].secret.files", "/volumes", || json!([{"name": "a", "secret": {}}])),
+    ("volumes[0].secret.files", "/volumes", || json!([{"name": "a", "secret": {"files": {"a/b": "x"}}}])),
+    ("volumes[0].secret.files.x", "/volumes", || json!([{"name": "a", "secret": {"files_set": ["x"]}}])),
+    (
+        "volumes[0].secret.files.x",
+        "/volumes",
+        || json!([{"name": "a", "secret": {"files": {"x": "x".repeat(262_145)}}}]),
+    ),
+    ("volumes[0].secret.mode", "/volumes", || json!([{"name": "a", "secret": {"files": {"x": ""}, "mode": "0999"}}])),
+    ("volumes[0].secret.mode", "/volumes", || json!([{"name": "a", "secret": {"files": {"x": ""}, "mode": 256}}])),
+    (
+        "registry_credentials[0].password",
+        "/registry_credentials",
+        || json!([{"registry": "r.example", "username": "me"}]),
+    ),
+    (
+        "registry_credentials[0].password",
+        "/registry_credentials",
+        || json!([{"registry": "r.example", "username": "me", "password_set": true}]),
+    ),
+    (
+        "registry_credentials[0].registry",
+        "/registry_credentials",
+        || json!([{"registry": "https://r.example", "username": "me", "password": "x"}]),
+    ),
+    (
+        "registry_credentials[0].username",
+        "/registry_credentials",
+        || json!([{"registry": "r.example", "username": "", "password": "x"}]),
+    ),
+    ("registry_credentials[1].registry", "/registry_credentials", || {
+        let one = json!({"registry": "r.example", "username": "me", "password": "x"});
+        json!([one, one])
+    }),
+    ("registry_credentials", "/registry_credentials", || {
+        let one = |n| json!({"registry": format!("r{n}.example"), "username": "me", "password": "x"});
+        Value::Array((0..17).map(one).collect())
+    }),
     ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {}}}])),
     ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {"../x": ""}}}])),
     ("volumes[0].config.files", "/volumes", || json!([{"name": "a", "config": {"files": {"a/b": ""}}}])),

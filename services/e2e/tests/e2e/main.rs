@@ -9,6 +9,7 @@
 mod by_hand;
 mod confinement;
 mod images;
+mod images_removed;
 mod inside;
 mod kill_loop;
 mod logs;
@@ -18,6 +19,7 @@ mod protocol;
 mod refusals;
 mod renewals;
 mod runs;
+mod secrets;
 mod several;
 mod spec_fields;
 mod support;
