@@ -37,13 +37,14 @@ pub(crate) async fn begin(
     id: ContainerId,
     request: AttachRequest,
 ) -> Result<Conversation, NodeError> {
-    let (has_stdin, has_terminal) = {
+    let streams = {
         let desired = node.desired.watch();
         let known = desired.borrow();
         let instance = known.instances.get(&query.instance);
         let found = instance.and_then(|desired| desired.container(container));
-        found.map_or((false, false), |found| (found.spec.stdin, found.spec.tty))
+        found.map_or((false, false, false), |found| (found.spec.stdin, found.spec.stdin_once, found.spec.tty))
     };
+    let (has_stdin, stdin_once, has_terminal) = streams;
     if request.stdin && !has_stdin {
         let sentence = format!("{container} runs without an input: set stdin for it, or run a shell by exec");
         return Err(NodeError::Refused(sentence));
@@ -52,7 +53,8 @@ pub(crate) async fn begin(
         let sentence = format!("{container} runs without a terminal: attach without one, or set tty for it");
         return Err(NodeError::Refused(sentence));
     }
-    if has_stdin || has_terminal {
+    // Who only listens must not close an input that is there once.
+    if request.stdin || has_terminal || (has_stdin && !stdin_once) {
         let attached = node.runtime.attach(&id, &request).await;
         return attached.map_err(|error| conversation::refusal(error, Some(container)));
     }

@@ -1,11 +1,14 @@
 //! Main programs that have an input or a terminal, by the engine's own attach.
 //!
 //! Only the engine holds the streams of a main program, and gives them over WebSockets on the machine's loopback address, each for
-//! one use of a token. Output has a connection of its own, and input another: closing that one is the end of the input, while the
-//! output goes on.
+//! one use of a token. What it does with the input of a connection that ends is the container's: nothing, or, with `stdin_once`,
+//! it closes the program's input. In the latter case input has a connection of its own, so that its end is not that of the output.
 //!
 //! The engine makes the program wait for whoever attached and does not take its output. So what comes is always taken from it,
 //! and whoever does not take it from here for [`AttachRequest::PATIENCE`] is cut off.
+//!
+//! Every connection asks for input, whether any is given or not: of one that does not the engine reads an end at once, and then
+//! takes the output away or closes the program's input.
 //!
 //! Rejected: the named pipe of the input, written past the engine (the engine keeps a writer of its own, so the program would
 //! never read an end), and the log as the output (it has a line when that is ended, which a prompt never is).
@@ -73,6 +76,8 @@ struct Streams {
     #[serde(default)]
     stdin: bool,
     #[serde(default)]
+    stdin_once: bool,
+    #[serde(default)]
     tty: bool,
 }
 
@@ -87,20 +92,21 @@ async fn status(connection: &Connection, id: &ContainerId, verbose: bool) -> Res
 pub(crate) async fn begin(connection: &Connection, id: &ContainerId, asked: &AttachRequest) -> Result<Conversation> {
     let known = status(connection, id, true).await?;
     let streams = known.info.get("info").and_then(|text| serde_json::from_str::<Information>(text).ok());
-    let Streams { stdin, tty } = streams.unwrap_or_default().config;
+    let Streams { stdin, stdin_once, tty } = streams.unwrap_or_default().config;
     let now = container::status(known.status.unwrap_or_default(), &BTreeMap::new());
     if now.state != ContainerState::Running {
         return Err(RuntimeError::NotRunning { id: id.to_string() });
     }
-    asked.check(stdin, tty)?;
-    let output = v1::AttachRequest { container_id: id.to_string(), stdin: false, tty, stdout: true, stderr: !tty };
-    let output = open(connection, output).await?;
-    let input = if asked.stdin {
-        let input = v1::AttachRequest { container_id: id.to_string(), stdin: true, tty, stdout: false, stderr: false };
-        Some(open(connection, input).await?)
-    } else {
-        None
+    asked.check(stdin, stdin_once, tty)?;
+    let attach = |output: bool| v1::AttachRequest {
+        container_id: id.to_string(),
+        stdin: true,
+        tty,
+        stdout: output,
+        stderr: output && !tty,
     };
+    let (to, from) = open(connection, attach(true)).await?.split();
+    let own = if asked.stdin && stdin_once { Some(open(connection, attach(false)).await?.split()) } else { None };
     let process = Process { container: id.to_string(), exec: String::new() };
     let program = Program::new(connection.clone(), process, tty);
     if let Some(size) = asked.tty {
@@ -108,18 +114,26 @@ pub(crate) async fn begin(connection: &Connection, id: &ContainerId, asked: &Att
     }
     let (stdout, our_stdout) = duplex(PIPE_BYTES);
     let (stderr, our_stderr) = (!tty).then(|| duplex(PIPE_BYTES)).unzip();
+    let (input, our_input) = asked.stdin.then(|| duplex(PIPE_BYTES)).unzip();
     let (cutting, cut) = watch::channel(false);
-    let hearing = tokio::spawn(hear(output, our_stdout, our_stderr, cutting)).abort_handle();
+    let hearing = tokio::spawn(hear(from, our_stdout, our_stderr, cutting)).abort_handle();
     let over = CancellationToken::new();
-    let input = input.map(|socket| -> Writing {
-        let (input, ours) = duplex(PIPE_BYTES);
-        tokio::spawn(say(socket, ours, over.clone()));
-        Box::new(input)
-    });
+    match own {
+        None => drop(tokio::spawn(say(to, our_input, None, over.clone()))),
+        Some((own_to, own_from)) => {
+            tokio::spawn(say(to, None, None, over.clone()));
+            tokio::spawn(say(own_to, our_input, Some(own_from), over.clone()));
+        }
+    }
     let reading = |end: DuplexStream| -> Reading { Box::new(end) };
     let over = over.drop_guard();
     let attached = Attached { connection: connection.clone(), id: id.clone(), program, cut, hearing, _over: over };
-    Ok(Conversation { input, stdout: reading(stdout), stderr: stderr.map(reading), program: Box::new(attached) })
+    Ok(Conversation {
+        input: input.map(|end| -> Writing { Box::new(end) }),
+        stdout: reading(stdout),
+        stderr: stderr.map(reading),
+        program: Box::new(attached),
+    })
 }
 
 /// A connection on which the engine has said that it is open.
@@ -148,21 +162,13 @@ async fn open(connection: &Connection, message: v1::AttachRequest) -> Result<Soc
 }
 
 /// Takes what the engine gives, and gives it to who is attached. Whatever ends that but the program's own end cuts that one off.
-async fn hear(socket: Socket, mut stdout: DuplexStream, mut stderr: Option<DuplexStream>, cut: watch::Sender<bool>) {
-    let (mut to, mut from) = socket.split();
-    let mut alive = keeping_alive();
-    loop {
-        let message = tokio::select! {
-            biased;
-            message = from.next() => message,
-            _ = alive.tick() => {
-                if to.send(Message::Binary(Vec::new().into())).await.is_err() {
-                    break;
-                }
-                continue;
-            }
-        };
-        let Some(Ok(message)) = message else { break };
+async fn hear(
+    mut from: SplitStream<Socket>,
+    mut stdout: DuplexStream,
+    mut stderr: Option<DuplexStream>,
+    cut: watch::Sender<bool>,
+) {
+    while let Some(Ok(message)) = from.next().await {
         let Message::Binary(message) = message else { continue };
         let Some((channel, carried)) = message.split_first() else { continue };
         let stream = match *channel {
@@ -201,51 +207,68 @@ async fn given(stream: &mut DuplexStream, mut bytes: &[u8]) -> bool {
     true
 }
 
-fn keeping_alive() -> tokio::time::Interval {
-    let mut alive = interval(KEEP_ALIVE);
-    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    alive
-}
-
-/// Carries input to the engine until its end, and then closes the connection: the engine closes the program's input then, where
-/// the container says so.
-async fn say(socket: Socket, input: DuplexStream, over: CancellationToken) {
-    let (to, from) = socket.split();
+/// Carries input to the engine as long as somebody is attached, and a little longer what was given before. Where the connection is
+/// for input alone it is closed at the end of that.
+async fn say(
+    mut to: SplitSink<Socket, Message>,
+    input: Option<DuplexStream>,
+    own: Option<SplitStream<Socket>>,
+    over: CancellationToken,
+) {
     let too_late = async {
         over.cancelled().await;
         tokio::time::sleep(LAST_WORDS).await;
     };
+    let said = async {
+        if carry(&mut to, input, own.is_some(), &over).await
+            && let Some(mut from) = own
+            && to.send(Message::Close(None)).await.is_ok()
+        {
+            // The engine has read all before it closes its side.
+            while let Some(Ok(_)) = from.next().await {}
+        }
+    };
     tokio::select! {
         biased;
-        () = carry(to, from, input) => {}
+        () = said => {}
         () = too_late => tracing::debug!("input was not taken before its giver was gone"),
     }
 }
 
-async fn carry(mut to: SplitSink<Socket, Message>, mut from: SplitStream<Socket>, mut input: DuplexStream) {
+/// Whether it came to its end.
+async fn carry(
+    to: &mut SplitSink<Socket, Message>,
+    mut input: Option<DuplexStream>,
+    until_end: bool,
+    over: &CancellationToken,
+) -> bool {
     let mut piece = vec![STDIN; PIECE_BYTES];
-    let mut alive = keeping_alive();
+    let mut alive = interval(KEEP_ALIVE);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let is_silent = input.is_none();
+        let read = async {
+            match &mut input {
+                Some(input) => input.read(piece.get_mut(1..).unwrap_or_default()).await,
+                None => std::future::pending().await,
+            }
+        };
         let message = tokio::select! {
             biased;
-            message = from.next() => match message {
-                // The engine listens no more.
-                None | Some(Err(_) | Ok(Message::Close(_))) => return,
-                Some(Ok(_)) => continue,
-            },
-            count = input.read(piece.get_mut(1..).unwrap_or_default()) => match count {
+            count = read => match count {
                 Ok(count @ 1..) => piece.get(..=count).unwrap_or_default().to_vec(),
-                _ => break,
+                _ if until_end => return true,
+                _ => {
+                    input = None;
+                    continue;
+                }
             },
+            () = over.cancelled(), if is_silent => return true,
             _ = alive.tick() => Vec::new(),
         };
         if to.send(Message::Binary(message.into())).await.is_err() {
-            return;
+            return false;
         }
-    }
-    if to.send(Message::Close(None)).await.is_ok() {
-        // The engine has read all before it answers.
-        while let Some(Ok(_)) = from.next().await {}
     }
 }
 

@@ -130,7 +130,8 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// ([`crate::ContainerConfig::stdin_once`]), never on a terminal, where Ctrl-D is a key as others are.
     ///
     /// [`crate::RuntimeError::NotRunning`] when the container does not run, [`crate::RuntimeError::InvalidArgument`] when it has
-    /// neither input nor terminal, or is asked for the one that it has not.
+    /// neither input nor terminal, is asked for the one that it has not, or would lose its input to one who only listens: that is so
+    /// with `stdin_once`, and the log is the way to listen then.
     async fn attach(&self, id: &ContainerId, request: &AttachRequest) -> Result<Conversation>;
 
     /// Connects to a TCP port on the loopback address inside a sandbox, which is where programs that listen on any address

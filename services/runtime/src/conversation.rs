@@ -46,10 +46,11 @@ impl AttachRequest {
     pub const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Refuses what a container with such streams cannot give.
-    pub fn check(&self, has_stdin: bool, has_terminal: bool) -> Result<()> {
+    pub fn check(&self, has_stdin: bool, stdin_once: bool, has_terminal: bool) -> Result<()> {
         let message = match self {
             _ if !has_stdin && !has_terminal => "the container has neither an input nor a terminal",
             Self { stdin: true, .. } if !has_stdin => "the container has no input",
+            Self { stdin: false, .. } if stdin_once => "its input would be closed by whoever only listens",
             Self { tty: Some(_), .. } if !has_terminal => "the container has no terminal",
             _ => return Ok(()),
         };

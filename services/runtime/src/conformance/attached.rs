@@ -132,7 +132,9 @@ pub async fn attaching_needs_an_input_or_a_terminal(runtime: &dyn ContainerRunti
     let terminal = ContainerConfig { tty: true, ..ContainerConfig::default() };
     let terminal = main_of(&stage, "c", "sleep 1000", &terminal).await?;
     let sized = AttachRequest { tty: Some(TerminalSize { columns: 80, rows: 24 }), ..LISTENING };
-    for (id, request) in [(&neither, LISTENING), (&terminal, WITH_INPUT), (&input, sized)] {
+    let once = ContainerConfig { stdin: true, stdin_once: true, ..ContainerConfig::default() };
+    let once = main_of(&stage, "d", "sleep 1000", &once).await?;
+    for (id, request) in [(&neither, LISTENING), (&terminal, WITH_INPUT), (&input, sized), (&once, LISTENING)] {
         let refused = runtime.attach(id, &request).await.map(drop);
         ensure!(matches!(refused, Err(RuntimeError::InvalidArgument { .. })), "{request:?} gave {refused:?}");
     }

@@ -11,6 +11,7 @@ mod force;
 mod images;
 mod outside;
 mod sandboxes;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use force::{what_is_in_a_cgroup_ends_by_force, what_was_ended_by_force_can_r
 pub use images::{bad_images_are_told_apart, images_are_removed_whole, pulls_pin_a_digest};
 pub use outside::{addresses_are_reached_from_the_machine, signals_reach_the_main_process};
 pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
+pub use usage::{containers_say_what_they_use, sandboxes_count_their_network};
 
 use crate::{
     ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, DnsConfig, Labels, PullRequest,
@@ -83,35 +85,49 @@ macro_rules! ensure {
 }
 use ensure;
 
-/// Runs all checks one after another.
+/// Runs all checks, some at a time: most of their time is waiting.
 pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     engine_is_ready(runtime, fixture).await?;
-    pulls_pin_a_digest(runtime, fixture).await?;
-    bad_images_are_told_apart(runtime, fixture).await?;
+    // Takes the image of the others away for a moment.
     images_are_removed_whole(runtime, fixture).await?;
-    sandboxes_live_once(runtime, fixture).await?;
-    removed_sandboxes_take_all_along(runtime, fixture).await?;
-    containers_need_sandbox_and_image(runtime, fixture).await?;
-    containers_live_once(runtime, fixture).await?;
-    containers_end_with_their_code(runtime, fixture).await?;
-    stop_kills_after_grace(runtime, fixture).await?;
-    missing_commands_cannot_start(runtime, fixture).await?;
-    logs_reopen(runtime, fixture).await?;
-    programs_end_with_their_code_and_output(runtime, fixture).await?;
-    programs_past_their_time_are_killed(runtime, fixture).await?;
-    programs_need_a_container_that_runs(runtime, fixture).await?;
-    conversations_carry_both_directions(runtime, fixture).await?;
-    conversations_have_terminals(runtime, fixture).await?;
-    conversations_need_a_container_that_runs(runtime, fixture).await?;
-    conversations_end_with_their_container(runtime, fixture).await?;
-    attaching_reaches_the_input(runtime, fixture).await?;
-    attaching_reaches_the_terminal(runtime, fixture).await?;
-    attaching_needs_an_input_or_a_terminal(runtime, fixture).await?;
-    ports_inside_are_reached(runtime, fixture).await?;
-    addresses_are_reached_from_the_machine(runtime, fixture).await?;
-    signals_reach_the_main_process(runtime, fixture).await?;
-    what_is_in_a_cgroup_ends_by_force(runtime, fixture).await?;
-    what_was_ended_by_force_can_run_again(runtime, fixture).await
+    tokio::try_join!(
+        pulls_pin_a_digest(runtime, fixture),
+        bad_images_are_told_apart(runtime, fixture),
+        sandboxes_live_once(runtime, fixture),
+        removed_sandboxes_take_all_along(runtime, fixture),
+        containers_need_sandbox_and_image(runtime, fixture),
+        missing_commands_cannot_start(runtime, fixture),
+    )?;
+    tokio::try_join!(
+        containers_live_once(runtime, fixture),
+        containers_end_with_their_code(runtime, fixture),
+        stop_kills_after_grace(runtime, fixture),
+        logs_reopen(runtime, fixture),
+        signals_reach_the_main_process(runtime, fixture),
+    )?;
+    tokio::try_join!(
+        programs_end_with_their_code_and_output(runtime, fixture),
+        programs_past_their_time_are_killed(runtime, fixture),
+        programs_need_a_container_that_runs(runtime, fixture),
+        ports_inside_are_reached(runtime, fixture),
+        addresses_are_reached_from_the_machine(runtime, fixture),
+        containers_say_what_they_use(runtime, fixture),
+        sandboxes_count_their_network(runtime, fixture),
+    )?;
+    tokio::try_join!(
+        conversations_carry_both_directions(runtime, fixture),
+        conversations_have_terminals(runtime, fixture),
+        conversations_need_a_container_that_runs(runtime, fixture),
+        conversations_end_with_their_container(runtime, fixture),
+    )?;
+    tokio::try_join!(
+        attaching_reaches_the_input(runtime, fixture),
+        attaching_reaches_the_terminal(runtime, fixture),
+        attaching_needs_an_input_or_a_terminal(runtime, fixture),
+        what_is_in_a_cgroup_ends_by_force(runtime, fixture),
+        what_was_ended_by_force_can_run_again(runtime, fixture),
+    )?;
+    Ok(())
 }
 
 /// The stage of one check: its configs, and its cleaning.

@@ -251,9 +251,11 @@ impl FakeRuntime {
                 Ok(record.main.clone())
             })
             .await?;
-        request.check(main.as_ref().is_some_and(|main| main.stdin), main.as_ref().is_some_and(|main| main.tty))?;
-        let lost = || RuntimeError::NotRunning { id: id.to_string() };
-        let main = main.ok_or_else(lost)?;
+        let Some(main) = main else {
+            request.check(false, false, false)?;
+            return Err(RuntimeError::NotRunning { id: id.to_string() });
+        };
+        request.check(main.stdin, main.stdin_once, main.tty)?;
         if let Some(size) = request.tty {
             main.size.send_replace(Some(size));
         }
