@@ -9,10 +9,10 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{
-    Call, CallBoard as _, ExecOutcome, ExecQuery, LogQuery, LogStream, NodeDirectory as _, NodeError, NodeServices,
-    Session, SessionQuery,
+    Call, CallBoard as _, ExecOutcome, ExecQuery, InstanceStats, LogQuery, LogStream, NetworkStats, NodeDirectory as _,
+    NodeError, NodeServices, Session, SessionQuery, StatsQuery,
 };
-use wherry_model::Clock as _;
+use wherry_model::{Clock as _, Generation, Timestamp};
 
 use super::conversing;
 use super::tickets::{exec_query, instance, log_query};
@@ -118,6 +118,20 @@ impl NodeServices for Scripted {
     async fn session(&self, query: SessionQuery) -> Result<Session, NodeError> {
         conversing::hold(&query, &self.taken, Open::of(&self.open))
     }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<InstanceStats>, NodeError> {
+        if query.instance == instance(MISSING) {
+            return Err(NodeError::Unavailable("the engine is away".to_owned()));
+        }
+        let stats = |(instance, generation): (_, Generation)| InstanceStats {
+            instance,
+            at: Timestamp::from_seconds(7),
+            window_ms: Some(generation.0),
+            network: Some(NetworkStats { received_bytes: 1, ..NetworkStats::default() }),
+            containers: Vec::new(),
+        };
+        Ok(query.all().map(stats).collect())
+    }
 }
 
 /// An agent that answers.
@@ -164,6 +178,27 @@ async fn a_node_that_listens_on_nothing_answers_whichever_replica_asks() {
     answering.end().await;
     replica.end().await;
     other.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_of_many_instances_what_they_use() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let machine = world.machine(&replica, 1).await;
+    let answering = Answering::start(&world, &machine);
+    let there = replica.dial_back.services(node(1));
+    let others = (0..255).map(|number| (instance(1_000 + number), Generation(3))).collect();
+    let query = StatsQuery { instance: instance(TWO_LINES), generation: Generation(2), others };
+    let asked: Vec<_> = query.all().map(|(instance, _)| instance).collect();
+    let stats = tokio::time::timeout(SOON, there.stats(query)).await.unwrap().unwrap();
+    assert_eq!(stats.iter().map(|stats| stats.instance).collect::<Vec<_>>(), asked);
+    assert_eq!((stats[0].window_ms, stats[255].window_ms), (Some(2), Some(3)));
+    assert_eq!(stats[9].network.unwrap().received_bytes, 1);
+    let silent = StatsQuery { instance: instance(MISSING), generation: Generation(1), others: Vec::new() };
+    let refused = tokio::time::timeout(SOON, there.stats(silent)).await.unwrap();
+    assert_eq!(refused, Err(NodeError::Unavailable("the engine is away".to_owned())));
+    answering.end().await;
+    replica.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,9 +8,12 @@
 
 mod by_hand;
 mod confinement;
+mod dns_names;
+mod files;
 mod images;
 mod images_removed;
 mod inside;
+mod isolation;
 mod kill_loop;
 mod logs;
 mod machine_faults;
@@ -22,5 +25,6 @@ mod runs;
 mod secrets;
 mod several;
 mod spec_fields;
+mod stats;
 mod support;
 mod volumes;

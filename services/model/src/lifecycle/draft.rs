@@ -107,6 +107,14 @@ impl Draft {
         self.close(MeterKind::Run, at);
     }
 
+    /// It is stopped because somebody wanted that; says who.
+    pub(super) fn settle_stopped(&mut self, at: Timestamp) {
+        let message = self.instance.asked_by.as_ref().map(|who| format!("the stop was asked for by {who}"));
+        let event = message.as_ref().map_or_else(|| "stopped".to_owned(), |message| format!("stopped: {message}"));
+        self.settle(InstanceState::Stopped, EndReason::StoppedByUser, message, at);
+        self.event(EventKind::Stopped, at, event);
+    }
+
     pub(super) fn settle(&mut self, state: InstanceState, reason: EndReason, message: Option<String>, at: Timestamp) {
         self.close(MeterKind::Pull, at);
         self.instance.state = state;

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::id::NodeId;
-use crate::instance::{EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
+use crate::instance::{EventKind, Instance, InstanceState, Intent, Leaving};
 use crate::time::Timestamp;
 
 use super::draft::Draft;
@@ -54,33 +54,48 @@ fn stop(instance: &Instance, actor: &str, now: Timestamp) -> Result<Option<Chang
     use InstanceState as S;
     match instance.state {
         S::Deleting | S::Deleted => Err(Refusal::Gone),
-        S::Stopping if instance.leaving == Some(Leaving::Move) => {
+        S::Stopping if instance.leaving != Some(Leaving::Move) => Ok(None),
+        S::Stopped | S::Succeeded | S::Failed => Ok(None),
+        S::Stopping | S::Pending | S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => {
             let mut draft = Draft::of(instance, now);
-            draft.instance.intent = Intent::Stop;
-            draft.instance.leaving = None;
-            draft.instance.message = None;
-            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
-            Ok(Some(draft.finish()))
-        }
-        S::Stopping | S::Stopped | S::Succeeded | S::Failed => Ok(None),
-        S::Pending => {
-            let mut draft = Draft::of(instance, now);
-            draft.instance.intent = Intent::Stop;
-            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
-            draft.settle(S::Stopped, EndReason::StoppedByUser, None, now);
-            draft.event(EventKind::Stopped, now, "stopped");
-            Ok(Some(draft.finish()))
-        }
-        S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown => {
-            let mut draft = Draft::of(instance, now);
-            draft.instance.intent = Intent::Stop;
-            draft.instance.state = S::Stopping;
-            draft.instance.message = None;
-            draft.close(MeterKind::Pull, now);
-            draft.event_by(EventKind::StopRequested, now, "stop requested", Some(actor));
+            let next = instance.timetable.as_ref().and_then(|table| table.next);
+            let message = match next {
+                Some(next) => {
+                    format!("stop requested; its schedule starts it again at {next}, unless that is suspended")
+                }
+                None => "stop requested".to_owned(),
+            };
+            stop_for(&mut draft, now, message, actor);
             Ok(Some(draft.finish()))
         }
     }
+}
+
+/// Stops what is there to run.
+pub(super) fn stop_for(draft: &mut Draft, now: Timestamp, message: String, actor: &str) {
+    use InstanceState as S;
+    let state = draft.instance.state;
+    draft.instance.intent = Intent::Stop;
+    draft.instance.leaving = None;
+    if state == S::Pending {
+        draft.event_by(EventKind::StopRequested, now, message, Some(actor));
+        draft.settle_stopped(now);
+        return;
+    }
+    draft.instance.state = S::Stopping;
+    draft.instance.message = None;
+    draft.close(MeterKind::Pull, now);
+    draft.event_by(EventKind::StopRequested, now, message, Some(actor));
+}
+
+/// Begins anew on the node that is asked for.
+pub(super) fn begin(draft: &mut Draft, node: NodeId) {
+    draft.begin_generation();
+    let after = &mut draft.instance;
+    after.intent = Intent::Run;
+    after.node = Some(node);
+    after.holds_resources = true;
+    after.state = InstanceState::Scheduled;
 }
 
 fn start(instance: &Instance, node: NodeId, actor: &str, now: Timestamp) -> Result<Option<Change>, Refusal> {
@@ -93,12 +108,10 @@ fn start(instance: &Instance, node: NodeId, actor: &str, now: Timestamp) -> Resu
         S::Stopped | S::Succeeded | S::Failed if instance.holds_resources => Err(Refusal::StillStopping),
         S::Stopped | S::Succeeded | S::Failed => {
             let mut draft = Draft::of(instance, now);
-            draft.begin_generation();
-            let after = &mut draft.instance;
-            after.intent = Intent::Run;
-            after.node = Some(node);
-            after.holds_resources = true;
-            after.state = S::Scheduled;
+            begin(&mut draft, node);
+            if let Some(table) = &mut draft.instance.timetable {
+                table.run_of = None;
+            }
             draft.event_by(EventKind::StartRequested, now, "start requested", Some(actor));
             Ok(Some(draft.finish()))
         }

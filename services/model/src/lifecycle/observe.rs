@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::fact::{ContainerExit, Fact, Observation};
 use crate::instance::{ContainerRun, ContainerStatus, EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
-use crate::name::ContainerName;
+use crate::name::{ContainerName, VolumeName};
 use crate::reference::Digest;
 use crate::spec::{ContainerKind, ContainerSpec, RestartPolicy};
 use crate::time::Timestamp;
@@ -61,9 +61,17 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
                 && instance.container(container).is_none_or(|known| observation.revision >= known.revision);
             pulled(&mut draft, container, digest, *cached, at, is_of_now)
         }
+        Fact::VolumeRetrying { volume, message, retry_at } => {
+            volume_retrying(&mut draft, volume, message, *retry_at, at)
+        }
+        Fact::VolumeReady { volume, message } => {
+            draft.event(EventKind::VolumeReady, at, format!("volume {volume} {message}"));
+            true
+        }
         Fact::SandboxReady { address } => sandbox_ready(&mut draft, *address),
         Fact::ContainerStarted { container, run, started_at } => {
-            let changed = container_started(&mut draft, container, *run, (*started_at).min(now));
+            let run = (*run, observation.revision);
+            let changed = container_started(&mut draft, container, run, (*started_at).min(now));
             if changed {
                 note_revision(&mut draft, container, observation.revision);
             }
@@ -127,6 +135,16 @@ fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, re
     true
 }
 
+fn volume_retrying(draft: &mut Draft, volume: &VolumeName, message: &str, retry: Timestamp, at: Timestamp) -> bool {
+    if !is_under_way(draft.instance.state) {
+        return false;
+    }
+    let message = format!("volume {volume} could not be fetched: {message}; next try at {retry}");
+    draft.instance.message = Some(message.clone());
+    draft.event(EventKind::VolumeRetrying, at, message);
+    true
+}
+
 /// `is_of_now`: whether it is what the container is to run now; its spec may have changed since the pull began.
 fn pulled(
     draft: &mut Draft,
@@ -159,12 +177,17 @@ fn sandbox_ready(draft: &mut Draft, address: Ipv4Addr) -> bool {
     changed
 }
 
-fn container_started(draft: &mut Draft, name: &ContainerName, run: u32, started_at: Timestamp) -> bool {
+fn container_started(
+    draft: &mut Draft,
+    name: &ContainerName,
+    (run, revision): (u32, u32),
+    started_at: Timestamp,
+) -> bool {
     let first_run = draft.instance.first_run;
     let others_run = others_run(&draft.instance, name);
     let is_probed = draft.instance.spec.container(name).is_some_and(|spec| spec.probes.delay_readiness());
     let Some(status) = status_of(&mut draft.instance, name) else { return false };
-    if !record_start(status, run, first_run, started_at) {
+    if !record_start(status, (run, revision), first_run, started_at) {
         return false;
     }
     status.unready = is_probed;
@@ -222,7 +245,7 @@ fn container_exited(
     let first_run = draft.instance.first_run;
     let others_run = others_run(&draft.instance, name);
     let Some(status) = status_of(&mut draft.instance, name) else { return false };
-    let newly_learnt = record_start(status, run, first_run, started_at);
+    let newly_learnt = record_start(status, (run, revision), first_run, started_at);
     let Some(record) = status.runs.iter_mut().find(|known| known.number == run && known.end.is_none()) else {
         return false;
     };
@@ -341,8 +364,7 @@ fn sandbox_stopped(draft: &mut Draft, at: Timestamp) -> bool {
         }
         S::Stopping => {
             draft.end_open_runs(at, EndReason::StoppedByUser);
-            draft.settle(S::Stopped, EndReason::StoppedByUser, None, at);
-            draft.event(EventKind::Stopped, at, "stopped");
+            draft.settle_stopped(at);
         }
         S::Deleting => draft.end_open_runs(at, EndReason::StoppedByUser),
         S::Stopped | S::Succeeded | S::Failed => {}
@@ -417,12 +439,19 @@ fn others_run(instance: &Instance, name: &ContainerName) -> bool {
 }
 
 /// Adds the run unless it, or a later one, is known. Says whether it was added.
-fn record_start(status: &mut ContainerStatus, run: u32, first_run: u32, started_at: Timestamp) -> bool {
+fn record_start(
+    status: &mut ContainerStatus,
+    (run, revision): (u32, u32),
+    first_run: u32,
+    started_at: Timestamp,
+) -> bool {
     if run < first_run || status.latest_run().is_some_and(|latest| latest.number >= run) {
         return false;
     }
     if run > first_run {
-        status.restart_count = status.restart_count.saturating_add(1);
+        let was_asked_for = status.is_due && revision >= status.revision;
+        let count = if was_asked_for { &mut status.asked_restart_count } else { &mut status.restart_count };
+        *count = count.saturating_add(1);
     }
     status.restart_at = None;
     if status.runs.len() >= ContainerStatus::MAX_RUNS_KEPT {
@@ -437,6 +466,7 @@ fn exit_sentence(name: &ContainerName, exit: &ContainerExit) -> String {
         (EndReason::OomKilled, _) => "was killed because it wanted more memory than it asked for".to_owned(),
         (EndReason::ProbeFailed, _) => "was ended because its probe failed".to_owned(),
         (EndReason::HookFailed, _) => "was ended because what was to be done after its start failed".to_owned(),
+        (EndReason::DiskExceeded, _) => "was ended because the instance wrote too much to the disk".to_owned(),
         (EndReason::Restarted, _) => "was ended to be started again".to_owned(),
         (EndReason::DeadlineExceeded, _) => "was ended because its time was over".to_owned(),
         (_, Some(signal)) => format!("was ended by signal {signal}"),

@@ -61,7 +61,8 @@ pub fn lose(instance: &Instance, proof_at: Timestamp, confirmed_off: bool, now: 
         (_, Intent::Stop) => {
             draft.end_open_runs(at, EndReason::NodeLost);
             let reason = if instance.leaving.is_some() { EndReason::Evicted } else { EndReason::StoppedByUser };
-            draft.settle(S::Stopped, reason, None, at);
+            let message = "its machine was lost while it was being stopped; start it again to run it elsewhere";
+            draft.settle(S::Stopped, reason, Some(message.to_owned()), at);
             draft.instance.address = None;
             draft.instance.holds_resources = false;
             draft.event(EventKind::Stopped, at, "stopped: its machine was lost");

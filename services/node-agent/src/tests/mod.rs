@@ -15,5 +15,6 @@ mod line;
 mod output;
 mod removed;
 mod several;
+mod stats;
 mod surroundings;
 mod world;

@@ -33,14 +33,19 @@ pub use exec::{
     programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
 pub use force::{what_is_in_a_cgroup_ends_by_force, what_was_ended_by_force_can_run_again};
-pub use images::{bad_images_are_told_apart, images_are_removed_whole, pulls_pin_a_digest};
+pub use images::{
+    bad_images_are_told_apart, images_are_removed_whole, private_images_need_a_password, pulls_pin_a_digest,
+};
 pub use outside::{addresses_are_reached_from_the_machine, signals_reach_the_main_process};
-pub use sandboxes::{engine_is_ready, removed_sandboxes_take_all_along, sandboxes_live_once};
+pub use sandboxes::{
+    another_runtime_makes_a_sandbox_and_its_containers, engine_is_ready, removed_sandboxes_take_all_along,
+    sandboxes_live_once,
+};
 pub use usage::{containers_say_what_they_use, sandboxes_count_their_network};
 
 use crate::{
     ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, DnsConfig, Labels, PullRequest,
-    PulledImage, RuntimeError, SandboxConfig, SandboxId,
+    PulledImage, RegistryAuth, RuntimeError, SandboxConfig, SandboxId,
 };
 
 /// Longest wait for something that the engine does by itself.
@@ -58,6 +63,10 @@ pub struct Fixture {
     pub missing_image: String,
     /// An image that can be pulled, with a label `containerd.io/restart.status`.
     pub refused_image: String,
+    /// An image that the registry gives only to who has `private_auth`; nothing of it is anywhere else.
+    pub private_image: String,
+    /// User and password for that.
+    pub private_auth: RegistryAuth,
     /// An existing folder for log files.
     pub log_root: PathBuf,
 }
@@ -93,8 +102,10 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     tokio::try_join!(
         pulls_pin_a_digest(runtime, fixture),
         bad_images_are_told_apart(runtime, fixture),
+        private_images_need_a_password(runtime, fixture),
         sandboxes_live_once(runtime, fixture),
         removed_sandboxes_take_all_along(runtime, fixture),
+        another_runtime_makes_a_sandbox_and_its_containers(runtime, fixture),
         containers_need_sandbox_and_image(runtime, fixture),
         missing_commands_cannot_start(runtime, fixture),
     )?;
