@@ -25,6 +25,7 @@ mod state;
 mod v1;
 
 pub use auth::{JwksSource, JwksSourceError, OutsideAlgorithm, OutsideIssuer, SigningKey, SigningKeyError};
+pub use convert::cloud_event;
 pub use docs::text as openapi_text;
 pub use node_operator::node_operator_router;
 pub use router::{openapi, operator_router, public_router};

@@ -19,6 +19,7 @@ mod tenant;
 pub mod text;
 mod token;
 mod usage;
+mod webhook;
 
 pub use event::{Event, EventMessage};
 pub use exec::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, MAX_EXEC_TIMEOUT_SECONDS, OutputEncoding};
@@ -38,9 +39,9 @@ pub use session::{
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
     DEFAULT_STARTING_DEADLINE_SECONDS, DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar,
-    ExecCheck, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch, InstanceSpec,
-    MAX_SECRET_CHARACTERS, Medium, OnOverlap, Port, Probe, PullPolicy, RegistryCredential, ResourceLimits, Schedule,
-    SchedulePatch, SecretText, SecretVolume, TcpCheck, Volume, VolumeMount,
+    ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch,
+    InstanceSpec, MAX_SECRET_CHARACTERS, Medium, OnOverlap, Port, Probe, PullPolicy, RegistryCredential,
+    ResourceLimits, Schedule, SchedulePatch, SecretText, SecretVolume, TcpCheck, Volume, VolumeMount,
 };
 pub use state::{
     Architecture, ContainerState, DnsReuseScope, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState,
@@ -54,3 +55,7 @@ pub use token::{
     AuthorizationServer, GrantType, JsonWebKey, JsonWebKeySet, TokenError, TokenErrorCode, TokenRequest, TokenResponse,
 };
 pub use usage::{Resource, Usage, UsageLine, UsageUnit};
+pub use webhook::{
+    CloudEvent, CloudEventData, Delivery, DeliveryList, DeliveryState, INSTANCE_EVENT_TYPE, Webhook, WebhookCreate,
+    WebhookDisabledReason, WebhookList, WebhookPatch, WebhookSpec, WebhookWithSecret,
+};

@@ -103,6 +103,22 @@ text_schema!(
     MemoryQuantity { pattern: r"^[0-9]+(?:\.[0-9]+)?(?:[KMGT]i|[kMGT])?$", length: 1..=21, example: "128Mi" }
 );
 text_schema!(
+    /// Room on a disk in `Mi` (2^20 bytes), `Gi` (2^30 bytes) and the other units of Kubernetes: 4Mi to 16Ti, in whole Mi.
+    DiskQuantity { pattern: r"^[0-9]+(?:\.[0-9]+)?(?:[KMGT]i|[kMGT])?$", length: 1..=21, example: "10Gi" }
+);
+text_schema!(
+    /// The URL of a git repository: `https`, `http` or `git`, without user and password.
+    RepositoryUrl {
+        pattern: r"^(?:https?|git)://[A-Za-z0-9\[][A-Za-z0-9.\[\]:_-]*/[\u0021-\u007e]*$",
+        length: 8..=2048,
+        example: "https://git.example/team/site.git"
+    }
+);
+text_schema!(
+    /// A branch, a tag or a commit.
+    Revision { pattern: "^[A-Za-z0-9_][A-Za-z0-9._/+@-]*$", length: 1..=255, example: "main" }
+);
+text_schema!(
     /// An exact amount of money in units of the currency. Nothing is rounded; it is text because a JSON number would
     /// lose digits.
     DecimalAmount {
@@ -206,6 +222,18 @@ text_schema!(
 text_schema!(
     /// What a person calls something: not empty, no control characters.
     DisplayName { pattern: r"^[^\u0000-\u001f\u007f-\u009f]+$", length: 1..=100, example: "laptop" }
+);
+text_schema!(
+    /// A URL that events are told to: no spaces, no user, no fragment.
+    WebhookUrl {
+        pattern: r"^https?://[A-Za-z0-9.\[\]:-]+(?:[/?][\u0021\u0022\u0024-\u007e]*)?$",
+        length: 9..=2048,
+        example: "https://hooks.example/wherry"
+    }
+);
+text_schema!(
+    /// The kind of an event, as events have it.
+    EventKindName { pattern: "^[a-z]+(?:_[a-z]+)*$", length: 1..=40, example: "failed" }
 );
 text_schema!(
     /// Where the next page begins. Opaque; valid for the same filters only.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use wherry_model::PriceBook;
 use wherry_sealing::Keyring;
 
+use crate::webhooks::WebhookSettings;
+
 /// Settings of the application. The defaults are those of DESIGN.md.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -39,8 +41,12 @@ pub struct ControlConfig {
     pub allow_limits_above_request: bool,
     /// How long it stays on record who entered an instance. At least a day.
     pub audit_retention: Duration,
+    /// How often instances of one tenant may be entered within an hour, through each replica.
+    pub entries_per_hour: u32,
     /// How long `start` waits for a stop that is still under way.
     pub settle_wait: Duration,
+    /// Bounds of webhooks.
+    pub webhooks: WebhookSettings,
     /// What new intervals are rated with.
     pub price_book: PriceBook,
 }
@@ -63,7 +69,9 @@ impl ControlConfig {
             retention: Duration::from_hours(7 * 24),
             allow_limits_above_request: false,
             audit_retention: Duration::from_hours(90 * 24),
+            entries_per_hour: 7_200,
             settle_wait: Duration::from_secs(20),
+            webhooks: WebhookSettings::default(),
             price_book: PriceBook::default_book(),
         }
     }

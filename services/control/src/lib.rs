@@ -26,6 +26,7 @@ mod config;
 mod cursor;
 mod effects;
 mod entries;
+mod entry_budget;
 mod error;
 mod events;
 mod fleet;
@@ -42,6 +43,7 @@ mod tenancy;
 mod usage;
 mod view;
 mod watch;
+mod webhooks;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,14 +74,19 @@ pub use operator::{
 pub use tenancy::{NewKey, TenantKeyRequest};
 pub use usage::Usage;
 pub use view::{Cost, InstanceView, Progress};
+pub use webhooks::{
+    DeliveryPage, DeliveryPageRequest, NewWebhook, Outgoing, SendOutcome, WebhookCounts, WebhookRequest, WebhookSender,
+    WebhookSettings,
+};
 pub use zone::{ZoneContents, ZonePublisher};
 // Parts of the answers above: surfaces name them without knowing the store or the meter.
 pub use wherry_agent_api::{ExecOutcome, Session, SessionInput, SessionKind, SessionOutput, SessionSink, TerminalSize};
 pub use wherry_metering::{Bill, Line, Resource};
 pub use wherry_model::lifecycle::{ContainerRestart, UpdatePlan};
 pub use wherry_store::{
-    ApiKeyRecord, AuditEnd, AuditKind, AuditOutcome, AuditRecord, JoinTokenRecord, ProjectRecord, ReplicaRecord,
-    StoredEvent, TenantRecord,
+    ApiKeyRecord, AttemptRecord, AuditEnd, AuditKind, AuditOutcome, AuditRecord, DeliveryRecord, DeliveryState,
+    Disabled, DisabledReason, JoinTokenRecord, ProjectRecord, ReplicaRecord, StoredEvent, Telling, TenantRecord,
+    WebhookRecord,
 };
 
 use agents::EnrolledCache;
@@ -120,11 +127,16 @@ struct Inner {
     start_waits: instances::StartWaits,
     /// Those who are inside of an instance, and the ends that are being written.
     entries: TaskTracker,
+    /// How often tenants may still enter.
+    entry_budget: Mutex<entry_budget::EntryBudget>,
     enrolled: Mutex<EnrolledCache>,
     /// Agents in this process.
     nodes: RwLock<BTreeMap<NodeId, Arc<dyn NodeServices>>>,
     /// The way to all others.
     directory: RwLock<Option<Arc<dyn NodeDirectory>>>,
+    /// Sends what webhooks are told; nothing is sent without.
+    webhook_sender: RwLock<Option<Arc<dyn WebhookSender>>>,
+    webhook_counters: webhooks::WebhookCounters,
     /// What each node's latest heartbeat said of its pulls.
     progress: Mutex<BTreeMap<NodeId, BTreeMap<InstanceId, Progress>>>,
     /// What nodes said of what their instances use, for a moment.
@@ -170,9 +182,12 @@ impl Control {
             present: Mutex::default(),
             start_waits: instances::StartWaits::default(),
             entries: TaskTracker::new(),
+            entry_budget: Mutex::default(),
             enrolled: Mutex::default(),
             nodes: RwLock::default(),
             directory: RwLock::default(),
+            webhook_sender: RwLock::default(),
+            webhook_counters: webhooks::WebhookCounters::default(),
             progress: Mutex::default(),
             stats: Mutex::default(),
             keys: Mutex::default(),
@@ -191,6 +206,22 @@ impl Control {
         if let Ok(mut slot) = self.inner.directory.write() {
             *slot = Some(directory);
         }
+    }
+
+    /// Gives what sends to webhooks. Until then nothing is sent, and nothing is lost.
+    pub fn set_webhook_sender(&self, sender: Arc<dyn WebhookSender>) {
+        if let Ok(mut slot) = self.inner.webhook_sender.write() {
+            *slot = Some(sender);
+        }
+    }
+
+    fn webhook_sender(&self) -> Option<Arc<dyn WebhookSender>> {
+        self.inner.webhook_sender.read().ok()?.clone()
+    }
+
+    /// What this process did for webhooks.
+    pub fn webhook_counts(&self) -> WebhookCounts {
+        self.inner.webhook_counters.read()
     }
 
     /// Makes the agent of `node` reachable for what only it can answer, such as logs.

@@ -160,6 +160,8 @@ pub enum EndReason {
     Restarted,
     /// What a volume is to hold could not be fetched.
     VolumeFailed,
+    /// It wrote more to the disk than it may.
+    DiskExceeded,
     /// A reason that a later release has written and this one does not know.
     #[serde(other)]
     Other,
@@ -183,6 +185,7 @@ impl EndReason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Restarted => "restarted",
             Self::VolumeFailed => "volume_failed",
+            Self::DiskExceeded => "disk_exceeded",
             Self::Other => "other",
         }
     }
@@ -470,6 +473,8 @@ pub enum EventKind {
     PullStarted,
     PullRetrying,
     Pulled,
+    VolumeRetrying,
+    VolumeReady,
     ContainerStarted,
     ContainerReady,
     ContainerUnready,
@@ -496,6 +501,37 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Every kind that this release writes.
+    pub const ALL: [Self; 27] = [
+        Self::Created,
+        Self::PullStarted,
+        Self::PullRetrying,
+        Self::Pulled,
+        Self::VolumeRetrying,
+        Self::VolumeReady,
+        Self::ContainerStarted,
+        Self::ContainerReady,
+        Self::ContainerUnready,
+        Self::ContainerExited,
+        Self::StopRequested,
+        Self::StartRequested,
+        Self::RestartRequested,
+        Self::Updated,
+        Self::Stopped,
+        Self::Succeeded,
+        Self::Failed,
+        Self::DeleteRequested,
+        Self::Deleted,
+        Self::Unknown,
+        Self::Recovered,
+        Self::Leaving,
+        Self::Displaced,
+        Self::Scheduled,
+        Self::RunSkipped,
+        Self::RunMissed,
+        Self::RunPostponed,
+    ];
+
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -503,6 +539,8 @@ impl EventKind {
             Self::PullStarted => "pull_started",
             Self::PullRetrying => "pull_retrying",
             Self::Pulled => "pulled",
+            Self::VolumeRetrying => "volume_retrying",
+            Self::VolumeReady => "volume_ready",
             Self::ContainerStarted => "container_started",
             Self::ContainerReady => "container_ready",
             Self::ContainerUnready => "container_unready",

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wherry-runtime-cri",
             "wherry-dns-server",
             "wherry-agent-link",
+            "wherry-webhook-sender",
         ],
     ),
     ("application", &["wherry-control"]),

@@ -209,6 +209,7 @@ const fn reason(reason: model::EndReason) -> wire::EndReason {
         model::EndReason::DeadlineExceeded => wire::EndReason::DeadlineExceeded,
         model::EndReason::Restarted => wire::EndReason::Restarted,
         model::EndReason::VolumeFailed => wire::EndReason::VolumeFailed,
+        model::EndReason::DiskExceeded => wire::EndReason::DiskExceeded,
         model::EndReason::Other => wire::EndReason::Other,
     }
 }
@@ -219,6 +220,8 @@ const fn kind(kind: model::EventKind) -> wire::EventKind {
         model::EventKind::PullStarted => wire::EventKind::PullStarted,
         model::EventKind::PullRetrying => wire::EventKind::PullRetrying,
         model::EventKind::Pulled => wire::EventKind::Pulled,
+        model::EventKind::VolumeRetrying => wire::EventKind::VolumeRetrying,
+        model::EventKind::VolumeReady => wire::EventKind::VolumeReady,
         model::EventKind::ContainerStarted => wire::EventKind::ContainerStarted,
         model::EventKind::ContainerReady => wire::EventKind::ContainerReady,
         model::EventKind::ContainerUnready => wire::EventKind::ContainerUnready,

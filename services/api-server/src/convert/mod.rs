@@ -10,6 +10,7 @@ mod seal;
 mod spec;
 mod stats;
 mod usage;
+mod webhook;
 
 pub(crate) use account::{key, key_request, new_key, project, tenant, wire_scopes};
 pub(crate) use audit::audit;
@@ -20,6 +21,8 @@ pub(crate) use seal::Seal;
 pub(crate) use spec::{instance_name, merged_spec, project_name, spec_to_model, tenant_name};
 pub(crate) use stats::{instance_stats, metrics, project_stats};
 pub(crate) use usage::usage;
+pub use webhook::cloud_event;
+pub(crate) use webhook::{delivery, merged_webhook, new_webhook, webhook, webhook_create};
 
 use wherry_control::Error as ControlError;
 use wherry_model::{SpecError, Timestamp};

@@ -8,7 +8,9 @@ mod strict;
 
 pub(crate) use body::{JsonBody, MergePatch, parse as parse_json};
 pub(crate) use headers::{IdempotencyKey, IfMatch, LastEventId};
-pub(crate) use path::{ContainerPath, InstancePath, KeyPath, NamePath, NodePath, ProjectPath, TenantPath};
+pub(crate) use path::{
+    ContainerPath, DeliveryPath, InstancePath, KeyPath, NamePath, NodePath, ProjectPath, TenantPath, WebhookPath,
+};
 pub(crate) use query::{FromQuery, NoQuery, Query, QueryReader};
 
 pub(crate) use body::read_body;

@@ -3,7 +3,7 @@
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use wherry_control::Error as ControlError;
-use wherry_model::{ApiKeyId, ContainerName, InstanceName, ProjectName, TenantId};
+use wherry_model::{ApiKeyId, ContainerName, DeliveryId, InstanceName, ProjectName, TenantId, WebhookName};
 
 use crate::error::ApiError;
 use crate::state::ApiState;
@@ -29,6 +29,19 @@ pub(crate) struct ContainerPath {
 pub(crate) struct NamePath {
     pub(crate) project: ProjectName,
     pub(crate) name: String,
+}
+
+/// `{project}` and `{webhook}`
+pub(crate) struct WebhookPath {
+    pub(crate) project: ProjectName,
+    pub(crate) webhook: WebhookName,
+}
+
+/// `{project}`, `{webhook}` and `{delivery}`
+pub(crate) struct DeliveryPath {
+    pub(crate) project: ProjectName,
+    pub(crate) webhook: WebhookName,
+    pub(crate) delivery: DeliveryId,
 }
 
 /// `{key}`
@@ -87,6 +100,21 @@ impl FromRequestParts<ApiState> for NamePath {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let project = named(parts, state, "project").await?;
         Ok(Self { project, name: parameter(parts, state, "instance").await? })
+    }
+}
+
+impl FromRequestParts<ApiState> for WebhookPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        Ok(Self { project: named(parts, state, "project").await?, webhook: named(parts, state, "webhook").await? })
+    }
+}
+
+impl FromRequestParts<ApiState> for DeliveryPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let WebhookPath { project, webhook } = WebhookPath::from_request_parts(parts, state).await?;
+        Ok(Self { project, webhook, delivery: named(parts, state, "delivery").await? })
     }
 }
 

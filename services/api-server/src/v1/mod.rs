@@ -10,6 +10,7 @@ pub(crate) mod projects;
 pub(crate) mod stats;
 pub(crate) mod streams;
 pub(crate) mod usage;
+pub(crate) mod webhooks;
 
 pub(crate) use instances::list::LabelSelector;
 
@@ -46,6 +47,10 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(events::handle))
         .routes(routes!(audit::handle))
         .routes(routes!(usage::handle))
+        .routes(routes!(webhooks::list::handle, webhooks::create::handle))
+        .routes(routes!(webhooks::get::handle, webhooks::patch::handle, webhooks::delete::handle))
+        .routes(routes!(webhooks::deliveries::handle))
+        .routes(routes!(webhooks::delivery_get::handle))
         .routes(routes!(keys::list::handle, keys::create::handle))
         .routes(routes!(keys::revoke::handle))
         .routes(routes!(admin::tenants_list::handle, admin::tenants_create::handle))
@@ -62,6 +67,9 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         routes!(instances::start::handle),
         routes!(instances::restart::handle),
         routes!(instances::container_restart::handle),
+        routes!(webhooks::rotate_secret::handle),
+        routes!(webhooks::test::handle),
+        routes!(webhooks::redeliver::handle),
         routes!(admin::node_cordon::handle),
         routes!(admin::node_uncordon::handle),
         routes!(admin::node_drain::handle),

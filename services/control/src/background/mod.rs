@@ -13,9 +13,11 @@ mod picture;
 mod placing;
 mod presence;
 mod retention;
+mod running;
 mod serials;
 mod settled;
 mod silence;
+mod telling;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +75,7 @@ impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
-        let reconcilers: [Arc<dyn Reconciler>; 9] = [
+        let reconcilers: [Arc<dyn Reconciler>; 10] = [
             Arc::new(picture::Picture),
             Arc::new(presence::Presence),
             Arc::new(silence::Silent::default()),
@@ -81,6 +83,7 @@ impl Background {
             Arc::new(draining::Draining),
             Arc::new(placing::Placing::default()),
             Arc::new(expiring::Expiring),
+            Arc::new(running::Running),
             Arc::new(retention::Retention),
             Arc::new(serials::Serials),
         ];
@@ -88,6 +91,9 @@ impl Background {
         let index = background.status(following::NAME);
         let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
         background.tasks.spawn(following::follow(control.clone(), index, statuses, stop));
+        let index = background.status(telling::NAME);
+        let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
+        background.tasks.spawn(telling::tell(control.clone(), index, statuses, stop));
         for reconciler in reconcilers {
             let index = background.status(reconciler.name());
             let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());

@@ -46,6 +46,14 @@ impl Reconciler for Retention {
                 break;
             }
         }
+        let deliveries_before = control.now().minus(control.inner.config.webhooks.keep);
+        for _ in 0..BATCHES {
+            let gone = control.store().purge_deliveries(deliveries_before, BATCH).await?;
+            rows += gone;
+            if gone < u64::from(BATCH) {
+                break;
+            }
+        }
         Ok((rows > 0).then(|| format!("forgot {rows} rows that are past their time")))
     }
 }

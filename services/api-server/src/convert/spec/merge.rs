@@ -37,7 +37,8 @@ pub(crate) fn merged_spec(
     })
 }
 
-fn merge(target: Value, patch: &Value) -> Value {
+/// The result of a JSON merge patch.
+pub(crate) fn merge(target: Value, patch: &Value) -> Value {
     let Value::Object(fields) = patch else { return patch.clone() };
     let mut merged = match target {
         Value::Object(present) => present,

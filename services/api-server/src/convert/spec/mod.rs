@@ -6,7 +6,7 @@ mod probe;
 mod schedule;
 mod volume;
 
-pub(crate) use merge::merged_spec;
+pub(crate) use merge::{merge, merged_spec};
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -34,6 +34,8 @@ pub(crate) fn spec_to_model(seal: &Seal<'_>, spec: wire::InstanceSpec) -> Result
     let volumes = volumes.map(|(index, volume)| volume::to_model(seal, &format!("volumes[{index}]"), volume));
     Ok(model::InstanceSpec {
         volumes: volumes.collect::<Result<_, _>>()?,
+        ephemeral_disk: spec.ephemeral_disk.map(|size| parse("ephemeral_disk", &size)).transpose()?,
+        pids: spec.pids,
         restart_policy: match spec.restart_policy.unwrap_or_default() {
             wire::RestartPolicy::Always => model::RestartPolicy::Always,
             wire::RestartPolicy::OnFailure => model::RestartPolicy::OnFailure,
@@ -120,6 +122,8 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
         containers: of(model::ContainerKind::Main),
         init_containers: of(model::ContainerKind::Init),
         volumes: spec.volumes.iter().map(volume::to_wire).collect(),
+        ephemeral_disk: spec.ephemeral_disk.map(|size| size.to_string()),
+        pids: spec.pids,
         restart_policy: Some(match spec.restart_policy {
             model::RestartPolicy::Always => wire::RestartPolicy::Always,
             model::RestartPolicy::OnFailure => wire::RestartPolicy::OnFailure,

@@ -9,17 +9,20 @@ use wherry_model::SpecError;
 use super::{Seal, parse};
 
 pub(super) fn to_model(seal: &Seal<'_>, field: &str, volume: wire::Volume) -> Result<model::Volume, SpecError> {
-    let source = match (volume.empty_dir, volume.config, volume.secret) {
-        (Some(empty), None, None) => model::VolumeSource::EmptyDir {
+    let source = match (volume.empty_dir, volume.config, volume.secret, volume.git) {
+        (Some(empty), None, None, None) => model::VolumeSource::EmptyDir {
             medium: match empty.medium.unwrap_or_default() {
                 wire::Medium::Disk => model::Medium::Disk,
                 wire::Medium::Memory => model::Medium::Memory,
             },
             size: empty.size.map(|size| parse(format!("{field}.empty_dir.size"), &size)).transpose()?,
         },
-        (None, Some(config), None) => model::VolumeSource::Config { files: config.files },
-        (None, None, Some(secret)) => secret_to_model(seal, &format!("{field}.secret"), secret)?,
-        _ => return Err(SpecError::new(field, "give exactly one of empty_dir, config and secret")),
+        (None, Some(config), None, None) => model::VolumeSource::Config { files: config.files },
+        (None, None, Some(secret), None) => secret_to_model(seal, &format!("{field}.secret"), secret)?,
+        (None, None, None, Some(wire::GitVolume { repository, revision, directory })) => {
+            model::VolumeSource::Git { repository, revision, directory }
+        }
+        _ => return Err(SpecError::new(field, "give exactly one of empty_dir, config, secret and git")),
     };
     Ok(model::Volume { name: parse(format!("{field}.name"), &volume.name)?, source })
 }
@@ -62,6 +65,10 @@ pub(super) fn to_wire(volume: &model::Volume) -> wire::Volume {
         },
         model::VolumeSource::Config { files } => {
             wire::Volume { config: Some(wire::ConfigVolume { files: files.clone() }), ..named }
+        }
+        model::VolumeSource::Git { repository, revision, directory } => {
+            let (repository, revision, directory) = (repository.clone(), revision.clone(), directory.clone());
+            wire::Volume { git: Some(wire::GitVolume { repository, revision, directory }), ..named }
         }
         model::VolumeSource::Secret { files, mode } => {
             let (files_set, mode) = (files.keys().cloned().collect(), mode.map(|mode| format!("{mode:04o}")));

@@ -1,0 +1,340 @@
+//! Tells webhooks of events: makes deliveries of what happened, and tries those whose time has come.
+//!
+//! Both are done by the replica that holds the lease, and need it for nothing but to spare double work: place and deliveries
+//! of a webhook move in one guarded transaction, and a delivery is open until what became of its try is stored. A replica
+//! that dies during a try leaves it open, and the next one tries again: the receiver knows it by its id.
+//!
+//! Tries are bounded in all, by tenant and by webhook, and webhooks are looked at in turn: a receiver that is slow holds
+//! up itself. Of an instance's deliveries only the first open one is ever due.
+//!
+//! Rejected: a claim on each delivery in the store (two writes for each try, and another clock to be wrong about).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wherry_model::{DeliveryId, InstanceId, Timestamp, WebhookId};
+use wherry_store::{
+    AttemptRecord, DeliveryRecord, DeliveryState, EventQuery, Lagging, StoredEvent, Telling, WebhookRecord,
+};
+
+use super::Statuses;
+use crate::webhooks::{Outgoing, SendOutcome, WebhookSender, place_of, settled};
+use crate::{Control, Error};
+
+pub(super) const NAME: &str = "webhooks";
+
+/// Commits that come closer together than this are looked at together.
+const GATHER: Duration = Duration::from_millis(20);
+/// The distance of two turns while the store does not answer, or there is no sender yet.
+const RETRY: Duration = Duration::from_secs(1);
+/// Events that one webhook is moved by at once.
+const EVENTS: u32 = 200;
+/// Webhooks of one page.
+const PAGE: u32 = 100;
+/// Tries to settle what somebody else changes at the same time.
+const SETTLE_ATTEMPTS: u32 = 8;
+/// How long tries under way may go on when the process stops.
+const LAST_TRIES: Duration = Duration::from_secs(3);
+
+/// Tries under way.
+#[derive(Default)]
+struct Flights {
+    tasks: JoinSet<DeliveryId>,
+    /// Of each, whose it is.
+    of: BTreeMap<DeliveryId, WebhookRecord>,
+    /// The webhook after which the next turn begins to look for work, and likewise for events.
+    launched: Option<WebhookId>,
+    followed: Option<WebhookId>,
+}
+
+impl Flights {
+    fn landed(&mut self, done: Option<Result<DeliveryId, tokio::task::JoinError>>) {
+        match done {
+            Some(Ok(id)) => drop(self.of.remove(&id)),
+            // Which one is not known: with none left, none is under way.
+            Some(Err(error)) => tracing::error!(%error, "a try of a delivery ended by a bug"),
+            None => {}
+        }
+        if self.tasks.is_empty() {
+            self.of.clear();
+        }
+    }
+
+    fn count(&self, is: impl Fn(&WebhookRecord) -> bool) -> usize {
+        self.of.values().filter(|webhook| is(webhook)).count()
+    }
+}
+
+/// Works until it is stopped.
+pub(super) async fn tell(control: Control, index: usize, statuses: Statuses, stop: CancellationToken) {
+    let mut flights = Flights::default();
+    loop {
+        let seen = control.store().position();
+        let turn = control.telling_turn(&mut flights).await;
+        let pause = match &turn {
+            Ok(Turn::More) => Some(GATHER),
+            Ok(Turn::Done) => None,
+            Ok(Turn::Idle) | Err(_) => Some(RETRY),
+        };
+        super::told(&statuses, index, turn.map(|_| None));
+        let pause = async {
+            match pause {
+                Some(time) => tokio::time::sleep(time).await,
+                None => {
+                    control.store().changed(seen).await;
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            done = flights.tasks.join_next(), if !flights.tasks.is_empty() => flights.landed(done),
+            () = pause => {}
+        }
+    }
+    let rest = async { while flights.tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_TRIES, rest).await.is_err() {
+        tracing::info!("tries of deliveries were cut off, another replica makes them again");
+    }
+    flights.tasks.shutdown().await;
+}
+
+/// What there is to do after a turn.
+enum Turn {
+    /// There is more at once.
+    More,
+    /// Nothing until something is written, or a time comes.
+    Done,
+    /// It is not for this replica now.
+    Idle,
+}
+
+impl Control {
+    async fn telling_turn(&self, flights: &mut Flights) -> Result<Turn, Error> {
+        let Some(sender) = self.webhook_sender() else { return Ok(Turn::Idle) };
+        if !self.leads().await? {
+            return Ok(Turn::Idle);
+        }
+        let more_events = self.follow_for_webhooks(flights).await?;
+        let more_work = self.launch(flights, &sender).await?;
+        Ok(if more_events || more_work { Turn::More } else { Turn::Done })
+    }
+
+    /// Makes deliveries of events, one page of webhooks, some events each. True when there is more.
+    async fn follow_for_webhooks(&self, flights: &mut Flights) -> Result<bool, Error> {
+        let most = self.inner.config.webhooks.most_waiting;
+        let lagging = self.store().lagging_webhooks(flights.followed, most, PAGE).await?;
+        let full = u32::try_from(lagging.len()).is_ok_and(|found| found >= PAGE);
+        let came_round = flights.followed.is_some() && !full;
+        flights.followed = lagging.last().filter(|_| full).map(|last| last.webhook.id);
+        let mut more = full || came_round;
+        for behind in lagging {
+            if behind.open < most {
+                more |= self.follow_for(behind).await?;
+            }
+        }
+        Ok(more)
+    }
+
+    async fn follow_for(&self, behind: Lagging) -> Result<bool, Error> {
+        let Lagging { webhook, followed, open: _ } = behind;
+        let (tenant, project) = (webhook.tenant, webhook.project);
+        let query = EventQuery { tenant, project, instance: None, after: followed, limit: EVENTS };
+        let events = self.store().events(&query).await?;
+        let Some(last) = events.last().map(|event| event.seq) else { return Ok(false) };
+        let full = u32::try_from(events.len()).is_ok_and(|found| found >= EVENTS);
+        let mut wanted: BTreeMap<InstanceId, bool> = BTreeMap::new();
+        let mut deliveries = Vec::new();
+        for event in events {
+            if !is_of_interest(&webhook, &event) {
+                continue;
+            }
+            let labelled = match wanted.get(&event.instance) {
+                Some(known) => *known,
+                None => {
+                    let labelled = self.has_labels(&webhook, event.instance).await?;
+                    wanted.insert(event.instance, labelled);
+                    labelled
+                }
+            };
+            if labelled {
+                let lane = Some(event.instance);
+                deliveries.push(DeliveryRecord { lane, ..self.new_delivery(&webhook, Telling::Event(event)) });
+            }
+        }
+        // Ids of one moment are in no order; the log is listed by them.
+        let mut ids: Vec<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
+        ids.sort_unstable();
+        for (delivery, id) in deliveries.iter_mut().zip(ids) {
+            delivery.id = id;
+        }
+        self.store().follow_events(webhook.id, followed, last, &deliveries).await?;
+        Ok(full)
+    }
+
+    async fn has_labels(&self, webhook: &WebhookRecord, instance: InstanceId) -> Result<bool, Error> {
+        if webhook.labels.is_empty() {
+            return Ok(true);
+        }
+        let instance = self.store().instance(webhook.tenant, instance).await?;
+        let has = |labels: &BTreeMap<String, String>| {
+            webhook.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        Ok(instance.is_some_and(|instance| has(&instance.spec.labels)))
+    }
+
+    /// Begins tries, one page of webhooks, as many as there is room for. True when there are more webhooks to look at.
+    async fn launch(&self, flights: &mut Flights, sender: &Arc<dyn WebhookSender>) -> Result<bool, Error> {
+        let settings = &self.inner.config.webhooks;
+        if flights.of.len() >= settings.concurrency {
+            return Ok(false);
+        }
+        let now = self.now();
+        let due = self.store().due_webhooks(now, flights.launched, PAGE).await?;
+        let full = u32::try_from(due.len()).is_ok_and(|found| found >= PAGE);
+        let came_round = flights.launched.is_some() && !full;
+        flights.launched = None;
+        for webhook in due {
+            let of_webhook = flights.count(|other| other.id == webhook.id);
+            let of_tenant = flights.count(|other| other.tenant == webhook.tenant);
+            let room = settings.concurrency_per_webhook.saturating_sub(of_webhook);
+            let room = room.min(settings.concurrency_per_tenant.saturating_sub(of_tenant));
+            if flights.of.len() >= settings.concurrency {
+                return Ok(false);
+            }
+            flights.launched = Some(webhook.id);
+            if room == 0 {
+                continue;
+            }
+            // Those under way are still open, and as due as others.
+            let limit = u32::try_from(of_webhook.saturating_add(room)).unwrap_or(u32::MAX);
+            let deliveries = self.store().due_deliveries(webhook.id, now, limit).await?;
+            let deliveries: Vec<_> =
+                deliveries.into_iter().filter(|delivery| !flights.of.contains_key(&delivery.id)).take(room).collect();
+            for delivery in deliveries {
+                flights.of.insert(delivery.id, webhook.clone());
+                let (control, sender, webhook) = (self.clone(), Arc::clone(sender), webhook.clone());
+                flights.tasks.spawn(async move {
+                    let id = delivery.id;
+                    control.inner.webhook_counters.under_way.fetch_add(1, Ordering::Relaxed);
+                    control.make(&sender, webhook, delivery).await;
+                    control.inner.webhook_counters.under_way.fetch_sub(1, Ordering::Relaxed);
+                    id
+                });
+            }
+        }
+        if !full {
+            flights.launched = None;
+        }
+        Ok(full || came_round)
+    }
+
+    /// One try, and what became of it.
+    async fn make(&self, sender: &Arc<dyn WebhookSender>, webhook: WebhookRecord, delivery: DeliveryRecord) {
+        let begun = Instant::now();
+        let at = self.now();
+        let outcome = match self.signing_secrets(&webhook, at) {
+            Ok(secrets) => {
+                let (url, project) = (webhook.url.clone(), webhook.project_name.clone());
+                let (webhook, delivery) = (webhook.name.clone(), delivery.clone());
+                sender.send(Outgoing { url, webhook, project, delivery, at, secrets }).await
+            }
+            Err(error) => SendOutcome { status: None, error: Some(error) },
+        };
+        let duration_millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let SendOutcome { status, error } = outcome.clone();
+        let latest = AttemptRecord { at: self.now(), status, duration_millis, error };
+        if let Err(error) = self.settle(&webhook, &delivery, &outcome, latest).await {
+            let (id, error) = (delivery.id, &error as &dyn std::error::Error);
+            tracing::warn!(delivery = %id, error, "what became of a delivery was not stored, it is made again");
+        }
+    }
+
+    fn signing_secrets(&self, webhook: &WebhookRecord, at: Timestamp) -> Result<Vec<wherry_model::SecretText>, String> {
+        let place = place_of(webhook);
+        let former = webhook.former_secret.as_ref().filter(|former| former.until > at).map(|former| &former.secret);
+        [Some(&webhook.secret), former]
+            .into_iter()
+            .flatten()
+            .map(|sealed| self.keyring().open(&place, sealed))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("the secret cannot be opened: {error}"))
+    }
+
+    async fn settle(
+        &self,
+        webhook: &WebhookRecord,
+        delivery: &DeliveryRecord,
+        outcome: &SendOutcome,
+        latest: AttemptRecord,
+    ) -> Result<(), Error> {
+        let settings = &self.inner.config.webhooks;
+        let mut jitter = [0_u8; 2];
+        self.inner.entropy.fill(&mut jitter);
+        for _ in 0..SETTLE_ATTEMPTS {
+            let found = self.store().webhook(webhook.tenant, webhook.project, &webhook.name).await?;
+            let Some(current) = found.filter(|found| found.id == webhook.id) else { return Ok(()) };
+            let mut settlement =
+                settled(settings, &current, delivery, outcome, latest.clone(), u16::from_le_bytes(jitter));
+            let disabled = match &settlement.webhook {
+                Some(changed) if current.disabled.is_none() => changed.disabled.clone(),
+                _ => None,
+            };
+            if let Some(disabled) = &disabled {
+                let (webhook, reason) = (current.name.clone(), disabled.reason.clone());
+                let telling = Telling::WebhookDisabled { webhook, reason };
+                let others = self.store().webhooks(current.tenant, current.project, settings.most_per_project).await?;
+                let hears = |other: &&WebhookRecord| {
+                    other.id != current.id
+                        && other.disabled.is_none()
+                        && other.kinds.is_empty()
+                        && other.instance.is_none()
+                        && other.labels.is_empty()
+                };
+                settlement.also =
+                    others.iter().filter(hears).map(|other| self.new_delivery(other, telling.clone())).collect();
+            }
+            if self.store().settle_delivery(&settlement).await? {
+                self.count(&settlement.after, disabled.is_some());
+                if let Some(disabled) = disabled {
+                    let (webhook, reason) = (current.id, disabled.reason);
+                    tracing::warn!(%webhook, ?reason, "a webhook is disabled");
+                }
+                return Ok(());
+            }
+            // Somebody else settled it, or the webhook was changed meanwhile.
+            let now = self.store().delivery(webhook.id, delivery.id).await?;
+            if now.is_none_or(|now| now.attempts != delivery.attempts || !now.is_open()) {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable("the webhook is being changed by others"))
+    }
+
+    fn count(&self, after: &DeliveryRecord, disabled: bool) {
+        let counters = &self.inner.webhook_counters;
+        let counter = match after.state {
+            DeliveryState::Delivered => &counters.delivered,
+            DeliveryState::Waiting | DeliveryState::GivenUp => &counters.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if after.state == DeliveryState::GivenUp {
+            counters.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+        if disabled {
+            counters.disabled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_of_interest(webhook: &WebhookRecord, event: &StoredEvent) -> bool {
+    let kind = event.event.kind.as_str();
+    (webhook.kinds.is_empty() || webhook.kinds.iter().any(|wanted| wanted == kind))
+        && webhook.instance.as_ref().is_none_or(|name| *name == event.name)
+}
