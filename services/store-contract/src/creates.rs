@@ -2,8 +2,11 @@
 
 use tokio::task::JoinSet;
 use wherry_model::lifecycle::Ask;
-use wherry_model::{Architecture, Capacity, CpuMillis, EventKind, InstanceSpec, MemoryMib, NodeId, NodeState};
-use wherry_store::{CreateOutcome, Placed};
+use wherry_model::{
+    Architecture, Capacity, CpuMillis, DnsReuseScope, EventKind, InstanceSpec, Isolation, IsolationSet, MemoryMib,
+    NodeId, NodeState,
+};
+use wherry_store::{CreateOutcome, NodeRegistration, Placed};
 
 use crate::world::{asked, name};
 use crate::{Subject, World, invariants};
@@ -113,6 +116,86 @@ pub async fn a_taken_name_leaves_nothing(subject: &mut impl Subject) {
         assert_absent(&world, &placed, &[(node, 1), (other, 0)]).await;
     }
     assert_eq!((world.used(node).await, world.used(other).await), (1, 0));
+}
+
+/// Explicit or not, in a project, in a tenant, or shared with nobody; another tenant has names of its own.
+pub async fn a_dns_name_is_unique_in_its_scope(subject: &mut impl Subject) {
+    use DnsReuseScope::{None as Nobody, Project, Tenant};
+    let world = World::new(subject).await;
+    let node = world.node_for(50).await;
+    let labelled = |view: &World, name: &str, label: Option<&str>, scope: DnsReuseScope| {
+        view.create_with(name, node, 1, |spec| {
+            spec.dns_label = label.map(|label| label.parse().unwrap());
+            spec.dns_reuse_scope = scope;
+        })
+    };
+    let (project, tenant) = (world.with_project("billing").await, world.with_tenant("umbrella").await);
+    let first = world.instance("web", node, 1).await;
+    let taken = labelled(&world, "a", Some("web"), Project);
+    assert_eq!(world.store.place_and_create(&taken).await.unwrap(), CreateOutcome::DnsNameTaken);
+    assert_absent(&world, &taken, &[(node, 1)]).await;
+    // The other way round: who would be called by its name.
+    world.created(&labelled(&world, "b", Some("shop"), Project)).await;
+    let plain = world.create("shop", node, 1);
+    assert_eq!(world.store.place_and_create(&plain).await.unwrap(), CreateOutcome::DnsNameTaken);
+    // Both: the lasting reason that is easier to see.
+    let both = labelled(&world, "web", Some("shop"), Project);
+    assert_eq!(world.store.place_and_create(&both).await.unwrap(), CreateOutcome::NameTaken);
+    // Other scopes are other names.
+    for placed in [
+        labelled(&project, "a", Some("web"), Project),
+        labelled(&tenant, "a", Some("web"), Project),
+        labelled(&world, "c", Some("web"), Nobody),
+        labelled(&world, "d", Some("web"), Nobody),
+        labelled(&world, "e", Some("web"), Tenant),
+        labelled(&tenant, "e", Some("web"), Tenant),
+    ] {
+        world.created(&placed).await;
+    }
+    let elsewhere = labelled(&project, "f", Some("web"), Tenant);
+    assert_eq!(project.store.place_and_create(&elsewhere).await.unwrap(), CreateOutcome::DnsNameTaken);
+    // Deleted, it is free for its scope, also after reopening.
+    let deleting = world.applied(asked(&first, Ask::Delete, 2)).await;
+    world.applied(crate::world::seen(&deleting, 3, wherry_model::Fact::Removed)).await;
+    subject.reopen().await;
+    let world = world.on(subject);
+    world.created(&labelled(&world, "a", Some("web"), Project)).await;
+    invariants::check(&world.store).await.unwrap();
+}
+
+/// However many try at once.
+pub async fn of_racing_creates_of_a_dns_name_one_wins(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let node = world.node_for(100).await;
+    let creates = (0..24).map(|number| {
+        world.create_with(&format!("web-{number}"), node, number, |spec| spec.dns_label = Some("web".parse().unwrap()))
+    });
+    let outcomes = race(&world, creates.collect()).await;
+    let winners = outcomes.iter().filter(|outcome| matches!(outcome, CreateOutcome::Created(_))).count();
+    let losers = outcomes.iter().filter(|outcome| **outcome == CreateOutcome::DnsNameTaken).count();
+    assert_eq!((winners, losers), (1, 23));
+    assert_eq!((world.used(node).await, world.events().await.len()), (1, 1));
+}
+
+/// The row is the referee, and a machine may offer less after its next start.
+pub async fn a_class_is_placed_only_where_it_is_offered(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let capacity = Capacity { cpu_millis: 10_000, memory_mib: 10_000, instances: 100 };
+    let plain = world.registration(capacity);
+    let offering = NodeRegistration { isolation: [Isolation::Sandboxed].into_iter().collect(), ..plain.clone() };
+    let node = plain.id;
+    let apart = |name: &str| world.create_with(name, node, 1, |spec| spec.isolation = Isolation::Sandboxed);
+    assert_eq!(world.registered(&plain, 1).await.isolation, IsolationSet::default());
+    assert_eq!(world.store.place_and_create(&apart("a")).await.unwrap(), CreateOutcome::NodeRefused);
+    assert_eq!(world.registered(&offering, 2).await.isolation, offering.isolation);
+    world.created(&apart("a")).await;
+    world.instance("plain", node, 3).await;
+    let machine = world.create_with("b", node, 1, |spec| spec.isolation = Isolation::VirtualMachine);
+    assert_eq!(world.store.place_and_create(&machine).await.unwrap(), CreateOutcome::NodeRefused);
+    world.registered(&plain, 4).await;
+    assert_eq!(world.store.place_and_create(&apart("c")).await.unwrap(), CreateOutcome::NodeRefused);
+    assert_eq!(world.used(node).await, 2, "what is there stays");
+    invariants::check(&world.store).await.unwrap();
 }
 
 /// Too little of anything, another kind of machine, not ready, not known: refused, and nothing is stored.
