@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use wherry_model::{
     Action, ContainerName, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId,
-    InstanceName, Isolation, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, Sealed, SecretText,
-    TenantId, Volume,
+    InstanceName, Isolation, MemoryMib, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, Sealed,
+    SecretText, TenantId, Volume,
 };
 
 /// One instance as its node must keep it.
@@ -52,6 +52,12 @@ pub struct DesiredMore {
     /// What the containers share beside the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// What the containers may write to the disk together; what the agent gives when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_disk: Option<MemoryMib>,
+    /// Most processes and threads together; what the agent gives when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
     /// Restarts by policy of one container, after which it stays ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
@@ -137,6 +143,8 @@ impl DesiredInstance {
             fence_after_seconds: (spec.on_node_loss == OnNodeLoss::Replace).then_some(fence_after_seconds),
             more: DesiredMore {
                 volumes: spec.volumes.clone(),
+                ephemeral_disk: spec.ephemeral_disk,
+                pids: spec.pids,
                 max_restarts: spec.max_restarts,
                 deadline_seconds: spec.deadline_seconds,
                 dns: spec.dns.clone(),
@@ -151,6 +159,12 @@ impl DesiredInstance {
     /// What was asked of each container.
     pub fn specs(&self) -> impl Iterator<Item = &ContainerSpec> {
         self.containers.iter().map(|container| &container.spec)
+    }
+
+    /// The most memory that its containers may take at one time, by their limits.
+    pub fn most_memory(&self) -> MemoryMib {
+        let specs = self.containers.iter().map(|container| &container.spec);
+        MemoryMib::new(ContainerSpec::at_once(specs, |container| container.most_memory().get()))
     }
 
     /// The container of that name.

@@ -153,7 +153,7 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::LabelName)]
     pub container: Option<String>,
-    /// Program and arguments as they were given.
+    /// Program and arguments as they were given, up to 1 KiB: what is longer ends in the word `[cut]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Which port, where it was one.

@@ -233,6 +233,8 @@ pub enum EndReason {
     Restarted,
     /// What a volume is to hold could not be fetched.
     VolumeFailed,
+    /// The instance wrote more to the disk than it may.
+    DiskExceeded,
     /// Another reason, which a later release knows.
     #[serde(other)]
     Other,
@@ -256,6 +258,7 @@ impl EndReason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Restarted => "restarted",
             Self::VolumeFailed => "volume_failed",
+            Self::DiskExceeded => "disk_exceeded",
             Self::Other => "other",
         }
     }
@@ -360,6 +363,8 @@ pub enum EventKind {
     PullStarted,
     PullRetrying,
     Pulled,
+    VolumeRetrying,
+    VolumeReady,
     ContainerStarted,
     ContainerReady,
     ContainerUnready,
@@ -393,6 +398,8 @@ impl EventKind {
             Self::PullStarted => "pull_started",
             Self::PullRetrying => "pull_retrying",
             Self::Pulled => "pulled",
+            Self::VolumeRetrying => "volume_retrying",
+            Self::VolumeReady => "volume_ready",
             Self::ContainerStarted => "container_started",
             Self::ContainerReady => "container_ready",
             Self::ContainerUnready => "container_unready",

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
 use crate::instance::{EndReason, Generation};
-use crate::name::ContainerName;
+use crate::name::{ContainerName, VolumeName};
 use crate::reference::Digest;
 use crate::time::Timestamp;
 
@@ -60,6 +60,22 @@ pub enum Fact {
         digest: Digest,
         /// Whether it was there before.
         cached: bool,
+    },
+    /// What a volume is to hold could not be fetched; it is tried again at `retry_at`.
+    VolumeRetrying {
+        /// Which volume.
+        volume: VolumeName,
+        /// What was answered.
+        message: String,
+        /// When the next try begins.
+        retry_at: Timestamp,
+    },
+    /// A volume holds what was to be fetched.
+    VolumeReady {
+        /// Which volume.
+        volume: VolumeName,
+        /// What it holds.
+        message: String,
     },
     /// The sandbox has an address and its place in the firewall.
     SandboxReady {
@@ -142,7 +158,7 @@ impl Fact {
     /// at a replica that is older than itself for a while.
     pub const fn least_protocol(&self) -> u32 {
         let reason = match self {
-            Self::Readiness { .. } => return 3,
+            Self::Readiness { .. } | Self::VolumeRetrying { .. } | Self::VolumeReady { .. } => return 3,
             Self::ContainerExited { exit, .. } => exit.reason,
             Self::Failed { reason, .. } => *reason,
             Self::PullStarted { .. }
@@ -159,7 +175,9 @@ impl Fact {
             | EndReason::DependencyFailed
             | EndReason::DeadlineExceeded
             | EndReason::Restarted
-            | EndReason::VolumeFailed => 3,
+            | EndReason::VolumeFailed
+            | EndReason::DiskExceeded
+            | EndReason::Other => 3,
             EndReason::Exited
             | EndReason::OomKilled
             | EndReason::StoppedByUser

@@ -155,6 +155,7 @@ impl Agent {
             stopping: kill.child_token(),
             pulling: std::sync::Mutex::default(),
             readings: stats::Readings::default(),
+            overfull: crate::disk::Overfull::default(),
             findings: Findings::default(),
             lease: Arc::new(lease),
             fence: fence::Progress::default(),
@@ -184,6 +185,7 @@ impl Agent {
         self.act(probe::keep(node.clone()));
         self.act(logs::keep(node.clone()));
         self.act(images::keep(node.clone()));
+        self.act(crate::disk::keep(node.clone()));
         let kill = self.kill.clone();
         let spawn: Spawn = Arc::new(move |tasks, work| drop(tasks.spawn(until(kill.clone(), work))));
         self.act(roster::keep(node.clone(), self.actors.clone(), spawn));

@@ -50,6 +50,8 @@ impl Default for LogLimits {
     }
 }
 
+pub use crate::disk::DiskLimits;
+
 /// How hard a pull is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullLimits {
@@ -125,7 +127,9 @@ pub struct AgentConfig {
     pub images: ImageLimits,
     /// Instances that are brought up at the same time.
     pub starts_at_once: usize,
-    /// Most processes and threads of one instance.
+    /// Bounds on what instances write to the disk.
+    pub disk: DiskLimits,
+    /// Most processes and threads of one instance that does not say how many.
     pub pids_max: u32,
     /// Kernel settings inside instances, beside the engine's fixed profile.
     pub sysctls: BTreeMap<String, String>,
@@ -151,6 +155,7 @@ impl AgentConfig {
             pulls: PullLimits::default(),
             images: ImageLimits::default(),
             starts_at_once: 8,
+            disk: DiskLimits::default(),
             pids_max: 1024,
             sysctls: sysctls_without_ipv6(Path::new("/proc/sys")),
             heartbeat_every: Duration::from_secs(2),

@@ -35,6 +35,7 @@ mod check;
 mod config;
 mod conversation;
 mod desired;
+mod disk;
 mod durable_file;
 mod exec;
 mod exit;
@@ -71,7 +72,7 @@ mod volumes;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};
-pub use config::{AgentConfig, ImageLimits, LogLimits, Machine, PullLimits, read_boot_id};
+pub use config::{AgentConfig, DiskLimits, ImageLimits, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };

@@ -63,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) stopping: CancellationToken,
     /// What is being pulled for each container.
     pub(crate) pulling: Mutex<BTreeMap<(InstanceId, ContainerName), String>>,
+    /// Who wrote more than it may.
+    pub(crate) overfull: crate::disk::Overfull,
     /// What probes have found out, until the worker has seen to it.
     pub(crate) findings: Findings,
 }

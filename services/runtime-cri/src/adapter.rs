@@ -14,9 +14,9 @@ use tokio::sync::{RwLockWriteGuard, broadcast};
 use tokio::task::AbortHandle;
 use wherry_runtime::{
     AttachRequest, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus,
-    Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Readiness,
-    Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec,
-    Usage, refusal_by_labels,
+    Conversation, ExecOutput, ExecRequest, Fetched, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage,
+    Readiness, RepositoryRequest, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig,
+    SandboxId, SandboxStatus, StreamExec, Usage, refusal_by_labels,
 };
 
 use crate::cgroup::Cgroups;
@@ -28,7 +28,7 @@ use crate::failure::About;
 use crate::generated::runtime::v1;
 use crate::mounts::Mounts;
 use crate::warm::{WarmFolders, WarmPool};
-use crate::{attach, container, image, outside, port, sandbox, usage};
+use crate::{attach, container, image, outside, port, repository, sandbox, usage};
 
 /// Wake-ups kept for a slow listener; it reads everything when it lost some.
 const EVENT_BUFFER: usize = 1024;
@@ -214,6 +214,18 @@ async fn remove_task(socket: &std::path::Path, id: &ContainerId) -> Result<()> {
     if output.status.success() || text.contains("not found") { Ok(()) } else { Err(failed(text.trim().to_owned())) }
 }
 
+/// The engine does not say whom it has looked for.
+fn unknown_user(error: RuntimeError, user: Option<&str>) -> RuntimeError {
+    match (error, user) {
+        (RuntimeError::CannotStart { message }, Some(user)) if message.contains("no users found") => {
+            let message =
+                format!("the image knows no user \"{user}\": give uid or uid:gid, or a name of its /etc/passwd");
+            RuntimeError::CannotStart { message }
+        }
+        (error, _) => error,
+    }
+}
+
 fn image_spec(reference: &str) -> v1::ImageSpec {
     v1::ImageSpec { image: reference.to_owned(), ..v1::ImageSpec::default() }
 }
@@ -346,7 +358,7 @@ impl ContainerRuntime for CriRuntime {
         }
         self.mounts.prepare(&self.options.socket, &config.mounts).await?;
         // What was in it may have been ended by force.
-        self.sandboxes.cgroups.open(&sandbox_config.cgroup_name, sandbox_config.pids_max)?;
+        self.sandboxes.cgroups.open(&sandbox_config.cgroup_name, sandbox_config.into())?;
         let parent = self.sandboxes.cgroups.parent(&sandbox_config.cgroup_name);
         let message = v1::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_string(),
@@ -356,7 +368,8 @@ impl ContainerRuntime for CriRuntime {
         let about = About::Create { sandbox: sandbox.as_str(), image: &config.image };
         let mut client = self.connection.runtime();
         let answer = client.create_container(request(message, WRITE_LIMIT));
-        let created = answered("CreateContainer", about, WRITE_LIMIT, answer).await?;
+        let created = answered("CreateContainer", about, WRITE_LIMIT, answer).await;
+        let created = created.map_err(|error| unknown_user(error, config.user.as_deref()))?;
         Ok(ContainerId::new(created.container_id))
     }
 
@@ -457,6 +470,14 @@ impl ContainerRuntime for CriRuntime {
 
     async fn usage(&self, sandbox: &SandboxId, cgroup_name: &str) -> Result<Usage> {
         usage::read(&self.connection, &self.sandboxes, sandbox, cgroup_name).await
+    }
+
+    async fn written(&self, sandbox: &SandboxId) -> Result<BTreeMap<ContainerId, u64>> {
+        usage::written(&self.connection, sandbox).await
+    }
+
+    async fn fetch_repository(&self, sandbox: &SandboxId, request: &RepositoryRequest) -> Result<Fetched> {
+        repository::fetch(&self.sandboxes, sandbox, request).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

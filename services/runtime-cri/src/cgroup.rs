@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wherry_runtime::{Result, RuntimeError};
+use wherry_runtime::{Result, RuntimeError, SandboxConfig};
 
 use crate::process;
 
@@ -25,8 +25,24 @@ struct Hierarchies {
     mounts: Vec<PathBuf>,
     /// The one with the `pids` controller.
     pids: Option<PathBuf>,
+    /// The one with the `memory` controller.
+    memory: Option<PathBuf>,
     /// Whether that one is v2, where controllers are handed down level by level.
     unified: bool,
+}
+
+/// What all processes of an instance may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CgroupLimits {
+    pub(crate) pids_max: u32,
+    /// 0: no limit.
+    pub(crate) memory_bytes: u64,
+}
+
+impl From<&SandboxConfig> for CgroupLimits {
+    fn from(config: &SandboxConfig) -> Self {
+        Self { pids_max: config.pids_max, memory_bytes: config.memory_bytes }
+    }
 }
 
 /// The cgroups below one root of ours.
@@ -56,8 +72,8 @@ impl Cgroups {
         mount.join(&self.root[1..])
     }
 
-    /// Makes the instance's cgroup with its process limit. Idempotent.
-    pub(crate) fn prepare(&self, name: &str, pids_max: u32) -> Result<()> {
+    /// Makes the instance's cgroup with its limits. Idempotent.
+    pub(crate) fn prepare(&self, name: &str, limits: CgroupLimits) -> Result<()> {
         check_name(name)?;
         let Some(mount) = &self.hierarchies.pids else {
             return Err(RuntimeError::Internal {
@@ -72,7 +88,19 @@ impl Cgroups {
                 write(&level.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
             }
         }
-        write(&folder.join("pids.max"), &pids_max.to_string())
+        if let Some(mount) = &self.hierarchies.memory {
+            let root = self.folder(mount);
+            let folder = root.join(name);
+            std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
+            if !self.hierarchies.unified {
+                // Always so since Linux 5.11, where it cannot be said any more.
+                for level in [&root, &folder] {
+                    drop(std::fs::write(level.join("memory.use_hierarchy"), "1"));
+                }
+            }
+        }
+        write(&folder.join("pids.max"), &limits.pids_max.to_string())?;
+        self.limit_memory(name, limits.memory_bytes)
     }
 
     /// How long the threads of a container were held back by its processor limit, as the kernel counts it (`cpu.stat`); none
@@ -83,6 +111,44 @@ impl Cgroups {
             let path = self.folder(mount).join(name).join(container).join("cpu.stat");
             throttled_nanos(&std::fs::read_to_string(path).ok()?)
         })
+    }
+
+    /// Pages of volumes in memory outlive the container that wrote them: they count here, where its own limit is gone with it.
+    ///
+    /// A limit below what is in use is taken as soon as it fits; the kernel of cgroup v1 refuses it until then.
+    fn limit_memory(&self, name: &str, bytes: u64) -> Result<()> {
+        let Some(mount) = &self.hierarchies.memory else { return Ok(()) };
+        let folder = self.folder(mount).join(name);
+        let (file, none) =
+            if self.hierarchies.unified { ("memory.max", "max") } else { ("memory.limit_in_bytes", "-1") };
+        let path = folder.join(file);
+        let text = if bytes == 0 { none.to_owned() } else { bytes.to_string() };
+        let written = match std::fs::OpenOptions::new().write(true).open(&path) {
+            Ok(mut file) => io::Write::write_all(&mut file, text.as_bytes()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => Err(error),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                tracing::warn!(cgroup = name, bytes, "an instance uses more memory than it may from now on");
+                Ok(())
+            }
+            outcome => outcome.map_err(|error| failed(&path, &error)),
+        }
+    }
+
+    /// Folders of a cgroup below the instance's own, one in each hierarchy that limits something, made if need be. It goes with
+    /// the instance's.
+    pub(crate) fn below(&self, name: &str, child: &str) -> Result<Vec<PathBuf>> {
+        check_name(name)?;
+        let mut mounts: Vec<&PathBuf> = self.hierarchies.pids.iter().chain(&self.hierarchies.memory).collect();
+        mounts.dedup();
+        let folders = mounts.into_iter().map(|mount| self.folder(mount).join(name).join(child));
+        let made = folders.map(|folder| match std::fs::create_dir_all(&folder) {
+            Ok(()) => Ok(folder),
+            Err(error) => Err(failed(&folder, &error)),
+        });
+        made.collect()
     }
 
     /// Kills what runs in the instance's cgroup; returns how many there were.
@@ -153,7 +219,7 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn parse_mounts(mounts: &str) -> Hierarchies {
-    let mut found = Hierarchies { mounts: Vec::new(), pids: None, unified: false };
+    let mut found = Hierarchies { mounts: Vec::new(), pids: None, memory: None, unified: false };
     for line in mounts.lines() {
         let mut words = line.split(' ');
         let (Some(_), Some(target), Some(kind), Some(options)) =
@@ -168,8 +234,12 @@ fn parse_mounts(mounts: &str) -> Hierarchies {
         if kind == "cgroup" && options.split(',').any(|option| option == "pids") {
             found.pids = Some(target.clone());
         }
+        if kind == "cgroup" && options.split(',').any(|option| option == "memory") {
+            found.memory = Some(target.clone());
+        }
         if kind == "cgroup2" && target == Path::new("/sys/fs/cgroup") {
             found.pids = Some(target.clone());
+            found.memory = Some(target.clone());
             found.unified = true;
         }
         if kind == "cgroup" || kind == "cgroup2" {
@@ -263,6 +333,7 @@ mod tests {
              cgroup /sys/fs/cgroup/pids cgroup rw,relatime,pids 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
         );
         assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup/pids")));
+        assert_eq!(found.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
         assert!(!found.unified);
         assert_eq!(found.mounts.len(), 3);
     }
@@ -278,6 +349,7 @@ mod tests {
     fn v2_is_one_tree() {
         let found = parse_mounts("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n");
         assert!(found.unified);
+        assert_eq!(found.memory, found.pids);
         assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup")));
     }
 

@@ -42,7 +42,7 @@ impl CriSandboxes {
 
     pub(crate) async fn run(&self, config: &SandboxConfig) -> Result<String> {
         let _gate = self.gate.read().await;
-        self.cgroups.prepare(&config.cgroup_name, config.pids_max)?;
+        self.cgroups.prepare(&config.cgroup_name, config.into())?;
         let message = v1::RunPodSandboxRequest {
             config: Some(sandbox::cri_config(config, self.cgroups.parent(&config.cgroup_name))),
             runtime_handler: match config.runtime_handler.as_str() {

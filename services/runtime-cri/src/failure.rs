@@ -73,6 +73,9 @@ const CANNOT_START: &[&str] = &[
     "no command specified",
 ];
 
+/// What a sandbox asked for that the engine's configuration does not have.
+const NO_HANDLER: &str = "no runtime for";
+
 /// Marks what an OCI runtime said, as opposed to containerd about its own files.
 const OCI_RUNTIME: &str = "OCI runtime";
 
@@ -110,6 +113,7 @@ pub(crate) fn runtime_error(call: &'static str, about: About<'_>, limit: Duratio
         About::Create { .. } if names_cannot_start(text) => RuntimeError::CannotStart { message: start_text(text) },
         About::Engine | About::Sandbox(_) | About::Create { .. } | About::Container(_) => match status.code() {
             Code::InvalidArgument => RuntimeError::InvalidArgument { message },
+            _ if has(&[NO_HANDLER]) => RuntimeError::InvalidArgument { message },
             _ => RuntimeError::Internal { message },
         },
     }

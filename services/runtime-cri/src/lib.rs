@@ -26,6 +26,7 @@ pub mod pause;
 mod port;
 mod process;
 mod profile;
+mod repository;
 mod sandbox;
 mod secret_files;
 mod usage;

@@ -1,6 +1,7 @@
 //! What containers use: processor and memory from CRI's statistics, what a limit held back from the kernel's cgroup, and the
 //! network from the sandbox's own namespace, where containerd 1.6 says nothing of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use wherry_model::Timestamp;
@@ -11,6 +12,19 @@ use crate::cri_sandboxes::CriSandboxes;
 use crate::failure::About;
 use crate::generated::runtime::v1;
 use crate::port;
+
+/// What the engine has measured of the containers' own file systems; it does so every ten seconds.
+pub(crate) async fn written(connection: &Connection, id: &SandboxId) -> Result<BTreeMap<ContainerId, u64>> {
+    let filter = v1::ContainerStatsFilter { pod_sandbox_id: id.to_string(), ..v1::ContainerStatsFilter::default() };
+    let mut client = connection.runtime();
+    let message = v1::ListContainerStatsRequest { filter: Some(filter) };
+    let answer = client.list_container_stats(request(message, READ_LIMIT));
+    let stats = answered("ListContainerStats", About::Sandbox(id.as_str()), READ_LIMIT, answer).await?.stats;
+    let one = |stats: v1::ContainerStats| {
+        Some((ContainerId::new(stats.attributes?.id), stats.writable_layer?.used_bytes?.value))
+    };
+    Ok(stats.into_iter().filter_map(one).collect())
+}
 
 pub(crate) async fn read(
     connection: &Connection,

@@ -3,7 +3,7 @@
 //! Each method is one CRI call (or two where CRI's answer alone is not enough), so what the agent does between two of
 //! them is visible to it and it can resume after a crash at any of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerStatus, Conversation, ExecOutput,
-    ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Result, RuntimeEvent, Sandbox,
-    SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage,
+    ExecRequest, Fetched, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, RepositoryRequest, Result,
+    RuntimeEvent, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage,
 };
 
 /// Name and version of the engine, for `doctor` and logs.
@@ -165,6 +165,16 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync {
     /// What the containers of a sandbox that run use now, and what passed its network, which has the cgroup of this name
     /// ([`crate::SandboxConfig::cgroup_name`]). Of a sandbox that is not there nothing runs.
     async fn usage(&self, sandbox: &SandboxId, cgroup_name: &str) -> Result<Usage>;
+
+    /// Bytes that containers of a sandbox wrote to their own file systems, volumes apart; of those of which the engine has
+    /// measured it, which it does from time to time.
+    async fn written(&self, sandbox: &SandboxId) -> Result<BTreeMap<ContainerId, u64>>;
+
+    /// Puts one commit of a git repository into a folder of the machine that is empty, from within the network of a sandbox
+    /// that is ready: with its name resolution, its reach, and its limits. Everything is for everybody to read and write.
+    ///
+    /// What is not the machine's fault is [`Fetched::Refused`]. Dropping the future ends it.
+    async fn fetch_repository(&self, sandbox: &SandboxId, request: &RepositoryRequest) -> Result<Fetched>;
 
     /// Wake-ups from now on. They can be lost or doubled, so whoever listens also reads the state from time to time.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

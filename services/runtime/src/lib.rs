@@ -22,6 +22,7 @@ mod event;
 mod exec;
 pub mod fake;
 mod image;
+mod repository;
 mod sandbox;
 mod usage;
 
@@ -34,6 +35,7 @@ pub use error::{Result, RuntimeError};
 pub use event::RuntimeEvent;
 pub use exec::{ExecOutput, ExecRequest};
 pub use image::{Image, ImageDisk, PullProgress, PullRequest, PulledImage, RegistryAuth, refusal_by_labels};
+pub use repository::{Fetched, RepositoryRequest};
 pub use sandbox::{DnsConfig, Labels, Sandbox, SandboxConfig, SandboxState, SandboxStatus};
 pub use usage::{ContainerUsage, NetworkUsage, Usage};
 

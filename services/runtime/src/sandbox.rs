@@ -48,6 +48,9 @@ pub struct SandboxConfig {
     pub cgroup_name: String,
     /// Most processes and threads in the whole sandbox.
     pub pids_max: u32,
+    /// Most memory of the whole sandbox, in bytes, that of volumes in memory counted whoever wrote them. 0: no limit.
+    /// [`crate::ContainerRuntime::create_container`] sets this and `pids_max` anew.
+    pub memory_bytes: u64,
     /// Further namespaced kernel settings beside those of the fixed profile.
     pub sysctls: BTreeMap<String, String>,
     /// Which of the engine's runtimes makes it and its containers; the usual one when empty. One that the engine does not have

@@ -25,7 +25,7 @@ pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCh
 pub use schedule::{DEFAULT_STARTING_DEADLINE_SECONDS, OnOverlap, Schedule};
 pub use secret::{MAX_SECRET_CHARACTERS, RegistryCredential, SecretText, SecretVolume};
 pub use surroundings::{DnsSettings, HostAlias};
-pub use volume::{ConfigVolume, EmptyDirVolume, Medium, Volume, VolumeMount};
+pub use volume::{ConfigVolume, EmptyDirVolume, GitVolume, Medium, Volume, VolumeMount};
 
 /// Seconds between the stop signal and SIGKILL unless something else is asked for.
 pub const DEFAULT_STOP_GRACE_SECONDS: u32 = 10;
@@ -56,6 +56,15 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 32)]
     pub volumes: Vec<Volume>,
+    /// What the containers may write to the disk, in their own file systems and in volumes on disk together; 20Gi unless the
+    /// operator has set another size. An instance that writes more is ended with the reason `disk_exceeded`. No room is reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::DiskQuantity>)]
+    pub ephemeral_disk: Option<String>,
+    /// Most processes and threads of all its containers together; 1024 unless the operator has set another number.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
+    #[schema(minimum = 16, maximum = 16384, example = 1024)]
+    pub pids: Option<u32>,
     /// What happens when a container ends by itself; `on_failure` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,

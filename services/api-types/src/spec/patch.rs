@@ -26,6 +26,14 @@ pub struct InstancePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 32)]
     pub volumes: Option<Vec<Volume>>,
+    /// What the containers may write to the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::text::DiskQuantity>)]
+    pub ephemeral_disk: Option<String>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 16, maximum = 16384, example = 1024)]
+    pub pids: Option<u32>,
     /// What happens when a container ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::secret::SecretVolume;
 use crate::text;
 
-/// A folder that the containers of an instance share: exactly one of `empty_dir`, `config` and `secret`.
+/// A folder that the containers of an instance share: exactly one of `empty_dir`, `config`, `secret` and `git`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"name": "scratch", "empty_dir": {"medium": "memory", "size": "64Mi"}})))]
@@ -25,6 +25,28 @@ pub struct Volume {
     /// Files that nobody can read back, read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretVolume>,
+    /// What a git repository holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitVolume>,
+}
+
+/// What a git repository holds when the instance is first started on its machine: one commit, without submodules and without
+/// what git LFS keeps elsewhere. It is fetched from within the network of the instance, before any container starts, and kept
+/// with all that the containers write there, as an `empty_dir` on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitVolume {
+    /// Its URL.
+    #[schema(value_type = text::RepositoryUrl)]
+    pub repository: String,
+    /// A branch, a tag or a commit; what the repository says itself when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Revision>)]
+    pub revision: Option<String>,
+    /// A folder of the volume into which it is put; the volume itself when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::InnerPath>)]
+    pub directory: Option<String>,
 }
 
 /// Where an empty folder is kept.
@@ -46,8 +68,9 @@ pub struct EmptyDirVolume {
     /// Where it is kept; `disk` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<Medium>,
-    /// The most that it takes, with `memory` only; all volumes in memory together take no more than the containers may. When
-    /// absent, an equal part of what the others leave. On disk nothing holds it to a size.
+    /// The most that it takes. All volumes in memory together take no more than the containers may; when absent there, an equal
+    /// part of what the others leave. On disk the instance is ended when it is exceeded; when absent there, what
+    /// `ephemeral_disk` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::MemoryQuantity>)]
     pub size: Option<String>,

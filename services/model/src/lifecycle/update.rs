@@ -151,8 +151,9 @@ pub fn update_proved(
 
 /// Fields of the instance that may change while it is there to run. Any other, and any that is added to the spec before
 /// somebody has decided about it, is fixed.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 10] = [
     "deadline_seconds",
+    "ephemeral_disk",
     "labels",
     "max_restarts",
     "publish_unready",

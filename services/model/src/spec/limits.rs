@@ -33,6 +33,12 @@ impl Limits {
     pub const MAX_VOLUME_FILES: usize = 64;
     /// Bytes of all files of all `secret` and `config` volumes of one instance.
     pub const MAX_VOLUME_FILE_BYTES: usize = 256 * 1024;
+    /// The least and the most processes of an instance that can be asked for: a start itself takes some.
+    pub const PIDS: (u32, u32) = (16, 16_384);
+    /// Bytes of the URL of a repository.
+    pub const MAX_REPOSITORY_BYTES: usize = 2048;
+    /// Bytes of the name of a revision.
+    pub const MAX_REVISION_BYTES: usize = 255;
     /// Containers that one waits for.
     pub const MAX_DEPENDENCIES: usize = 16;
     /// Seconds of any timing of a probe.

@@ -94,6 +94,13 @@ pub struct InstanceSpec {
     /// What they share beside the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// What the containers may write to the machine's disk, in their own file systems and in volumes on disk together; what
+    /// the machine's agent gives when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_disk: Option<MemoryMib>,
+    /// Most processes and threads of all containers together; what the machine's agent gives when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
     /// What happens when a container ends by itself.
     pub restart_policy: RestartPolicy,
     /// Restarts by policy of one container in one generation, after which it stays ended; without a bound when absent.
@@ -146,6 +153,8 @@ impl InstanceSpec {
         Self {
             containers,
             volumes: Vec::new(),
+            ephemeral_disk: None,
+            pids: None,
             restart_policy: RestartPolicy::OnFailure,
             max_restarts: None,
             architecture: None,
@@ -168,19 +177,24 @@ impl InstanceSpec {
     /// What the instance takes from a node: what its main containers take together, or the largest of those of the beginning,
     /// which run alone.
     pub fn demand(&self) -> Demand {
-        let of = |kind: ContainerKind| self.containers.iter().filter(move |container| container.kind == kind);
-        let sum = |get: fn(&ContainerSpec) -> u32| of(ContainerKind::Main).map(get).fold(0, u32::saturating_add);
-        let most = |get: fn(&ContainerSpec) -> u32| of(ContainerKind::Init).map(get).max().unwrap_or(0);
-        let take = |get: fn(&ContainerSpec) -> u32| sum(get).max(most(get));
         Demand {
-            cpu: CpuMillis::new(take(|container| container.cpu.get())),
-            memory: MemoryMib::new(take(|container| container.memory.get())),
+            cpu: CpuMillis::new(self.at_once(|container| container.cpu.get())),
+            memory: MemoryMib::new(self.at_once(|container| container.memory.get())),
             architecture: self.architecture,
             fenced: self.on_node_loss == OnNodeLoss::Replace,
             // What the first releases knew, every agent knows.
             protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
             isolation: self.isolation,
         }
+    }
+
+    /// The most memory that its containers may take at one time, by their limits.
+    pub fn most_memory(&self) -> MemoryMib {
+        MemoryMib::new(self.at_once(|container| container.most_memory().get()))
+    }
+
+    fn at_once(&self, get: fn(&ContainerSpec) -> u32) -> u32 {
+        ContainerSpec::at_once(self.containers.iter(), get)
     }
 
     /// Every offered port of every container.
@@ -217,6 +231,12 @@ impl InstanceSpec {
 }
 
 impl ContainerSpec {
+    /// What these take at one time: the main ones together, or the largest of those of the beginning, which run alone.
+    pub fn at_once<'a>(all: impl Iterator<Item = &'a Self> + Clone, get: fn(&Self) -> u32) -> u32 {
+        let of = |kind: ContainerKind| all.clone().filter(move |container| container.kind == kind).map(get);
+        of(ContainerKind::Main).fold(0, u32::saturating_add).max(of(ContainerKind::Init).max().unwrap_or(0))
+    }
+
     /// The same without what came later.
     fn of_the_first_release(&self) -> Self {
         let Self { name, image, command, args, env, working_dir, cpu, memory, ports, .. } = self.clone();

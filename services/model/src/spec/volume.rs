@@ -40,7 +40,8 @@ pub enum VolumeSource {
         /// Where it is kept.
         #[serde(default)]
         medium: Medium,
-        /// The most that it takes, in memory only; an equal part of what the others leave of the instance's when absent.
+        /// The most that it takes. When absent, in memory an equal part of what the others leave of the instance's, and on disk
+        /// what the instance may write there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<MemoryMib>,
     },
@@ -56,6 +57,17 @@ pub enum VolumeSource {
     Config {
         /// File name → content.
         files: BTreeMap<String, String>,
+    },
+    /// What a repository held when the instance was started, to be written to by everybody, on the machine's disk.
+    Git {
+        /// Its URL: `https`, `http` or `git`, without a password.
+        repository: String,
+        /// A branch, a tag or a commit; what the repository says itself when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
+        /// A folder of the volume into which it is put; the volume itself when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
     },
 }
 

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerExit, ContainerName, Digest, EndReason, Fact, Generation, Timestamp};
+use wherry_model::{ContainerExit, ContainerName, Digest, EndReason, Fact, Generation, Timestamp, VolumeName};
 
 use crate::backoff::next_in_a_row;
 
@@ -24,6 +24,15 @@ pub(crate) enum RunMemory {
     Waiting { restart_at: Timestamp },
     /// It was said to have ended for good.
     Over,
+}
+
+/// What was said of a volume that is to be fetched and is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct VolumeMemory {
+    /// Failed tries in a row.
+    pub(crate) failures: u32,
+    /// When the next try may begin.
+    pub(crate) retry_at: Option<Timestamp>,
 }
 
 /// What was said of one container.
@@ -89,6 +98,9 @@ pub(crate) struct Memory {
     /// When a container first ran in this generation.
     #[serde(default)]
     pub(crate) first_started_at: Option<Timestamp>,
+    /// What was said of volumes that are to be fetched.
+    #[serde(default)]
+    pub(crate) volumes: BTreeMap<VolumeName, VolumeMemory>,
 }
 
 impl Memory {
@@ -101,6 +113,7 @@ impl Memory {
             sandbox_stopped: false,
             removed: false,
             first_started_at: None,
+            volumes: BTreeMap::new(),
         }
     }
 
@@ -130,6 +143,14 @@ impl Memory {
                 known.pull_failures = 0;
                 known.pull_retry_at = None;
             }
+            Fact::VolumeRetrying { volume, retry_at, .. } => {
+                let known = self.volumes.entry(volume.clone()).or_default();
+                if known.retry_at != Some(*retry_at) {
+                    known.failures = known.failures.saturating_add(1);
+                    known.retry_at = Some(*retry_at);
+                }
+            }
+            Fact::VolumeReady { volume, .. } => drop(self.volumes.remove(volume)),
             Fact::SandboxReady { address } => self.address = Some(*address),
             Fact::ContainerStarted { container, run, started_at } => {
                 self.began(*started_at);

@@ -2,7 +2,7 @@
 //! container, every report, and before, in the middle of and after every write of the journal. Its successor must bring
 //! the same life to the same end, with nothing done twice and nothing left over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,18 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, NodeHello, Report, Surroundings, Welcome};
 use wherry_model::lifecycle::{Ask, MeterEdge};
-use wherry_model::{InstanceId, InstanceState as S, NodeId, RestartPolicy};
+use wherry_model::{
+    Check, Condition, ContainerKind, ContainerSpec, Dependency, EndReason, Hooks, InstanceId, InstanceSpec,
+    InstanceState as S, Medium, NodeId, Probe, Probes, RestartPolicy, Seconds, Volume, VolumeMount, VolumeName,
+    VolumeSource,
+};
 use wherry_runtime::{
     AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus,
     Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest, PulledImage, Readiness,
     Result, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage,
 };
 
-use super::world::World;
+use super::world::{World, program};
 use crate::agent::AgentParts;
 use crate::firewall::{Firewall, FirewallError, Ruleset};
 use crate::journal::{JournalDisk, JournalFolder};
@@ -183,7 +187,7 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
     }
 
     async fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<ExecOutput> {
-        self.inner.exec(id, request).await
+        self.around("exec", self.inner.exec(id, request)).await
     }
 
     async fn exec_stream(&self, id: &ContainerId, request: &StreamExec) -> Result<Conversation> {
@@ -204,6 +208,18 @@ impl ContainerRuntime for Mortal<dyn ContainerRuntime> {
 
     async fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<()> {
         self.around("signal_container", self.inner.signal_container(id, signal)).await
+    }
+
+    async fn written(&self, sandbox: &SandboxId) -> Result<BTreeMap<ContainerId, u64>> {
+        self.inner.written(sandbox).await
+    }
+
+    async fn fetch_repository(
+        &self,
+        sandbox: &SandboxId,
+        request: &wherry_runtime::RepositoryRequest,
+    ) -> Result<wherry_runtime::Fetched> {
+        self.around("fetch_repository", self.inner.fetch_repository(sandbox, request)).await
     }
 
     async fn alive_in_cgroup(&self, cgroup_name: &str) -> Result<BTreeSet<ContainerId>> {
@@ -365,6 +381,69 @@ async fn live(world: &World) {
     world.assert_clean().await;
 }
 
+/// One life of several containers that share a volume: something before them, hooks, a probe, one that waits for another.
+async fn live_together(world: &World) {
+    let data: VolumeName = "data".parse().unwrap();
+    let volume = Volume { name: data.clone(), source: VolumeSource::EmptyDir { medium: Medium::Disk, size: None } };
+    let exec = |text: &str| Check::Exec { command: ["sh", "-c", text].map(str::to_owned).to_vec() };
+    let mount = VolumeMount { volume: data, path: "/data".to_owned(), sub_path: None, read_only: false };
+    let one = |name: &str, text: &str| ContainerSpec { mounts: vec![mount.clone()], ..program(name, text) };
+    let prepare = ContainerSpec { kind: ContainerKind::Init, ..one("prepare", "sleep 1") };
+    let readiness = Probe {
+        check: exec("exit 0"),
+        initial_delay: Seconds(1),
+        period: Seconds(1),
+        timeout: Seconds(1),
+        success_threshold: 1,
+        failure_threshold: 1,
+    };
+    let web = ContainerSpec {
+        probes: Probes { readiness: Some(readiness), ..Probes::default() },
+        hooks: Hooks { post_start: Some(exec("sleep 1")), pre_stop: Some(exec("sleep 1")) },
+        ..one("web", "serve")
+    };
+    let waits = Dependency { container: web.name.clone(), condition: Condition::Healthy };
+    let side = ContainerSpec { depends_on: vec![waits], ..one("side", "serve") };
+    let spec = InstanceSpec { volumes: vec![volume], ..InstanceSpec::new(vec![prepare, web, side]) };
+    let id = world.create_spec(spec);
+    let volumes = world.config().volumes_of(id);
+    world.until("all are ready", |w| w.instance(id).is_ready()).await;
+    until_let_in(world, id).await;
+    world.control.ask(id, Ask::Stop);
+    world.until_state(id, S::Stopped).await;
+    world.until("resources are back", |w| !w.instance(id).holds_resources).await;
+    assert!(volumes.exists(), "what is on disk is kept through a stop");
+    world.control.ask(id, Ask::Start(world.config().machine.node));
+    world.until("all are ready again", |w| w.instance(id).is_ready()).await;
+    world.control.ask(id, Ask::Delete);
+    world.until_state(id, S::Deleted).await;
+
+    let instance = world.instance(id);
+    let runs = |index: usize| &instance.containers[index].runs;
+    for index in 0..3 {
+        let ended = runs(index).iter().all(|run| run.end.is_some());
+        // A crash costs no run here: what was begun is found again, and what is done after a start may be done twice.
+        assert!(runs(index).len() == 2 && ended, "{:#?}", instance.containers);
+    }
+    for life in 0..2 {
+        let end = |index: usize| runs(index)[life].end.as_ref().unwrap();
+        assert_eq!(end(0).exit_code, 0);
+        assert!(runs(1)[life].started_at >= end(0).finished_at, "it began before what comes first had ended");
+        assert!(runs(2)[life].started_at >= runs(1)[life].started_at.plus(Duration::from_secs(1)), "it did not wait");
+        assert!(
+            [1, 2].iter().all(|index| end(*index).reason == EndReason::StoppedByUser),
+            "{:#?}",
+            instance.containers
+        );
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while volumes.exists() || std::fs::read_dir(world.config().logs_folder()).unwrap().count() > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "logs or volumes are left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.assert_clean().await;
+}
+
 /// Its address is known, and the firewall lets exactly it in.
 async fn until_let_in(world: &World, id: InstanceId) {
     world
@@ -378,12 +457,12 @@ async fn until_let_in(world: &World, id: InstanceId) {
 }
 
 /// Lives with a death at the given step. None when the life has fewer steps.
-fn live_and_die(step: u32) -> Option<&'static str> {
+fn live_and_die(step: u32, life: impl AsyncFn(&World)) -> Option<&'static str> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (world, fate, end) = (Arc::new(World::new()), Fate::new(step), CancellationToken::new());
         let keeper = tokio::spawn(keep_alive(world.clone(), fate.clone(), end.clone()));
-        live(&world).await;
+        life(&world).await;
         end.cancel();
         keeper.await.unwrap().buried().await;
         let state = fate.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -391,17 +470,20 @@ fn live_and_die(step: u32) -> Option<&'static str> {
     })
 }
 
-#[test]
-fn a_death_at_any_step_changes_nothing_in_the_end() {
+/// Lives again and again, and dies at every step, or at every `stride`th. Gives out how many deaths there were where.
+fn die_everywhere(
+    stride: u32,
+    life: impl AsyncFn(&World) + Copy + Sync,
+) -> std::collections::BTreeMap<&'static str, u32> {
     let next = std::sync::atomic::AtomicU32::new(1);
     let places = Mutex::new(std::collections::BTreeMap::<&str, u32>::new());
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
                 loop {
-                    let step = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    assert!(step < 2_000, "a life has not so many steps");
-                    let died = std::panic::catch_unwind(|| live_and_die(step));
+                    let step = next.fetch_add(stride, std::sync::atomic::Ordering::Relaxed);
+                    assert!(step < 4_000, "a life has not so many steps");
+                    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live_and_die(step, life)));
                     let Ok(died) = died else { panic!("a death at step {step} was not made good") };
                     let Some(place) = died else { return };
                     *places.lock().unwrap().entry(place).or_default() += 1;
@@ -412,4 +494,16 @@ fn a_death_at_any_step_changes_nothing_in_the_end() {
     let places = places.into_inner().unwrap();
     println!("deaths: {places:?}");
     assert!(places.len() >= 12, "the agent died in too few places: {places:?}");
+    places
+}
+
+#[test]
+fn a_death_at_any_step_changes_nothing_in_the_end() {
+    die_everywhere(1, live);
+}
+
+#[test]
+fn a_death_at_any_step_of_several_containers_changes_nothing_in_the_end() {
+    let places = die_everywhere(1, live_together);
+    assert!(places.contains_key("exec"), "hooks and probes were not cut off: {places:?}");
 }

@@ -159,7 +159,7 @@ impl World {
             project_name: ProjectName::new("default").unwrap(),
             name: InstanceName::new(format!("web-{number}")).unwrap(),
             spec,
-            node: self.config().machine.node,
+            node: Some(self.config().machine.node),
             actor: "test".to_owned(),
         };
         let id = birth.id;

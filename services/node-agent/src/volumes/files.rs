@@ -36,7 +36,7 @@ pub(super) fn write(folder: &Path, files: &BTreeMap<String, String>) -> io::Resu
             continue;
         }
         if super::is_folder(&path) {
-            fs::remove_dir_all(&path)?;
+            remove_any(&path)?;
         }
         let fresh = folder.join(FRESH);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh)?;

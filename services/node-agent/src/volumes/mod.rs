@@ -10,6 +10,7 @@
 //! Nothing here follows what a container wrote: paths inside of a volume are resolved by the engine ([`MountPart`]).
 
 mod files;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use wherry_agent_api::DesiredInstance;
-use wherry_model::{ContainerSpec, Medium, MemoryMib, Sealed, Volume, VolumeMount, VolumeSource};
+use wherry_model::{ContainerSpec, Medium, MemoryMib, Sealed, Volume, VolumeMount, VolumeName, VolumeSource};
 use wherry_runtime::{Mount, MountPart, SecretFiles};
 
 use crate::secrets::{self, NotOpened};
@@ -29,7 +30,9 @@ const PARTS: &str = ".parts";
 const DISK: &str = "disk";
 /// Nothing on disk: the engine shows containers its own file systems there.
 const MEMORY: &str = "memory";
-/// Likewise.
+/// A commit of a repository, then written by containers; its generation is in its name: each life begins with a fresh one.
+const GIT: &str = "git";
+/// As [`MEMORY`].
 const SECRET: &str = "secret";
 /// Written by the agent alone.
 const CONFIG: &str = "config";
@@ -51,6 +54,8 @@ pub(crate) fn prepare(folder: &Path, desired: &DesiredInstance) -> io::Result<()
         }
         match &volume.source {
             VolumeSource::EmptyDir { .. } => open_folder(&path)?,
+            // Fetched by the worker, which has the network for it.
+            VolumeSource::Git { .. } => {}
             VolumeSource::Config { files } => files::write(&path, files)?,
             // The engine puts the files in it, in memory.
             VolumeSource::Secret { .. } => open_folder(&path)?,
@@ -68,6 +73,7 @@ fn path_of(folder: &Path, desired: &DesiredInstance, volume: &Volume) -> PathBuf
             folder.join(MEMORY).join(format!("{name}.{}", desired.generation.0))
         }
         VolumeSource::Config { .. } => folder.join(CONFIG).join(name),
+        VolumeSource::Git { .. } => folder.join(GIT).join(format!("{name}.{}", desired.generation.0)),
         VolumeSource::Secret { .. } => folder.join(SECRET).join(format!("{name}.{}", desired.generation.0)),
     }
 }
@@ -79,7 +85,7 @@ fn remove_what_is_not_named(folder: &Path, desired: &DesiredInstance) -> io::Res
         if entry == folder.join(PARTS) {
             continue;
         }
-        let kind = [DISK, MEMORY, SECRET, CONFIG].into_iter().find(|kind| entry == folder.join(kind));
+        let kind = [DISK, MEMORY, SECRET, CONFIG, GIT].into_iter().find(|kind| entry == folder.join(kind));
         let Some(kind) = kind.filter(|_| is_folder(&entry)) else {
             remove_any(&entry)?;
             continue;
@@ -109,8 +115,10 @@ fn is_folder(path: &Path) -> bool {
 
 /// Whatever it is, if it is.
 fn remove_any(path: &Path) -> io::Result<()> {
-    let removed = if is_folder(path) { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
+    if is_folder(path) {
+        return tree::remove(path);
+    }
+    match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }
@@ -177,6 +185,10 @@ fn one_mount(
         let secret_files = Some(secret_files(desired, volume, files, *mode, mount.sub_path.clone())?);
         return Ok(Mount { secret_files, read_only: true, ..plain });
     }
+    let part = mount.sub_path.as_ref().map(|path| MountPart { path: path.into(), stage });
+    if let VolumeSource::Git { .. } = &volume.source {
+        return Ok(Mount { part, ..plain });
+    }
     let VolumeSource::EmptyDir { medium, size } = &volume.source else {
         // Written by nobody but the agent, and the name of a file leads nowhere else.
         let host_path = mount.sub_path.iter().fold(plain.host_path.clone(), |path, file| path.join(file));
@@ -186,7 +198,6 @@ fn one_mount(
         Medium::Disk => None,
         Medium::Memory => Some(size.map_or_else(|| memory_left(desired), MemoryMib::bytes)),
     };
-    let part = mount.sub_path.as_ref().map(|path| MountPart { path: path.into(), stage });
     Ok(Mount { memory_bytes, part, ..plain })
 }
 
@@ -207,7 +218,7 @@ fn secret_files(
 /// An equal part of what volumes with a size leave of all memory that the containers of the instance may take; never 0,
 /// which the kernel would read as no limit.
 fn memory_left(desired: &DesiredInstance) -> u64 {
-    let mut left = desired.specs().map(|spec| spec.most_memory().bytes()).fold(0, u64::saturating_add);
+    let mut left = desired.most_memory().bytes();
     let mut sharing = 0_u64;
     for volume in &desired.more.volumes {
         match &volume.source {
@@ -215,18 +226,87 @@ fn memory_left(desired: &DesiredInstance) -> u64 {
                 left = left.saturating_sub(size.bytes());
             }
             VolumeSource::EmptyDir { medium: Medium::Memory, size: None } => sharing = sharing.saturating_add(1),
-            VolumeSource::EmptyDir { .. } | VolumeSource::Config { .. } | VolumeSource::Secret { .. } => {}
+            VolumeSource::EmptyDir { .. }
+            | VolumeSource::Config { .. }
+            | VolumeSource::Secret { .. }
+            | VolumeSource::Git { .. } => {}
         }
     }
     (left / sharing.max(1)).max(MemoryMib::new(1).bytes())
 }
 
+/// Where a repository goes.
+pub(crate) struct Place {
+    /// Nobody but the fetch writes to it.
+    pub(crate) fresh: PathBuf,
+    /// `fresh`, or the folder in it that was asked for; empty.
+    pub(crate) into: PathBuf,
+    /// What `fresh` is to be called when it is whole.
+    pub(crate) path: PathBuf,
+}
+
+/// Makes a place for what is to be fetched; none when it is there already.
+pub(crate) fn to_fetch(
+    folder: &Path,
+    desired: &DesiredInstance,
+    volume: &Volume,
+    directory: Option<&str>,
+) -> io::Result<Option<Place>> {
+    let path = path_of(folder, desired, volume);
+    if is_folder(&path) {
+        return Ok(None);
+    }
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    remove_any(&fresh)?;
+    let mut into = fresh.clone();
+    let parts = std::iter::once(None).chain(directory.into_iter().flat_map(|parts| parts.split('/')).map(Some));
+    for part in parts {
+        into.extend(part);
+        fs::create_dir(&into)?;
+        fs::set_permissions(&into, fs::Permissions::from_mode(0o777))?;
+    }
+    Ok(Some(Place { fresh, into, path }))
+}
+
+/// What the instance holds on disk: in each volume that may be written, and in all of them together with what is being
+/// fetched. Bounded, however much there is.
+pub(crate) fn written(folder: &Path, desired: &DesiredInstance) -> io::Result<Written> {
+    let mut written = Written::default();
+    for kind in [DISK, GIT] {
+        for path in entries(&folder.join(kind))? {
+            let measured = tree::measure(&path, tree::MOST_FILES.saturating_sub(written.files))?;
+            written.bytes = written.bytes.saturating_add(measured.bytes);
+            written.files = written.files.saturating_add(measured.files);
+            written.too_many |= measured.too_many;
+            let named = desired.more.volumes.iter().find(|volume| path_of(folder, desired, volume) == path);
+            if let Some(Volume { name, source: VolumeSource::EmptyDir { size: Some(size), .. } }) = named
+                && measured.bytes > size.bytes()
+            {
+                written.over.get_or_insert((name.clone(), measured.bytes, *size));
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// What volumes on disk hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+    /// There are more files than [`tree::MOST_FILES`].
+    pub(crate) too_many: bool,
+    /// A volume that holds more than its size.
+    pub(crate) over: Option<(VolumeName, u64, MemoryMib)>,
+}
+
+pub(crate) use self::tree::MOST_FILES;
+
 /// Removes all volumes of an instance, however much is in them.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
+    tree::remove(folder)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use wherry_runtime::{
     ContainerConfig, ContainerId, ContainerState, DnsConfig, Mount, RuntimeError, SandboxConfig, SandboxId,
 };
 
+use super::fetch::{Filled, has_repositories};
 use super::image::{Got, Puller, Wanted};
 use super::{Next, Trouble, Worker, hosts};
 use crate::blocking::blocking;
@@ -143,9 +144,22 @@ impl Worker {
         let address = self.address_of(&sandbox).await?;
         let hosts = hosts::write(&config.log_directory, desired, address).await?;
         self.prepare_volumes(desired).await?;
+        let is_admitted = has_repositories(desired);
+        if is_admitted {
+            self.admit(desired, memory, address).await?;
+            match self.fill_volumes(desired, memory, &sandbox, &config).await? {
+                Filled::All => {}
+                Filled::Later(delay) => return Ok(Next::Rest(Some(delay))),
+                Filled::Never(verdict) => {
+                    self.behind.condemn(desired, verdict);
+                    return Ok(Next::LookAgain);
+                }
+                Filled::NotWanted => return Ok(Next::LookAgain),
+            }
+        }
+        let admitted = async { if is_admitted { Ok(()) } else { self.admit(desired, memory, address).await } };
         let created = try_join_all(due.iter().map(|due| self.create(desired, &sandbox, &config, &hosts, due)));
-        let (ids, (), ()) =
-            try_join3(created, self.admit(desired, memory, address), self.images_are_on_record()).await?;
+        let (ids, (), ()) = try_join3(created, admitted, self.images_are_on_record()).await?;
         let made = begun.elapsed();
         for (due, id) in due.iter().zip(ids) {
             // Much time may have passed since the step was chosen: a pull, a sleep of the machine.
@@ -285,7 +299,8 @@ impl Worker {
             dns: dns(desired, config.machine.dns_server),
             log_directory: config.logs_of(desired.id),
             cgroup_name: id,
-            pids_max: config.pids_max,
+            pids_max: desired.more.pids.unwrap_or(config.pids_max),
+            memory_bytes: memory_of(desired),
             sysctls: config.sysctls.clone(),
             runtime_handler: if isolation.is_shared() { String::new() } else { isolation.to_string() },
             ..SandboxConfig::default()
@@ -342,6 +357,18 @@ impl Worker {
         self.behind.condemn(desired, Verdict::new(reason, message::for_tenant(&error)));
         Ok(Next::LookAgain)
     }
+}
+
+/// For the sandbox's own process, and what starts and programs inside take beside their containers' limits.
+const MEMORY_OVERHEAD_MIB: u64 = 16;
+/// The same for each container.
+const MEMORY_OVERHEAD_OF_CONTAINER_MIB: u64 = 2;
+
+/// The most that all of the instance takes together: what its containers may at one time, and some for what is around them.
+fn memory_of(desired: &DesiredInstance) -> u64 {
+    let count = u64::try_from(desired.containers.len()).unwrap_or(u64::MAX);
+    let around = MEMORY_OVERHEAD_OF_CONTAINER_MIB.saturating_mul(count).saturating_add(MEMORY_OVERHEAD_MIB);
+    desired.most_memory().bytes().saturating_add(around << 20)
 }
 
 /// The service's resolver and the project's names, unless the spec says otherwise.

@@ -5,6 +5,7 @@
 
 mod behind;
 mod bring;
+mod fetch;
 mod hosts;
 mod image;
 mod stop;
@@ -229,6 +230,11 @@ impl Worker {
         let runs = matches!(target, Target::Listed(desired) if desired.action == Action::Run);
         self.behind.follow(desired.as_deref(), runs);
         self.learn(&seen);
+        if let Some(desired) = desired.as_deref().filter(|_| runs)
+            && let Some(verdict) = self.node.overfull.verdict(desired, crate::disk::limit(&self.node, desired))
+        {
+            self.behind.condemn(desired, verdict);
+        }
         let step = next_step(target, &memory, &seen, &self.behind.at_work, now);
         if !matches!(step, Step::Rest { .. }) {
             tracing::debug!(instance = %self.instance, ?step, "step");

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use wherry_runtime::{ContainerId, Result, RuntimeError};
 
-use super::{Cgroups, check_name, child_names, failed, with_descendants};
+use super::{CgroupLimits, Cgroups, check_name, child_names, failed, with_descendants};
 
 /// Looks for what is left, and the pause between two: 3 s in all. A killed process ends when the kernel comes to it.
 const LOOKS: u32 = 120;
@@ -41,10 +41,11 @@ impl Cgroups {
         Ok(alive)
     }
 
-    /// Lets the instance's cgroup have processes again, if there is one.
-    pub(crate) fn open(&self, name: &str, pids_max: u32) -> Result<()> {
+    /// Lets the instance's cgroup have processes again, if there is one, and holds it to these limits.
+    pub(crate) fn open(&self, name: &str, limits: CgroupLimits) -> Result<()> {
         check_name(name)?;
-        self.limit(name, pids_max)
+        self.limit_memory(name, limits.memory_bytes)?;
+        self.limit(name, limits.pids_max)
     }
 
     /// Kills what is in the instance's cgroup until nothing is, and lets nothing begin there until [`Self::prepare`] or
@@ -162,7 +163,12 @@ mod tests {
     use super::*;
 
     fn cgroups(mount: &Path) -> Cgroups {
-        let hierarchies = Hierarchies { mounts: vec![mount.to_owned()], pids: Some(mount.to_owned()), unified: false };
+        let hierarchies = Hierarchies {
+            mounts: vec![mount.to_owned()],
+            pids: Some(mount.to_owned()),
+            memory: Some(mount.to_owned()),
+            unified: false,
+        };
         Cgroups { root: "/wherry-test".into(), hierarchies }
     }
 
@@ -209,9 +215,13 @@ mod tests {
         let cgroups = cgroups(mount.path());
         cgroups.end_by_force("i-1").await.unwrap();
         assert_eq!(std::fs::read_to_string(&limit).unwrap().chars().next(), Some('0'));
-        cgroups.open("i-1", 64).unwrap();
+        let memory = mount.path().join("wherry-test/i-1/memory.limit_in_bytes");
+        std::fs::write(&memory, "").unwrap();
+        let limits = CgroupLimits { pids_max: 64, memory_bytes: 4096 };
+        cgroups.open("i-1", limits).unwrap();
+        assert_eq!(std::fs::read_to_string(&memory).unwrap(), "4096");
         assert_eq!(std::fs::read_to_string(&limit).unwrap(), "64");
-        cgroups.open("i-2", 64).unwrap();
+        cgroups.open("i-2", limits).unwrap();
         assert!(!mount.path().join("wherry-test/i-2").exists());
     }
 }

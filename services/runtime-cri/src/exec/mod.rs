@@ -16,6 +16,7 @@
 mod pipes;
 mod program;
 mod spec;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -101,7 +102,8 @@ impl Execs {
     pub(crate) async fn sweep(&self) {
         for left in self.room.left_over() {
             let program = Program::new(self.connection.clone(), left.process(), false);
-            program.kill().await;
+            program.recall(left.path());
+            program.kill_all().await;
             let ended = tokio::time::timeout(LEFT_OVER_DIES, program.wait()).await;
             match program.delete().await {
                 Ok(()) => {
@@ -149,7 +151,7 @@ async fn keep(program: Arc<Program>, claimed: Claimed, order: Order) {
     let Order { spec, paths, started, exit, over } = order;
     let begun = async {
         program.create(spec, paths).await?;
-        program.start().await
+        program.start(claimed.path()).await
     };
     match begun.await {
         Ok(()) => {

@@ -118,6 +118,10 @@ impl Drop for Claimed {
 }
 
 impl Claimed {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn process(&self) -> Process {
         self.process.clone()
     }

@@ -1,6 +1,7 @@
 //! One program at containerd's tasks service.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use tonic::Code;
 use wherry_runtime::{Result, RuntimeError, TalkingProgram, TerminalSize};
 
 use super::spec::PROCESS_TYPE;
+use super::tree::Root;
 use crate::connection::{Connection, READ_LIMIT, WRITE_LIMIT, answered, namespaced_within};
 use crate::cri_sandboxes::gone_is_fine;
 use crate::failure::{About, runtime_error};
@@ -44,11 +46,13 @@ pub(crate) struct Program {
     connection: Connection,
     process: Process,
     has_terminal: bool,
+    /// As the kernel knows it, once it runs.
+    root: OnceLock<Root>,
 }
 
 impl Program {
     pub(crate) fn new(connection: Connection, process: Process, has_terminal: bool) -> Self {
-        Self { connection, process, has_terminal }
+        Self { connection, process, has_terminal, root: OnceLock::new() }
     }
 
     pub(super) fn container(&self) -> &str {
@@ -77,11 +81,34 @@ impl Program {
         answered("Exec", self.about(), READ_LIMIT, answer).await.map(drop)
     }
 
-    pub(super) async fn start(&self) -> Result<()> {
+    /// Leaves a note of the process in the folder.
+    pub(super) async fn start(&self, folder: &Path) -> Result<()> {
         let (container_id, exec_id) = self.ids();
         let mut client = self.connection.tasks();
         let answer = client.start(namespaced_within(StartRequest { container_id, exec_id }, WRITE_LIMIT));
-        answered("Start", self.about(), WRITE_LIMIT, answer).await.map(drop)
+        let started = answered("Start", self.about(), WRITE_LIMIT, answer).await?;
+        if let Some(root) = Root::of(started.pid) {
+            if let Err(error) = root.note(folder) {
+                tracing::warn!(%error, "what a program starts would outlive it if Wherry were killed");
+            }
+            self.root.get_or_init(|| root);
+        }
+        Ok(())
+    }
+
+    /// Knows the process by the note of an earlier Wherry.
+    pub(super) fn recall(&self, folder: &Path) {
+        if let Some(root) = Root::noted(folder) {
+            self.root.get_or_init(|| root);
+        }
+    }
+
+    /// Kills it and what it has started.
+    pub(super) async fn kill_all(&self) {
+        if let Some(root) = self.root.get().cloned() {
+            drop(tokio::task::spawn_blocking(move || root.kill()).await);
+        }
+        self.kill().await;
     }
 
     /// Waits for its end for as long as it takes, also through an engine that is started anew.
@@ -124,7 +151,7 @@ impl Program {
     }
 
     pub(super) async fn kill_and_wait(&self) -> Exit {
-        self.kill().await;
+        self.kill_all().await;
         let late = |_| RuntimeError::Timeout { call: "Kill", after: DIES };
         tokio::time::timeout(DIES, self.wait()).await.map_err(late)?
     }

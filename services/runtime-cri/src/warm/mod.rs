@@ -182,7 +182,7 @@ impl WarmPool {
     /// Gives it the instance's names and limit; the claim comes last.
     fn hand_over(&self, ready: &Ready, config: &SandboxConfig, claim: Claim) -> Result<(), String> {
         let cgroups = &self.sandboxes.cgroups;
-        cgroups.prepare(&config.cgroup_name, config.pids_max).map_err(|error| error.to_string())?;
+        cgroups.prepare(&config.cgroup_name, config.into()).map_err(|error| error.to_string())?;
         let files = self.sandbox_files.join(&ready.id);
         let resolv_conf = resolv_conf(config);
         let written = if resolv_conf.is_empty() { Ok(()) } else { rewrite(&files.join("resolv.conf"), &resolv_conf) };

@@ -1,7 +1,7 @@
 //! Pulls.
 
-use super::{Check, Fixture, Stage, ensure};
-use crate::{ContainerRuntime, Labels, RuntimeError};
+use super::{Check, Fixture, PATIENCE, Stage, ensure};
+use crate::{ContainerRuntime, Labels, PullRequest, RegistryAuth, RuntimeError};
 
 /// A pull says the digest, and the pinned reference means the image from then on.
 pub async fn pulls_pin_a_digest(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
@@ -35,6 +35,30 @@ pub async fn bad_images_are_told_apart(runtime: &dyn ContainerRuntime, fixture: 
     runtime.remove_image(&fixture.missing_image).await?;
     runtime.remove_image(&fixture.refused_image).await?;
     runtime.remove_image(&fixture.refused_image).await?;
+    Ok(())
+}
+
+/// Who has no password or a wrong one is refused as such, also for an image that is here already; no error repeats a password.
+pub async fn private_images_need_a_password(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
+    let pull = async |reference: &str, auth: Option<RegistryAuth>| {
+        let request = PullRequest { reference: reference.to_owned(), auth, timeout: PATIENCE };
+        runtime.pull_image(&request).await
+    };
+    let right = &fixture.private_auth;
+    let wrong = RegistryAuth { password: "guessed".to_owned(), ..right.clone() };
+    let mut references = vec![fixture.private_image.clone()];
+    for _ in ["not here yet", "here"] {
+        for reference in &references {
+            for auth in [None, Some(wrong.clone())] {
+                let refused = pull(reference, auth).await;
+                let is_right =
+                    matches!(&refused, Err(RuntimeError::Unauthorized { message, .. }) if !message.contains("guessed"));
+                ensure!(is_right, "pull of {reference} without a right password gave {refused:?}");
+            }
+        }
+        let pulled = pull(&fixture.private_image, Some(right.clone())).await?;
+        references.push(pulled.pinned_reference);
+    }
     Ok(())
 }
 

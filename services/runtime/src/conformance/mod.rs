@@ -12,6 +12,7 @@ mod images;
 mod outside;
 mod sandboxes;
 mod usage;
+mod volumes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use sandboxes::{
     sandboxes_live_once,
 };
 pub use usage::{containers_say_what_they_use, sandboxes_count_their_network};
+pub use volumes::{repositories_are_asked_from_inside, what_containers_write_is_measured};
 
 use crate::{
     ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, DnsConfig, Labels, PullRequest,
@@ -124,6 +126,8 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
         addresses_are_reached_from_the_machine(runtime, fixture),
         containers_say_what_they_use(runtime, fixture),
         sandboxes_count_their_network(runtime, fixture),
+        what_containers_write_is_measured(runtime, fixture),
+        repositories_are_asked_from_inside(runtime, fixture),
     )?;
     tokio::try_join!(
         conversations_carry_both_directions(runtime, fixture),
@@ -183,6 +187,7 @@ impl<'a> Stage<'a> {
             log_directory: self.fixture.log_root.clone(),
             cgroup_name: format!("conformance-{}-{name}", self.check),
             pids_max: 64,
+            memory_bytes: 0,
             sysctls: Labels::new(),
             runtime_handler: String::new(),
         }

@@ -1,7 +1,7 @@
 //! Sandboxes.
 
 use super::{Check, Fixture, Stage, ensure};
-use crate::{ContainerRuntime, Readiness, RuntimeError, SandboxId, SandboxState};
+use crate::{ContainerRuntime, ContainerState, Readiness, RuntimeError, SandboxConfig, SandboxId, SandboxState};
 
 /// It says who it is and that it is ready.
 pub async fn engine_is_ready(runtime: &dyn ContainerRuntime, _fixture: &Fixture) -> Check {
@@ -62,6 +62,31 @@ pub async fn removed_sandboxes_take_all_along(runtime: &dyn ContainerRuntime, fi
     runtime.remove_sandbox(&sandbox).await?;
     ensure!(runtime.container(&container).await?.is_none(), "a container outlived its sandbox");
     ensure!(runtime.list_containers(&stage.labels()).await?.is_empty(), "a container is listed without its sandbox");
+    stage.close().await
+}
+
+/// The runtime that is asked for makes the sandbox and what is in it; one that the engine does not have is refused. Engines under test
+/// have one of the name `sandboxed`.
+pub async fn another_runtime_makes_a_sandbox_and_its_containers(
+    runtime: &dyn ContainerRuntime,
+    fixture: &Fixture,
+) -> Check {
+    let stage = Stage::open(runtime, fixture, "handler").await?;
+    let image = stage.pull(&fixture.image).await?;
+    let asked = SandboxConfig { runtime_handler: "sandboxed".into(), ..stage.sandbox_config("a") };
+    let sandbox = runtime.run_sandbox(&asked).await?;
+    let config = stage.container_config(&image, "a", "exit 7");
+    drop(std::fs::remove_file(fixture.log_root.join(&config.log_path)));
+    let container = runtime.create_container(&sandbox, &asked, &config).await?;
+    runtime.start_container(&container).await?;
+    let ended = stage.wait_for(&container, ContainerState::Exited).await?;
+    ensure!(ended.exit_code == Some(7), "it ended as {ended:?}");
+    let absent = SandboxConfig { runtime_handler: "not-there".into(), ..stage.sandbox_config("b") };
+    let refused = runtime.run_sandbox(&absent).await;
+    ensure!(
+        matches!(refused, Err(RuntimeError::InvalidArgument { .. })),
+        "a runtime that is not there gave {refused:?}"
+    );
     stage.close().await
 }
 

@@ -157,8 +157,7 @@ impl Running<'_> {
     async fn copy(&mut self) {
         let mut line = Vec::new();
         let mut buffer = vec![0; 4096];
-        loop {
-            let Some(input) = self.input.as_mut() else { break };
+        while let Some(input) = self.input.as_mut() {
             let Ok(count @ 1..) = input.read(&mut buffer).await else { break };
             let bytes = buffer.get(..count).unwrap_or_default();
             let end = bytes.iter().position(|byte| self.main.tty && *byte == END_OF_TRANSMISSION);

@@ -26,8 +26,8 @@ use wherry_model::Clock;
 use self::program::{Program, Step};
 use self::state::State;
 use crate::{
-    ContainerId, ContainerStatus, ExecOutput, Image, Labels, Result, RuntimeError, RuntimeEvent, SandboxId,
-    SandboxState,
+    ContainerId, ContainerStatus, ExecOutput, Image, Labels, RegistryAuth, Result, RuntimeError, RuntimeEvent,
+    SandboxId, SandboxState,
 };
 
 /// An image in the fake registry.
@@ -41,6 +41,8 @@ pub struct FakeImage {
     pub pull_delay: Duration,
     /// Errors of the next pulls, first one first; then pulls succeed.
     pub pull_failures: Vec<RuntimeError>,
+    /// Who alone may pull it; anybody when absent.
+    pub auth: Option<RegistryAuth>,
 }
 
 /// How a call misbehaves.
@@ -165,6 +167,16 @@ impl FakeRuntime {
     pub fn preload(&self, reference: &str, image: FakeImage) {
         let image = pulled(reference, &image).image;
         self.state().images.insert(image.id.clone(), image);
+    }
+
+    /// Containers of this name have written so much to their own file systems.
+    pub fn set_written(&self, container: &str, bytes: u64) {
+        self.state().written.insert(container.to_owned(), bytes);
+    }
+
+    /// Makes a repository give this commit, which is a file README with its name.
+    pub fn publish_repository(&self, url: &str, commit: &str) {
+        self.state().repositories.insert(url.to_owned(), commit.to_owned());
     }
 
     /// The file system of images has this many bytes and holds nothing else.

@@ -1,6 +1,6 @@
 //! The fake behind the production trait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::state::{Download, State};
 use super::{FakeImage, FakeRuntime, Fault, down, pulled};
 use crate::{
     AttachRequest, Connection, Container, ContainerConfig, ContainerId, ContainerRuntime, ContainerState,
-    ContainerStatus, Conversation, ExecOutput, ExecRequest, Image, ImageDisk, Labels, PullProgress, PullRequest,
-    PulledImage, Readiness, Result, RuntimeError, RuntimeEvent, RuntimeVersion, Sandbox, SandboxConfig, SandboxId,
-    SandboxStatus, StreamExec, Usage, refusal_by_labels,
+    ContainerStatus, Conversation, ExecOutput, ExecRequest, Fetched, Image, ImageDisk, Labels, PullProgress,
+    PullRequest, PulledImage, Readiness, RepositoryRequest, Result, RuntimeError, RuntimeEvent, RuntimeVersion,
+    Sandbox, SandboxConfig, SandboxId, SandboxStatus, StreamExec, Usage, refusal_by_labels,
 };
 
 impl FakeRuntime {
@@ -87,20 +87,25 @@ impl FakeRuntime {
     }
 
     /// What the registry does with a pull; takes one scripted failure.
-    fn ask_registry(&self, reference: &str) -> Result<(PulledImage, FakeImage, Option<RuntimeError>)> {
+    fn ask_registry(&self, request: &PullRequest) -> Result<(PulledImage, FakeImage, Option<RuntimeError>)> {
+        let reference = &request.reference;
         let mut script = self.script();
         let repository = super::strip_tag(reference.split('@').next().unwrap_or(reference)).to_owned();
         let by_digest = reference.contains('@');
         let found = script.registry.iter_mut().find(|(known, image)| {
-            known.as_str() == reference
+            *known == reference
                 || (by_digest
                     && super::strip_tag(known) == repository
-                    && pulled(known, image).pinned_reference == reference)
+                    && &pulled(known, image).pinned_reference == reference)
         });
         let Some((known, image)) = found else {
             let message = "the fake registry does not have it".to_owned();
-            return Err(RuntimeError::ImageNotFound { reference: reference.to_owned(), message });
+            return Err(RuntimeError::ImageNotFound { reference: reference.clone(), message });
         };
+        if image.auth.is_some() && image.auth != request.auth {
+            let message = "the fake registry wants another user or password".to_owned();
+            return Err(RuntimeError::Unauthorized { reference: reference.clone(), message });
+        }
         let failure = if image.pull_failures.is_empty() { None } else { Some(image.pull_failures.remove(0)) };
         let mut answer = pulled(known, image);
         if by_digest {
@@ -141,7 +146,7 @@ impl ContainerRuntime for FakeRuntime {
     async fn pull_image(&self, request: &PullRequest) -> Result<PulledImage> {
         self.call("PullImage", |_| Ok(())).await?;
         let reference = &request.reference;
-        let (mut result, published, failure) = self.ask_registry(reference)?;
+        let (mut result, published, failure) = self.ask_registry(request)?;
         let guard = {
             let mut state = self.state();
             let key = state.next_id();
@@ -391,6 +396,14 @@ impl ContainerRuntime for FakeRuntime {
 
     async fn usage(&self, sandbox: &SandboxId, _cgroup_name: &str) -> Result<Usage> {
         self.call("ListContainerStats", |state| Ok(state.usage(sandbox, self.clock.now()))).await
+    }
+
+    async fn written(&self, sandbox: &SandboxId) -> Result<BTreeMap<ContainerId, u64>> {
+        self.call("ListContainerStats", |state| Ok(state.written(sandbox))).await
+    }
+
+    async fn fetch_repository(&self, sandbox: &SandboxId, request: &RepositoryRequest) -> Result<Fetched> {
+        self.call("FetchRepository", |state| state.fetch_repository(sandbox, request)).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -12,10 +12,13 @@ use super::RunWitness;
 use super::attach::Main;
 use super::program::Program;
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, ContainerUsage, Image, ImageDisk,
-    NetworkUsage, PullProgress, Result, RuntimeError, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStatus,
-    Usage,
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, ContainerUsage, Fetched, Image,
+    ImageDisk, NetworkUsage, PullProgress, RepositoryRequest, Result, RuntimeError, Sandbox, SandboxConfig, SandboxId,
+    SandboxState, SandboxStatus, Usage,
 };
+
+/// Runtimes that make sandboxes; the first is the usual one.
+const HANDLERS: [&str; 2] = ["", "sandboxed"];
 
 /// First and last address that sandboxes get, unless a test says otherwise.
 const ADDRESSES: (u32, u32) = (0x0a4d_0002, 0x0a4d_fffe);
@@ -28,6 +31,9 @@ const MEMORY_BYTES: u64 = 1 << 20;
 
 /// What a connection from outside moves each way.
 const HANDSHAKE_BYTES: u64 = 120;
+
+/// What a container has written that does nothing special.
+const LAYER_BYTES: u64 = 8192;
 
 #[derive(Debug)]
 pub(super) struct SandboxRecord {
@@ -69,6 +75,10 @@ pub(super) struct State {
     pub(super) sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     pub(super) containers: BTreeMap<ContainerId, ContainerRecord>,
     pub(super) downloads: BTreeMap<u64, Download>,
+    /// What containers of a name have written, where it is not [`LAYER_BYTES`].
+    pub(super) written: BTreeMap<String, u64>,
+    /// URL of a repository → the commit that it gives.
+    pub(super) repositories: BTreeMap<String, String>,
     /// Cgroups in which nothing can begin, since what was in them was ended by force.
     closed: BTreeSet<String>,
     last_id: u64,
@@ -130,9 +140,34 @@ impl State {
         Usage { containers: running.map(usage).collect(), network }
     }
 
+    pub(super) fn written(&self, id: &SandboxId) -> BTreeMap<ContainerId, u64> {
+        let inside = self.containers.iter().filter(|(_, record)| record.sandbox == *id);
+        inside
+            .map(|(id, record)| (id.clone(), self.written.get(&record.status.name).copied().unwrap_or(LAYER_BYTES)))
+            .collect()
+    }
+
+    pub(super) fn fetch_repository(&self, id: &SandboxId, request: &RepositoryRequest) -> Result<Fetched> {
+        let ready = |record: &&SandboxRecord| record.sandbox.state == SandboxState::Ready;
+        if self.sandboxes.get(id).filter(ready).is_none() {
+            return Err(RuntimeError::NotFound { what: "sandbox", id: id.to_string() });
+        }
+        let Some(commit) = self.repositories.get(&request.repository) else {
+            return Ok(Fetched::Refused(format!("unable to access '{}'", request.repository)));
+        };
+        let file = request.into.join("README");
+        std::fs::write(&file, commit)
+            .map_err(|error| RuntimeError::Internal { message: format!("{}: {error}", file.display()) })?;
+        Ok(Fetched::Commit(commit.clone()))
+    }
+
     pub(super) fn run_sandbox(&mut self, config: &SandboxConfig, now: Timestamp) -> Result<SandboxId> {
         if config.name.is_empty() || config.uid.is_empty() {
             return Err(RuntimeError::InvalidArgument { message: "sandbox needs a name and a uid".into() });
+        }
+        if !HANDLERS.contains(&config.runtime_handler.as_str()) {
+            let message = format!("there is no runtime \"{}\"", config.runtime_handler);
+            return Err(RuntimeError::InvalidArgument { message });
         }
         let key = (&config.name, &config.namespace, &config.uid, config.attempt);
         let taken = |record: &SandboxRecord| {

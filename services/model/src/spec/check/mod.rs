@@ -80,18 +80,17 @@ impl InstanceSpec {
     fn check_volumes(&self) -> Result<BTreeMap<&str, &Volume>, SpecError> {
         let mut known = BTreeMap::new();
         let mut bytes = 0_usize;
-        let memory = self.containers.iter().map(|container| container.most_memory().get());
-        let memory = MemoryMib::new(memory.fold(0, u32::saturating_add));
+        let memory = self.most_memory();
         for (index, volume) in self.volumes.iter().enumerate() {
             let field = format!("volumes[{index}]");
             if known.insert(volume.name.as_str(), volume).is_some() {
                 return wrong(format!("{field}.name"), format!("{} is used twice", volume.name));
             }
-            volume.check(&field, memory)?;
+            volume.check(&field, memory, self.ephemeral_disk)?;
             bytes = bytes.saturating_add(match &volume.source {
                 VolumeSource::Secret { files, .. } => files.values().map(|content| content.as_str().len()).sum(),
                 VolumeSource::Config { files } => files.values().map(String::len).sum(),
-                VolumeSource::EmptyDir { .. } => 0,
+                VolumeSource::EmptyDir { .. } | VolumeSource::Git { .. } => 0,
             });
             // What is sealed is longer by a third and some bytes; it is counted as it is kept.
             if bytes > Limits::MAX_VOLUME_FILE_BYTES * 2 {
@@ -180,6 +179,12 @@ impl InstanceSpec {
 
     fn check_life(&self) -> Checked {
         within("stop_grace_seconds", self.stop_grace_seconds, 0, Limits::MAX_STOP_GRACE_SECONDS)?;
+        if let Some(pids) = self.pids {
+            within("pids", pids, Limits::PIDS.0, Limits::PIDS.1)?;
+        }
+        if let Some(disk) = self.ephemeral_disk.filter(|disk| !(MemoryMib::MIN..=MemoryMib::MAX).contains(disk)) {
+            return wrong("ephemeral_disk", format!("{disk} is outside 4Mi to 16Ti"));
+        }
         if let Some(restarts) = self.max_restarts {
             within("max_restarts", restarts, 0, Limits::MAX_RESTARTS)?;
         }

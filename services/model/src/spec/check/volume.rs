@@ -6,15 +6,19 @@ use super::super::{Limits, Medium, Volume, VolumeMount, VolumeSource};
 use super::{Checked, at_most, check_absolute_path, wrong};
 
 impl Volume {
-    /// `memory`: what the containers of the instance may take together.
-    pub(super) fn check(&self, field: &str, memory: MemoryMib) -> Checked {
+    /// `memory`: what the containers of the instance may take together; `disk`: what they may write, if that was said.
+    pub(super) fn check(&self, field: &str, memory: MemoryMib, disk: Option<MemoryMib>) -> Checked {
         match &self.source {
             VolumeSource::EmptyDir { size: Some(size), .. } if *size < MemoryMib::new(1) || *size > MemoryMib::MAX => {
                 wrong(format!("{field}.empty_dir.size"), format!("{size} is outside 1Mi to 16Ti"))
             }
-            VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(_) } => {
-                wrong(format!("{field}.empty_dir.size"), "only in memory can the size be held to: leave it out on disk")
-            }
+            VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(size) } => match disk {
+                Some(disk) if *size > disk => wrong(
+                    format!("{field}.empty_dir.size"),
+                    format!("{size} is more than the {disk} of ephemeral_disk that the instance may write"),
+                ),
+                _ => Ok(()),
+            },
             VolumeSource::EmptyDir { size: Some(size), .. } if *size > memory => wrong(
                 format!("{field}.empty_dir.size"),
                 format!("{size} is more than the {memory} that the containers of the instance may take"),
@@ -25,8 +29,54 @@ impl Volume {
             }
             VolumeSource::Secret { files, .. } => check_files(format!("{field}.secret.files"), files.keys()),
             VolumeSource::Config { files } => check_files(format!("{field}.config.files"), files.keys()),
+            VolumeSource::Git { repository, revision, directory } => {
+                check_repository(&format!("{field}.git.repository"), repository)?;
+                if let Some(revision) = revision {
+                    check_revision(&format!("{field}.git.revision"), revision)?;
+                }
+                match directory {
+                    Some(directory) => check_inner_path(&format!("{field}.git.directory"), directory),
+                    None => Ok(()),
+                }
+            }
         }
     }
+}
+
+/// A URL of which nothing is a word of a command line, a file of the machine, or a password that everybody could read.
+fn check_repository(field: &str, repository: &str) -> Checked {
+    if repository.starts_with("ssh://") {
+        return wrong(field, "ssh takes a key, which a volume cannot be given: use https, http or git");
+    }
+    let rest = ["https://", "http://", "git://"].into_iter().find_map(|scheme| repository.strip_prefix(scheme));
+    let (host, _) = rest.unwrap_or_default().split_once('/').unwrap_or_default();
+    if host.contains('@') {
+        return wrong(
+            field,
+            "a user or password in a URL could be read by everybody who sees the instance: leave it out",
+        );
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let begins = host.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'[');
+    let is_url = begins && host.bytes().all(plain) && repository.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+    if !is_url || repository.len() > Limits::MAX_REPOSITORY_BYTES {
+        let message = format!(
+            "give a URL of at most {} bytes that begins with https://, http:// or git://, for example \
+             https://git.example/team/site.git",
+            Limits::MAX_REPOSITORY_BYTES
+        );
+        return wrong(field, message);
+    }
+    Ok(())
+}
+
+fn check_revision(field: &str, revision: &str) -> Checked {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'@');
+    let begins = revision.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_');
+    if begins && revision.bytes().all(plain) && revision.len() <= Limits::MAX_REVISION_BYTES {
+        return Ok(());
+    }
+    wrong(field, "give a branch, a tag or a commit, for example \"main\" or \"v1.2\"")
 }
 
 /// In memory they take no more together than the containers may: their pages outlive the container that wrote them.
@@ -105,7 +155,7 @@ impl VolumeMount {
         let at = format!("{field}.sub_path");
         check_inner_path(&at, path)?;
         let has_file = match &volume.source {
-            VolumeSource::EmptyDir { .. } => true,
+            VolumeSource::EmptyDir { .. } | VolumeSource::Git { .. } => true,
             VolumeSource::Secret { files, .. } => files.contains_key(path),
             VolumeSource::Config { files } => files.contains_key(path),
         };

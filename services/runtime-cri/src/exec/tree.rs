@@ -1,0 +1,167 @@
+//! What a program inside a container has started: everything in its session, and everything below it.
+//!
+//! The engine kills one process. A shell that is killed leaves what it has started, which nobody would ever end.
+//!
+//! Invariant: nothing outside of the program's PID namespace is touched, whatever process has got its number since.
+//!
+//! Not found is what has left the session and whose parents have all ended before the look: a daemon that was meant to stay.
+//! Rejected: a cgroup for each program (the container's own cgroup is the limit, and containers on cgroup v1 have a dozen of them),
+//! and a mark in the environment, which every program would see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+const FILE: &str = "process";
+/// Looks, until nobody is found: who forks meanwhile is found by the next one.
+const LOOKS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A program, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Root {
+    pid: u32,
+    /// When it began, in ticks since the boot: whoever has its number later has another.
+    begun: u64,
+    namespace: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    is_dead: bool,
+    parent: u32,
+    session: u32,
+    begun: u64,
+}
+
+impl Root {
+    /// None when it has ended already.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+        // One of our own is none of a container.
+        let ours = fs::read_link("/proc/self/ns/pid").ok()?;
+        let begun = process(pid)?.begun;
+        (pid > 1 && namespace != ours).then_some(Self { pid, begun, namespace })
+    }
+
+    /// Leaves a note for a later Wherry.
+    pub(super) fn note(&self, folder: &Path) -> io::Result<()> {
+        fs::write(folder.join(FILE), format!("{} {} {}", self.pid, self.begun, self.namespace.display()))
+    }
+
+    /// Reads the note of an earlier one.
+    pub(super) fn noted(folder: &Path) -> Option<Self> {
+        let text = fs::read_to_string(folder.join(FILE)).ok()?;
+        let mut words = text.splitn(3, ' ');
+        let (pid, begun) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { pid, begun, namespace: words.next()?.into() })
+    }
+
+    /// Kills it and all that belongs to it. Blocks, for a second at most.
+    pub(super) fn kill(&self) {
+        let mut known = BTreeSet::from([self.pid]);
+        for _ in 0..LOOKS {
+            let alive = self.members(&mut known);
+            if alive.is_empty() {
+                return;
+            }
+            for pid in alive {
+                self.kill_one(pid);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        tracing::warn!(pid = self.pid, "a program that was ended has left processes that cannot be ended");
+    }
+
+    /// Who belongs to it and lives. `known` keeps who was found before, whose children belong to it too.
+    fn members(&self, known: &mut BTreeSet<u32>) -> Vec<u32> {
+        let all = processes();
+        // Its number is free for others only when nobody of its session is left.
+        if all.get(&self.pid).is_some_and(|process| process.begun != self.begun) {
+            return Vec::new();
+        }
+        loop {
+            let found = all.iter().filter(|(pid, process)| {
+                !known.contains(pid) && (process.session == self.pid || known.contains(&process.parent))
+            });
+            let found: Vec<u32> = found.map(|(pid, _)| *pid).filter(|pid| self.is_inside(*pid)).collect();
+            if found.is_empty() {
+                break;
+            }
+            known.extend(found);
+        }
+        let alive = known.iter().copied().filter(|pid| all.get(pid).is_some_and(|process| !process.is_dead));
+        alive.filter(|pid| self.is_inside(*pid)).collect()
+    }
+
+    fn is_inside(&self, pid: u32) -> bool {
+        fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|namespace| namespace == self.namespace)
+    }
+
+    fn kill_one(&self, pid: u32) {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+        let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { return };
+        // The number may be another's by now; what was opened stays who it is.
+        if self.is_inside(pid)
+            && let Err(error) = pidfd_send_signal(&process, Signal::KILL)
+        {
+            tracing::debug!(%error, pid, "a process inside cannot be killed");
+        }
+    }
+}
+
+fn processes() -> BTreeMap<u32, Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter_map(|pid| Some((pid, process(pid)?))).collect()
+}
+
+fn process(pid: u32) -> Option<Process> {
+    parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A line of `/proc/PID/stat`; the name in it may contain anything.
+fn parsed(stat: &str) -> Option<Process> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_ascii_whitespace();
+    let state = words.next()?;
+    let parent = words.next()?.parse().ok()?;
+    let session = words.nth(1)?.parse().ok()?;
+    let begun = words.nth(15)?.parse().ok()?;
+    Some(Process { is_dead: matches!(state, "Z" | "X"), parent, session, begun })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel_are_read() {
+        let process = |is_dead| Some(Process { is_dead, parent: 7, session: 40, begun: 22 });
+        let rest = "7 42 40 34816 42 4194304 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24";
+        assert_eq!(parsed(&format!("42 (sh) S {rest}")), process(false));
+        assert_eq!(parsed(&format!("42 (a) Z 1) Z {rest}")), process(true));
+        assert_eq!(parsed("42 (sh"), None);
+        assert!(processes().contains_key(&std::process::id()));
+    }
+
+    #[test]
+    fn nothing_of_our_own_namespace_is_a_root() {
+        assert_eq!(Root::of(std::process::id()), None);
+        assert_eq!(Root::of(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_note_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root { pid: 7, begun: 9, namespace: "pid:[4026532000]".into() };
+        root.note(folder.path()).unwrap();
+        assert_eq!(Root::noted(folder.path()), Some(root));
+        fs::write(folder.path().join(FILE), "x").unwrap();
+        assert_eq!(Root::noted(folder.path()), None);
+    }
+}
