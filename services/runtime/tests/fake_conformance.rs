@@ -7,7 +7,7 @@ use std::time::Duration;
 use wherry_model::{Clock, Timestamp};
 use wherry_runtime::conformance::{self, Fixture};
 use wherry_runtime::fake::{FakeImage, FakeRuntime, Fault};
-use wherry_runtime::{ContainerRuntime, PullProgress, PullRequest, RuntimeError};
+use wherry_runtime::{ContainerRuntime, PullProgress, PullRequest, RegistryAuth, RuntimeError};
 
 /// Moments that only tokio's clock moves.
 struct TokioClock(tokio::time::Instant);
@@ -18,12 +18,17 @@ impl Clock for TokioClock {
     }
 }
 
+fn login() -> RegistryAuth {
+    RegistryAuth { username: "robot".to_owned(), password: "kept".to_owned() }
+}
+
 fn fake() -> FakeRuntime {
     let runtime = FakeRuntime::new(Arc::new(TokioClock(tokio::time::Instant::now())));
     let image = FakeImage { size_bytes: 1000, pull_delay: Duration::from_secs(2), ..FakeImage::default() };
     runtime.publish("registry.test/busybox:1", image);
     let labels = BTreeMap::from([("containerd.io/restart.status".to_owned(), "running".to_owned())]);
     runtime.publish("registry.test/restart:1", FakeImage { labels, ..FakeImage::default() });
+    runtime.publish("registry.test/private:1", FakeImage { auth: Some(login()), ..FakeImage::default() });
     runtime
 }
 
@@ -34,6 +39,8 @@ async fn fake_conforms() {
         image: "registry.test/busybox:1".into(),
         missing_image: "registry.test/missing:1".into(),
         refused_image: "registry.test/restart:1".into(),
+        private_image: "registry.test/private:1".into(),
+        private_auth: login(),
         log_root: logs.path().to_owned(),
     };
     conformance::all(&fake(), &fixture).await.unwrap();

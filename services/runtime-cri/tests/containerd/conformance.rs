@@ -1,5 +1,6 @@
 //! containerd passes the suite that the fake passes, with both OCI runtimes.
 
+use wherry_runtime::RegistryAuth;
 use wherry_runtime::conformance::{self, Fixture};
 use wherry_runtime_cri::containerd::OciRuntime;
 
@@ -11,6 +12,8 @@ async fn conforms(oci_runtime: OciRuntime) {
         image: engine.registry.reference("busybox"),
         missing_image: engine.registry.reference("missing"),
         refused_image: engine.registry.reference("restarting"),
+        private_image: engine.registry.reference("private"),
+        private_auth: RegistryAuth { username: "robot".to_owned(), password: "kept".to_owned() },
         log_root: engine.logs(),
     };
     if let Err(failure) = conformance::all(engine.runtime.as_ref(), &fixture).await {

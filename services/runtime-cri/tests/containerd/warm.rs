@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wherry_runtime::conformance::{self, Fixture};
-use wherry_runtime::{ContainerRuntime as _, ContainerState, DnsConfig, Labels, SandboxState};
+use wherry_runtime::{ContainerRuntime as _, ContainerState, DnsConfig, Labels, RegistryAuth, SandboxState};
 use wherry_runtime_cri::containerd::{Containerd, OciRuntime, Outcome};
 
 use crate::support::Engine;
@@ -28,6 +28,8 @@ async fn warm_sandboxes_conform() {
         image: engine.registry.reference("busybox"),
         missing_image: engine.registry.reference("missing"),
         refused_image: engine.registry.reference("restarting"),
+        private_image: engine.registry.reference("private"),
+        private_auth: RegistryAuth { username: "robot".to_owned(), password: "kept".to_owned() },
         log_root: engine.logs(),
     };
     for round in 0..2 {

@@ -148,8 +148,7 @@ impl State {
     }
 
     pub(super) fn fetch_repository(&self, id: &SandboxId, request: &RepositoryRequest) -> Result<Fetched> {
-        let ready = |record: &&SandboxRecord| record.sandbox.state == SandboxState::Ready;
-        if self.sandboxes.get(id).filter(ready).is_none() {
+        if !self.sandboxes.get(id).is_some_and(|record| record.sandbox.state == SandboxState::Ready) {
             return Err(RuntimeError::NotFound { what: "sandbox", id: id.to_string() });
         }
         let Some(commit) = self.repositories.get(&request.repository) else {

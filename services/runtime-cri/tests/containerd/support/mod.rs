@@ -76,6 +76,12 @@ impl Engine {
         registry.publish("busybox", &busybox(BTreeMap::new()));
         let labels = BTreeMap::from([("containerd.io/restart.status".to_owned(), "running".to_owned())]);
         registry.publish("restarting", &busybox(labels));
+        // As base64 of what `private_auth` says.
+        registry.publish_private(
+            "private",
+            &busybox(BTreeMap::from([("private".to_owned(), "yes".to_owned())])),
+            "Basic cm9ib3Q6a2VwdA==",
+        );
         std::fs::create_dir_all(scratch.path().join("logs")).unwrap();
         if let Err(error) = containerd.ensure_running().await {
             let log = std::fs::read_to_string(containerd.log_path()).unwrap_or_default();

@@ -12,6 +12,8 @@ use wherry_runtime_cri::oci::{MANIFEST_TYPE, OciImage};
 struct Shelf {
     /// URL path → media type and bytes.
     documents: BTreeMap<String, (&'static str, Vec<u8>)>,
+    /// Name of an image → the header that alone opens it.
+    private: BTreeMap<String, String>,
     /// Pause after each 64 KiB of a blob.
     pause: Duration,
 }
@@ -52,6 +54,12 @@ impl Registry {
         }
     }
 
+    /// Serves it to who sends exactly this header `Authorization` only.
+    pub(crate) fn publish_private(&self, name: &str, image: &OciImage, authorization: &str) {
+        self.publish(name, image);
+        self.shelf.lock().unwrap().private.insert(name.to_owned(), authorization.to_owned());
+    }
+
     pub(crate) fn slow_down(&self, pause: Duration) {
         self.shelf.lock().unwrap().pause = pause;
     }
@@ -61,14 +69,27 @@ async fn answer(mut stream: TcpStream, shelf: Arc<Mutex<Shelf>>) -> std::io::Res
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read).lines();
     let request = lines.next_line().await?.unwrap_or_default();
-    while lines.next_line().await?.is_some_and(|line| !line.is_empty()) {}
+    let mut authorization = None;
+    while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            authorization = Some(value.trim().to_owned());
+        }
+    }
     let mut words = request.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = path.split('?').next().unwrap_or_default();
-    let (found, pause) = {
+    let (found, pause, is_open) = {
         let shelf = shelf.lock().unwrap();
-        (shelf.documents.get(path).cloned(), shelf.pause)
+        let name = path.split('/').nth(2).unwrap_or_default();
+        let is_open = shelf.private.get(name).is_none_or(|wanted| authorization.as_ref() == Some(wanted));
+        (shelf.documents.get(path).cloned(), shelf.pause, is_open)
     };
+    if !is_open {
+        let head = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return write.write_all(head.as_bytes()).await;
+    }
     let Some((media_type, bytes)) = found else {
         let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#;
         let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
