@@ -69,4 +69,22 @@ mod tests {
         }
         assert_ne!(domain, ControlConfig::new([8; 32]).project_domain(tenant, project));
     }
+
+    /// Whoever it is made of, a domain of one kind is none of another: what is hashed has another length.
+    #[test]
+    fn no_two_scopes_share_a_domain() {
+        let config = ControlConfig::new([7; 32]);
+        let (tenant, project) = ids(1, 2);
+        let [a, b, c] = [1_u128, 2, 3].map(Uuid::from_u128);
+        let domains = [
+            config.domain(&[a]),
+            config.domain(&[a, b]),
+            config.domain(&[a, b, c]),
+            config.domain(&[a, b, Uuid::from_u128(4)]),
+            config.domain(&[b]),
+        ];
+        let different: std::collections::BTreeSet<_> = domains.iter().collect();
+        assert_eq!(different.len(), domains.len());
+        assert_eq!(config.project_domain(tenant, project), domains[1], "names of the release before stay");
+    }
 }

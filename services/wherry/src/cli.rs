@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use inside::{AttachArgs, CopyArgs, ExecArgs, Place, PortForwardArgs, PortPair};
 pub(crate) use instances::{
     ApplyArgs, CompletionsArgs, CostArgs, EventsArgs, InspectArgs, InspectFormat, ListFormat, LogsArgs, NamesArgs,
-    OneArgs, PsArgs, RestartArgs, RunArgs, StoryArgs, TopArgs, TopFormat, UpdateArgs, WaitArgs,
+    OneArgs, PsArgs, RestartArgs, RunArgs, Shell, StoryArgs, TopArgs, TopFormat, UpdateArgs, WaitArgs,
 };
 pub(crate) use roles::{
     BackupArgs, ControlArgs, DoctorArgs, DownArgs, JoinArgs, MigrateArgs, NodeArgs, NodeGuardArgs, RestoreArgs, Role,

@@ -4,6 +4,7 @@ mod backup;
 mod base;
 mod cli;
 mod client;
+mod completions;
 mod control_role;
 mod data;
 mod doctor;
@@ -19,6 +20,7 @@ mod store;
 mod system;
 mod telemetry;
 mod up;
+mod webhooks;
 mod zone;
 
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Client(command) => return client::run(&cli.data, command),
+        Command::Completions(args) => return completions::print(args.shell),
         Command::Doctor(args) => return doctor::run(&cli.data, &args),
         Command::Up(args) => {
             telemetry::start(args.log_format);

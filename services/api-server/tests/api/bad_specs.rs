@@ -96,6 +96,13 @@ const SPECS: &[Wrong] = &[
         "/containers/0/liveness_probe",
         || json!({"tcp": {"port": 80}, "failure_threshold": 0}),
     ),
+    ("isolation", "/isolation", || json!("dedicated")),
+    ("isolation", "/isolation", || json!("virtual_machine")),
+    ("dns_label", "/dns_label", || json!("Shop")),
+    ("dns_label", "/dns_label", || json!("a.b")),
+    ("dns_label", "/dns_label", || json!("ns")),
+    ("dns_label", "/dns_label", || json!("a".repeat(64))),
+    ("dns_reuse_scope", "/dns_reuse_scope", || json!("service")),
     ("containers[0].liveness_probe.every", "/containers/0/liveness_probe", || json!({"tcp": {"port": 80}, "every": 1})),
     (
         "containers[0].readiness_probe.exec.command",

@@ -1,8 +1,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use wherry_agent_api::NodeHello;
 use wherry_control::Error;
-use wherry_model::{Architecture, Capacity, InstanceState, TenantName};
+use wherry_model::{
+    Architecture, Capacity, DnsReuseScope, InstanceSpec, InstanceState, Isolation, IsolationSet, TenantName,
+};
 use wherry_testkit::{Node, Stack, interrupted, sized, spec};
 
 use crate::support::{asked, create, delete, keyed, used};
@@ -220,4 +223,57 @@ async fn tenants_are_made_once() {
     assert_eq!(again, stack.acme().record);
     let taken = control.create_tenant(stack.operator(), TenantName::new("acme").unwrap()).await.unwrap_err();
     assert_eq!(taken.code(), "name_taken");
+}
+
+/// Whatever scope is asked for: who still asks for a name that is free again reaches its former tenant or nobody.
+#[tokio::test]
+async fn a_stranger_never_gets_a_name_that_was_anothers() {
+    let stack = Stack::start().await;
+    let scopes = [DnsReuseScope::Project, DnsReuseScope::Tenant, DnsReuseScope::None];
+    let shop = |scope| InstanceSpec { dns_label: Some("shop".parse().unwrap()), dns_reuse_scope: scope, ..spec() };
+    let mut mine = Vec::new();
+    for (number, scope) in scopes.into_iter().enumerate() {
+        let name = format!("web-{number}");
+        let created = create(stack.control(), stack.acme(), asked(Some(&name), shop(scope))).await.unwrap();
+        assert!(created.view.fqdn.starts_with("shop."), "{}", created.view.fqdn);
+        mine.push(created.view.fqdn);
+        let taken = create(stack.control(), stack.acme(), asked(None, shop(scope))).await;
+        match taken {
+            Ok(other) => assert!(scope == DnsReuseScope::None && !mine.contains(&other.view.fqdn)),
+            Err(refused) => {
+                assert!(matches!(&refused, Error::DnsLabelTaken(label) if label == "shop"), "{refused}");
+                assert_eq!((refused.code(), refused.field()), ("dns_label_taken", Some("dns_label")));
+            }
+        }
+        stack.greet().await;
+        delete(&stack, stack.acme(), &name).await.unwrap();
+        stack.agent().obey().await;
+    }
+    for scope in scopes {
+        let theirs = create(stack.control(), stack.blue(), asked(None, shop(scope))).await.unwrap().view.fqdn;
+        assert!(!mine.contains(&theirs), "{theirs}");
+    }
+    let again = create(stack.control(), stack.acme(), asked(None, shop(DnsReuseScope::Tenant))).await.unwrap();
+    assert_eq!(again.view.fqdn, mine[1], "it is free for its own tenant");
+    let anew = create(stack.control(), stack.acme(), asked(Some("web-2"), shop(DnsReuseScope::None))).await.unwrap();
+    assert!(!mine.contains(&anew.view.fqdn), "{}", anew.view.fqdn);
+}
+
+#[tokio::test]
+async fn a_class_goes_where_it_is_offered_or_is_refused_with_those_that_are() {
+    let stack = Stack::builder().nodes([Node::sized(4_000, 4_096); 2]).start().await;
+    let apart = || InstanceSpec { isolation: Isolation::Sandboxed, ..spec() };
+    let refused = create(stack.control(), stack.acme(), asked(None, apart())).await.unwrap_err();
+    assert_eq!(refused.field(), Some("isolation"));
+    assert!(refused.to_string().contains("no machine here offers sandboxed; there is: shared"), "{refused}");
+    let offering = &stack.agents()[1];
+    let isolation: IsolationSet = [Isolation::Sandboxed].into_iter().collect();
+    offering.hello_as(NodeHello { isolation, ..offering.introduction().clone() }).await.unwrap();
+    for _ in 0..3 {
+        let made = create(stack.control(), stack.acme(), asked(None, apart())).await.unwrap();
+        assert_eq!(made.view.instance.node, Some(offering.node()));
+    }
+    let large = InstanceSpec { isolation: Isolation::Sandboxed, ..sized(4_000, 64) };
+    let full = create(stack.control(), stack.acme(), asked(None, large)).await.unwrap_err();
+    assert!(matches!(&full, Error::CapacityUnavailable(why) if why.contains("with isolation sandboxed")), "{full}");
 }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod attached;
 mod by_hand;
 mod confinement;
 mod dns_names;

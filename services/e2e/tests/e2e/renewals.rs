@@ -55,7 +55,7 @@ async fn one_container_or_all_are_restarted_in_place() {
     assert_eq!((&all.address, &all.id), (&first.address, &first.id));
     // Of one that has ended it is a start.
     world.wherry.cli(&["stop", "pair"]).await.well();
-    world.wherry.cli(&["restart", "pair", "-c", "web"]).await.badly(1, &["start it"]);
+    world.wherry.cli(&["restart", "pair", "-c", "web"]).await.badly(6, &["start it"]);
     world.wherry.cli(&["restart", "pair"]).await.well();
     both_run(&world, "pair", [4, 4]).await;
     world.finish().await;

@@ -35,12 +35,50 @@ fn every_command_has_an_example() {
     walk(&Cli::command(), "wherry");
 }
 
+/// The table of the README is the one of the help.
+#[test]
+fn exit_codes_are_told_alike_everywhere() {
+    const README: &str = include_str!("../../../../README.md");
+    let codes: Vec<(&str, &str)> = ABOUT_EXIT_CODES
+        .lines()
+        .filter_map(|line| line.trim_start().split_once("  "))
+        .filter(|(code, _)| code.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    assert_eq!(codes.len(), 8, "{codes:?}");
+    for (code, meaning) in codes {
+        assert!(README.contains(&format!("| {code} | {meaning} |")), "the README does not say {code}: {meaning}");
+    }
+    for line in ABOUT_EXIT_CODES.lines().skip_while(|line| !line.starts_with('`')) {
+        assert!(README.replace('\n', " ").contains(line), "the README does not say: {line}");
+    }
+}
+
+/// As people see it first. Changed deliberately, or not at all.
+#[test]
+fn the_help_of_apply() {
+    let mut command = Cli::command();
+    let help = command.find_subcommand_mut("apply").unwrap().render_help().to_string();
+    let told = help.lines().filter(|line| line.trim_start().starts_with('-')).map(str::trim).collect::<Vec<_>>();
+    let names: Vec<&str> = told.iter().map(|line| line.split("  ").next().unwrap_or_default()).collect();
+    let wanted = [
+        "-f, --file <FILE>",
+        "--dry-run",
+        "--no-wait",
+        "--timeout <TIME>",
+        "-h, --help",
+        "--server <URL>",
+        "--key <FILE>",
+        "--project <NAME>",
+    ];
+    assert_eq!(names, wanted, "{help}");
+}
+
 #[test]
 fn a_whole_run() {
     let words = "wherry run r.example/a:1 --name web --cpu 0.25 --memory 64Mi --port 80 -p 53/udp -e A=b=c -l team=net \
                  --restart on-failure --arch amd64 --data /d --no-wait -- /bin/sh -c --name";
     let ClientCommand::Run(run) = client(words) else { panic!("another command") };
-    assert_eq!((run.image.as_str(), run.name.as_deref()), ("r.example/a:1", Some("web")));
+    assert_eq!((run.image.as_deref(), run.name.as_deref()), (Some("r.example/a:1"), Some("web")));
     assert_eq!((run.cpu.as_deref(), run.memory.as_deref()), (Some("0.25"), Some("64Mi")));
     let ports = [Port::new(80, Protocol::Tcp), Port::new(53, Protocol::Udp)];
     assert_eq!(run.ports, ports);
@@ -86,6 +124,17 @@ fn wrong_values_name_the_argument_and_the_way_out() {
         ("wherry admin lost n", "--confirm-off"),
         ("wherry admin node token --range 10.0.0.1/24", "--range"),
         ("wherry run r.example/a echo", "--"),
+        ("wherry run", "--file"),
+        ("wherry run r.example/a -f web.yaml", "--file"),
+        ("wherry run r.example/a --liveness http:0", "tcp:PORT"),
+        ("wherry run r.example/a --mount data", "NAME:/PATH"),
+        ("wherry run r.example/a --volume data:much", "--volume"),
+        ("wherry run r.example/a --isolation dedicated", "sandboxed"),
+        ("wherry run r.example/a --dns-reuse-scope world", "tenant"),
+        ("wherry run r.example/a --pull never", "if_not_present"),
+        ("wherry run r.example/a --add-host db", "NAME=ADDRESS"),
+        ("wherry apply", "--file"),
+        ("wherry completions powershell", "fish"),
     ] {
         let message = refused(words);
         assert!(message.contains(named), "{words}: {message}");

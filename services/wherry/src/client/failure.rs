@@ -17,6 +17,8 @@ pub(super) enum Exit {
     NotFound = 3,
     NoRoom = 4,
     ServerAway = 5,
+    Refused = 6,
+    TimedOut = 7,
     /// `wherry exec` alone: the program could not be run. Lower codes are the program's own.
     NotRun = 125,
 }
@@ -29,6 +31,8 @@ impl From<Exit> for ExitCode {
             Exit::NotFound => 3,
             Exit::NoRoom => 4,
             Exit::ServerAway => 5,
+            Exit::Refused => 6,
+            Exit::TimedOut => 7,
             Exit::NotRun => 125,
         })
     }
@@ -70,6 +74,7 @@ impl Failure {
             ("not_found", _) | (_, 404) => Exit::NotFound,
             ("capacity_unavailable" | "quota_exceeded", _) => Exit::NoRoom,
             (_, 502..=504) => Exit::ServerAway,
+            (_, 400..=499) => Exit::Refused,
             _ => Exit::Failed,
         };
         let detail = clean(&problem.detail);
@@ -147,8 +152,9 @@ mod tests {
             (503, "capacity_unavailable", Exit::NoRoom),
             (403, "quota_exceeded", Exit::NoRoom),
             (503, "unavailable", Exit::ServerAway),
-            (403, "insufficient_scope", Exit::Failed),
-            (422, "invalid_field", Exit::Failed),
+            (403, "insufficient_scope", Exit::Refused),
+            (422, "invalid_field", Exit::Refused),
+            (409, "name_taken", Exit::Refused),
             (500, "internal", Exit::Failed),
         ] {
             assert_eq!(refused(status, code, "no", None).0, exit, "{code}");

@@ -15,8 +15,12 @@ pub(super) async fn nodes(session: &Session, args: &NodesArgs) -> Result<(), Fai
     let nodes = session.client().nodes().await?.items;
     match args.output {
         ListFormat::Json => output::json(&nodes),
+        ListFormat::Yaml => output::yaml(&nodes),
+        ListFormat::Wide => output::raw(render_nodes(&nodes, SystemClock.now(), true, None).as_bytes()),
         ListFormat::Name => nodes.iter().try_for_each(|node| output::line(&clean(&node.name))),
-        ListFormat::Table => output::raw(render_nodes(&nodes, SystemClock.now(), output::terminal_width()).as_bytes()),
+        ListFormat::Table => {
+            output::raw(render_nodes(&nodes, SystemClock.now(), false, output::terminal_width()).as_bytes())
+        }
     }
 }
 
@@ -70,9 +74,9 @@ fn state(node: &Node) -> String {
     if notes.is_empty() { state.to_owned() } else { format!("{state} ({})", notes.join(", ")) }
 }
 
-fn render_nodes(nodes: &[Node], now: Timestamp, width: Option<u16>) -> String {
+fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16>) -> String {
     let row = |node: &Node| {
-        vec![
+        let mut cells = vec![
             clean(&node.name),
             state(node),
             part(node.used.cpu_millis, node.capacity.cpu_millis),
@@ -82,9 +86,16 @@ fn render_nodes(nodes: &[Node], now: Timestamp, width: Option<u16>) -> String {
             node.underlay.as_deref().map_or_else(|| "-".to_owned(), clean),
             age_of(&node.proof_at, now),
             clean(&node.id),
-        ]
+        ];
+        if is_wide {
+            let classes = serde_json::to_value(&node.isolation).ok();
+            let classes =
+                classes.iter().filter_map(|list| list.as_array()).flatten().filter_map(|class| class.as_str());
+            cells.push(classes.collect::<Vec<_>>().join(","));
+        }
+        cells
     };
-    let columns = [
+    let mut columns = vec![
         whole("NAME"),
         column("STATE"),
         column("CPU MILLIS"),
@@ -95,6 +106,9 @@ fn render_nodes(nodes: &[Node], now: Timestamp, width: Option<u16>) -> String {
         column("HEARD OF"),
         column("ID"),
     ];
+    if is_wide {
+        columns.push(column("ISOLATION"));
+    }
     output::table(&columns, nodes.iter().map(row).collect(), width)
 }
 
@@ -162,7 +176,9 @@ NAME    STATE                      CPU MILLIS      MEMORY MIB       INSTANCES   
 here    ready                      500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  10.77.0.0/16  -          3s        n-here
 lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  10.77.0.0/16  192.0.2.7  3s        n-lyon-3
 ";
-        assert_eq!(render_nodes(&[node("here"), far], now, None), expected);
+        assert_eq!(render_nodes(&[node("here"), far], now, false, None), expected);
+        let wide = render_nodes(&[node("here")], now, true, None);
+        assert!(wide.ends_with("n-here  shared\n"), "{wide}");
     }
 
     #[test]

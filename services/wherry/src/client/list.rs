@@ -4,7 +4,7 @@ use wherry_api_types::{Instance, InstanceState};
 use wherry_model::{Clock as _, Timestamp};
 
 use super::failure::Failure;
-use super::output::{self, column, whole};
+use super::output::{self, Colour, column, whole};
 use super::session::Session;
 use super::text::{age_of, clean};
 use crate::cli::{ListFormat, PsArgs};
@@ -24,8 +24,13 @@ pub(super) async fn run(session: &Session, args: &PsArgs) -> Result<(), Failure>
     }
     match args.output {
         ListFormat::Json => output::json(&instances),
+        ListFormat::Yaml => output::yaml(&instances),
         ListFormat::Name => instances.iter().try_for_each(|instance| output::line(&clean(&instance.name))),
-        ListFormat::Table => output::raw(render(&instances, SystemClock.now(), output::terminal_width()).as_bytes()),
+        ListFormat::Wide => output::raw(render(&instances, SystemClock.now(), true, None).as_bytes()),
+        ListFormat::Table => {
+            let text = render(&instances, SystemClock.now(), false, output::terminal_width());
+            output::raw(output::painted(&text, "STATE", colour).as_bytes())
+        }
     }
 }
 
@@ -38,8 +43,18 @@ fn wanted_states(args: &PsArgs) -> Vec<InstanceState> {
     }
 }
 
-fn render(instances: &[Instance], now: Timestamp, width: Option<u16>) -> String {
-    let columns = [
+/// What a look is enough for.
+fn colour(state: &str) -> Option<Colour> {
+    match state.split(' ').next() {
+        Some("running" | "succeeded") => Some(Colour::Green),
+        Some("failed") => Some(Colour::Red),
+        Some("unknown" | "pending" | "stopping" | "deleting") => Some(Colour::Yellow),
+        _ => None,
+    }
+}
+
+fn render(instances: &[Instance], now: Timestamp, is_wide: bool, width: Option<u16>) -> String {
+    let mut columns = vec![
         whole("NAME"),
         column("STATE"),
         column("AGE"),
@@ -51,7 +66,17 @@ fn render(instances: &[Instance], now: Timestamp, width: Option<u16>) -> String 
         column("COST"),
         column("IMAGE"),
     ];
-    output::table(&columns, instances.iter().map(|instance| row(instance, now)).collect(), width)
+    if is_wide {
+        columns.extend([column("READY"), column("CONTAINERS"), column("ISOLATION"), column("ID")]);
+    }
+    let cells = |instance| {
+        let mut cells = row(instance, now);
+        if is_wide {
+            cells.extend(more(instance));
+        }
+        cells
+    };
+    output::table(&columns, instances.iter().map(cells).collect(), width)
 }
 
 fn row(instance: &Instance, now: Timestamp) -> Vec<String> {
@@ -70,6 +95,15 @@ fn row(instance: &Instance, now: Timestamp) -> Vec<String> {
         format!("{} {}", clean(&instance.cost.so_far), clean(&instance.cost.currency)),
         amount(first.map(|container| &container.image)),
     ]
+}
+
+/// What only a wide list shows.
+fn more(instance: &Instance) -> [String; 4] {
+    let containers = instance.containers.len() + instance.init_containers.len();
+    let isolation = instance.spec.isolation.unwrap_or_default();
+    let isolation = serde_json::to_value(isolation).ok().and_then(|word| word.as_str().map(str::to_owned));
+    let ready = if instance.ready { "yes" } else { "no" };
+    [ready.to_owned(), containers.to_string(), isolation.unwrap_or_default(), clean(&instance.id)]
 }
 
 /// The state, with the reason where it says more.
@@ -94,7 +128,7 @@ mod tests {
         failed.reason = Some(wherry_api_types::EndReason::OomKilled);
         failed.address = None;
         failed.containers[0].restart_count = 3;
-        let text = render(&[instance("web"), failed], NOW.parse().unwrap(), None);
+        let text = render(&[instance("web"), failed], NOW.parse().unwrap(), false, None);
         let expected = "\
 NAME  STATE                AGE  RESTARTS  CPU   MEMORY  ADDRESS    DNS NAME                       COST          IMAGE
 web   running              5m   0         250m  64Mi    10.77.0.2  web.4kq.local.wherry.internal  0.000125 USD  registry.example/team/web:1
@@ -104,10 +138,29 @@ job   failed (oom_killed)  5m   3         250m  64Mi    -          job.4kq.local
     }
 
     #[test]
+    fn a_wide_list_shows_more_and_cuts_nothing() {
+        let text = render(&[instance("web")], NOW.parse().unwrap(), true, None);
+        let (header, row) = text.split_once('\n').unwrap();
+        assert!(header.ends_with("READY  CONTAINERS  ISOLATION  ID"), "{header}");
+        assert!(row.contains("registry.example/team/web:1  yes    1           shared"), "{row}");
+    }
+
+    #[test]
+    fn states_have_colours() {
+        assert_eq!(colour("running"), Some(Colour::Green));
+        assert_eq!(colour("failed (oom_killed)"), Some(Colour::Red));
+        assert_eq!((colour("starting"), colour("stopped")), (None, None));
+    }
+
+    #[test]
     fn it_fits_the_terminal() {
         for width in [80, 100, 160] {
-            let text =
-                render(&[instance("web"), instance("worker-with-a-long-name")], NOW.parse().unwrap(), Some(width));
+            let text = render(
+                &[instance("web"), instance("worker-with-a-long-name")],
+                NOW.parse().unwrap(),
+                false,
+                Some(width),
+            );
             assert!(text.contains("worker-with-a-long-name"), "{width}:\n{text}");
             assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}:\n{text}");
             assert_eq!(text.lines().count(), 3, "{width}:\n{text}");

@@ -27,6 +27,12 @@ pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     line(&text)
 }
 
+/// Writes a YAML document.
+pub(super) fn yaml(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(document).map_err(|error| Failure::failed(error.to_string()))?;
+    raw(text.as_bytes())
+}
+
 /// Columns of the terminal; `None` when the output goes elsewhere.
 pub(super) fn terminal_width() -> Option<u16> {
     if std::io::stdout().is_terminal() { Table::new().width() } else { None }
@@ -85,6 +91,52 @@ pub(super) fn table(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u1
     text
 }
 
+/// A colour of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    Red,
+    Green,
+    Yellow,
+}
+
+/// The table with one of its columns in colours, on a terminal that wants them.
+pub(super) fn painted(table: &str, title: &str, colour: impl Fn(&str) -> Option<Colour>) -> String {
+    let set = |name| std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    if set("NO_COLOR") || is_dumb || !std::io::stdout().is_terminal() {
+        table.to_owned()
+    } else {
+        paint(table, title, colour)
+    }
+}
+
+/// Text of one column ends at two spaces.
+fn paint(table: &str, title: &str, colour: impl Fn(&str) -> Option<Colour>) -> String {
+    let mut lines = table.split_inclusive('\n');
+    let Some(header) = lines.next() else { return String::new() };
+    let Some(column) = header.find(title).map(|at| header[..at].chars().count()) else { return table.to_owned() };
+    let mut painted = header.to_owned();
+    for line in lines {
+        let start = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+        let (before, rest) = line.split_at(start);
+        let end = rest.find("  ").unwrap_or_else(|| rest.trim_end().len());
+        let (cell, after) = rest.split_at(end);
+        let code = match colour(cell) {
+            Some(Colour::Red) => "31",
+            Some(Colour::Green) => "32",
+            Some(Colour::Yellow) => "33",
+            None => {
+                painted.push_str(line);
+                continue;
+            }
+        };
+        for part in [before, "\u{1b}[", code, "m", cell, "\u{1b}[0m", after] {
+            painted.push_str(part);
+        }
+    }
+    painted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +160,18 @@ a-name-that-is-long  starting  registry.example/b:2
 ";
         assert_eq!(table(&COLUMNS, rows(), None), expected);
         assert_eq!(table(&COLUMNS, Vec::new(), None), "NAME  STATE  IMAGE\n");
+    }
+
+    #[test]
+    fn one_column_is_painted_and_nothing_else() {
+        let colour = |state: &str| (state == "running").then_some(Colour::Green);
+        let plain = table(&COLUMNS, rows(), None);
+        let painted = paint(&plain, "STATE", colour);
+        assert!(painted.contains("web                  \u{1b}[32mrunning\u{1b}[0m   registry.example/a/"), "{painted}");
+        assert_eq!(painted.matches('\u{1b}').count(), 2);
+        assert_eq!(painted.replace("\u{1b}[32m", "").replace("\u{1b}[0m", ""), plain);
+        // Tests have no terminal.
+        assert_eq!(super::painted(&plain, "STATE", colour), plain);
     }
 
     #[test]

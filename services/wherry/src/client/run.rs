@@ -9,6 +9,7 @@ use super::output;
 use super::progress::Progress;
 use super::session::Session;
 use super::text::clean;
+use super::{apply, documents, spec};
 use crate::cli::RunArgs;
 
 /// How often the instance is looked at: often at first, a start takes a fraction of a second.
@@ -20,33 +21,71 @@ const FIRST_LOOKS_FOR: Duration = Duration::from_secs(3);
 const AWAY_MOST: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), Failure> {
-    let body = body(args)?;
+    let bodies = match &args.file {
+        Some(file) => {
+            // Half of it here and half of it there would be read wrongly by somebody.
+            if body(args)? != nothing() {
+                let message = "with -f everything that is to be run stands in the file: leave the other arguments away";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            documents::read(file)?
+        }
+        None => vec![body(args)?],
+    };
+    if args.idempotency_key.is_some() && bodies.len() > 1 {
+        return Err(Failure::new(Exit::Usage, "--idempotency-key makes one instance, and the file has several"));
+    }
+    let count = bodies.len();
+    let mut begun = Vec::with_capacity(count);
+    for (number, body) in bodies.iter().enumerate() {
+        let shown = body.name.clone().unwrap_or_else(|| format!("document {}", number + 1));
+        begun.extend(begin(session, args, body).await.map_err(|failure| apply::of(&shown, count, failure))?);
+    }
+    for made in begun {
+        wait_for(session, made, args.timeout).await?;
+    }
+    Ok(())
+}
+
+/// The instance, if it is to be waited for.
+async fn begin(session: &Session, args: &RunArgs, body: &InstanceCreate) -> Result<Option<Instance>, Failure> {
     if args.dry_run {
-        let answer = session.dry_run(&body).await?;
+        let answer = session.dry_run(body).await?;
         output::line(&render_dry_run(&answer))?;
-        return if answer.fits { Ok(()) } else { Err(no_room(&answer)) };
+        return if answer.fits { Ok(None) } else { Err(no_room(&answer)) };
     }
-    let made = session.create(&body, args.idempotency_key.as_deref()).await?;
-    let name = clean(&made.name);
+    let made = session.create(body, args.idempotency_key.as_deref()).await?;
     if args.no_wait {
-        return output::line(&name);
+        output::line(&clean(&made.name))?;
+        return Ok(None);
     }
+    Ok(Some(made))
+}
+
+/// Waits until it runs or has ended, and says what it is then.
+pub(super) async fn wait_for(session: &Session, made: Instance, timeout: Duration) -> Result<(), Failure> {
+    let name = clean(&made.name);
     let mut progress = Progress::start(&name);
     let waited = tokio::select! {
-        waited = follow(session, made, args.timeout, &mut progress) => waited,
+        waited = follow(session, made, timeout, &mut progress) => waited,
         _ = tokio::signal::ctrl_c() => Err(Failure::failed(format!(
             "not waiting any more; {name} goes on: see it with `wherry ps`, delete it with `wherry rm {name}`"
         ))),
     };
     progress.end();
-    conclude(&waited?, args.timeout)
+    conclude(&waited?, timeout)
+}
+
+/// What the arguments say when they say nothing.
+fn nothing() -> InstanceCreate {
+    InstanceCreate { containers: vec![ContainerSpec::default()], ..InstanceCreate::default() }
 }
 
 fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
     // Program and arguments replace the image's own, both of them.
     let (command, rest) = args.command.split_at(args.command.len().min(1));
     let container = ContainerSpec {
-        image: args.image.clone(),
+        image: args.image.clone().unwrap_or_default(),
         command: command.to_vec(),
         args: rest.to_vec(),
         env: args.env.iter().chain(&args.secret_env).cloned().collect(),
@@ -56,12 +95,8 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         ports: args.ports.clone(),
         ..ContainerSpec::default()
     };
-    let stop_grace_seconds = match args.stop_grace {
-        None => None,
-        Some(grace) if grace.subsec_nanos() == 0 => Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
-        Some(_) => return Err(Failure::new(Exit::Usage, "--stop-grace counts whole seconds")),
-    };
-    Ok(InstanceCreate {
+    let stop_grace_seconds = spec::seconds("--stop-grace", args.stop_grace)?;
+    let usual = InstanceCreate {
         name: args.name.clone(),
         containers: vec![container],
         restart_policy: args.restart,
@@ -71,22 +106,23 @@ fn body(args: &RunArgs) -> Result<InstanceCreate, Failure> {
         registry_credentials: credential(args).into_iter().collect(),
         labels: args.labels.iter().cloned().collect(),
         ..InstanceCreate::default()
-    })
+    };
+    spec::complete(usual, &args.more)
 }
 
 /// Who asks for the image, at the registry that it names.
 fn credential(args: &RunArgs) -> Option<RegistryCredential> {
-    let registry = args.image.split('/').next().unwrap_or_default().to_owned();
+    let registry = args.image.as_deref().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
     let (username, password) = (args.registry_user.clone()?, args.registry_password.clone()?);
     Some(RegistryCredential { registry, username, password: Some(password), password_set: false })
 }
 
-fn render_dry_run(answer: &DryRun) -> String {
+pub(super) fn render_dry_run(answer: &DryRun) -> String {
     let room = if answer.fits { "there is room for it" } else { "there is no room for it now" };
     format!("{} {} an hour while it runs; {room}", clean(&answer.price_per_hour), clean(&answer.currency))
 }
 
-fn no_room(answer: &DryRun) -> Failure {
+pub(super) fn no_room(answer: &DryRun) -> Failure {
     let why = answer.why_not.as_deref().map_or_else(|| "nothing is free that fits".to_owned(), clean);
     Failure::new(Exit::NoRoom, why)
 }
@@ -129,10 +165,13 @@ fn conclude(instance: &Instance, timeout: Duration) -> Result<(), Failure> {
         }
         InstanceState::Failed => Err(Failure::failed(render_failed(instance))),
         state if state.is_settled() => Err(Failure::failed(format!("{name} is {state}: somebody else asked for it"))),
-        state => Err(Failure::failed(format!(
-            "{name} is still {state} after {} s and goes on: wait with `wherry wait {name}`, delete it with `wherry rm {name}`",
-            timeout.as_secs()
-        ))),
+        state => Err(Failure::new(
+            Exit::TimedOut,
+            format!(
+                "{name} is still {state} after {} s and goes on: wait with `wherry wait {name}`, delete it with `wherry rm {name}`",
+                timeout.as_secs()
+            ),
+        )),
     }
 }
 
@@ -203,6 +242,58 @@ mod tests {
         let expected = r#"{"name":"web","containers":[{"image":"r.example/a:1","command":["/bin/job"],"args":["--all"],"env":[{"name":"A","value":"b"}],"cpu":"0.25","memory":"64Mi","ports":[{"port":80,"protocol":"tcp"}]}],"restart_policy":"never","stop_grace_seconds":30,"on_node_loss":"replace","labels":{"team":"net"}}"#;
         assert_eq!(serde_json::to_string(&body).unwrap(), expected);
         assert!(super::body(&args("wherry run r.example/a --stop-grace 1500ms")).is_err());
+        assert!(super::body(&args("wherry run r.example/a --ttl 1500ms")).is_err());
+    }
+
+    /// Every field of the API that is no list of containers and no file has an argument.
+    #[test]
+    fn the_rest_of_a_body() {
+        let words = "wherry run r.example/a -u 1000:33 --cpu-limit 1 --memory-limit 1Gi --pull always --volume tmp:memory:8Mi -m \
+                     tmp:/tmp -m data/a:/data:ro --startup tcp:80 --liveness http:80/ok,every=5s --readiness exec:true \
+                     --post-start tcp:81 --pre-stop http:82 --stop-signal SIGINT --max-restarts 3 --deadline 1h --ttl 10m \
+                     --isolation sandboxed --dns-label shop --dns-reuse-scope tenant --publish-unready --dns-server 10.0.0.53 \
+                     --dns-search corp.example --dns-option ndots:2 --add-host db=10.0.0.9 --add-host cache=10.0.0.9 -p web=80:8080";
+        let expected = serde_json::json!({
+            "containers": [{
+                "image": "r.example/a",
+                "user": "1000:33",
+                "limits": {"cpu": "1", "memory": "1Gi"},
+                "pull_policy": "always",
+                "ports": [{"port": 8080, "protocol": "tcp", "name": "web", "public_port": 80}],
+                "volume_mounts": [
+                    {"volume": "tmp", "path": "/tmp"},
+                    {"volume": "data", "path": "/data", "sub_path": "a", "read_only": true},
+                ],
+                "startup_probe": {"tcp": {"port": 80}},
+                "liveness_probe": {"http": {"port": 80, "path": "/ok"}, "period_seconds": 5},
+                "readiness_probe": {"exec": {"command": ["true"]}},
+                "post_start": {"tcp": {"port": 81}},
+                "pre_stop": {"http": {"port": 82}},
+                "stop_signal": "SIGINT",
+            }],
+            "volumes": [
+                {"name": "tmp", "empty_dir": {"medium": "memory", "size": "8Mi"}},
+                {"name": "data", "empty_dir": {}},
+            ],
+            "max_restarts": 3,
+            "deadline_seconds": 3600,
+            "ttl_seconds": 600,
+            "isolation": "sandboxed",
+            "dns_label": "shop",
+            "dns_reuse_scope": "tenant",
+            "publish_unready": true,
+            "dns": {"servers": ["10.0.0.53"], "searches": ["corp.example"], "options": ["ndots:2"]},
+            "host_aliases": [{"address": "10.0.0.9", "names": ["db", "cache"]}],
+        });
+        assert_eq!(serde_json::to_value(body(&args(words)).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_stands_alone() {
+        assert_eq!(body(&args("wherry run -f x.yaml --no-wait")).unwrap(), nothing());
+        for more in ["--cpu 1", "--ttl 1h", "-e A=b", "--name web", "-m a:/b", "--publish-unready"] {
+            assert_ne!(body(&args(&format!("wherry run -f x.yaml {more}"))).unwrap(), nothing(), "{more}");
+        }
     }
 
     #[test]

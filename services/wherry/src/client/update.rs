@@ -67,7 +67,7 @@ fn chosen<'s>(spec: &'s mut InstanceSpec, name: Option<&str>) -> Result<&'s mut 
     })
 }
 
-fn render(answer: &DryRun) -> String {
+pub(super) fn render(answer: &DryRun) -> String {
     if answer.changes.is_empty() {
         return "nothing would change".to_owned();
     }
@@ -80,7 +80,7 @@ fn render(answer: &DryRun) -> String {
     )
 }
 
-fn restarts(answer: &DryRun) -> String {
+pub(super) fn restarts(answer: &DryRun) -> String {
     if answer.restarts.is_empty() {
         return "nothing is restarted".to_owned();
     }
