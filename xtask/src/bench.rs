@@ -2,6 +2,7 @@
 
 mod containerd;
 mod document;
+mod exec;
 mod first_byte;
 mod fleet;
 mod machine;
@@ -24,6 +25,8 @@ pub(crate) struct Arguments {
 enum Benchmark {
     /// From the order to the first byte that the container's process writes, image present
     Start(start::Arguments),
+    /// From the order of a program in a container to its exit code, over the API
+    Exec(exec::Arguments),
     /// A fleet: creates, the deaths of a machine and of a replica, many agents at once
     Fleet(fleet::Arguments),
 }
@@ -31,6 +34,7 @@ enum Benchmark {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.benchmark {
         Benchmark::Start(arguments) => start::run(arguments),
+        Benchmark::Exec(arguments) => exec::run(arguments),
         Benchmark::Fleet(arguments) => fleet::run(arguments),
     }
 }

@@ -24,7 +24,7 @@ use wherry_demo_images::{HostState, Marks, Registry};
 
 use crate::command::{self, cargo};
 use crate::repository;
-use rest::Rest;
+use rest::{ClientFile, Rest};
 
 /// Not the default range, which an installed Wherry may use.
 const ADDRESS_RANGE: &str = "10.79.0.0/16";
@@ -177,6 +177,16 @@ impl LocalService {
     /// Takes a token with the key that `wherry up` made for this machine.
     pub(crate) async fn connect(&self) -> Result<Rest> {
         Rest::connect(&format!("http://{}", self.addresses.api), &self.data().join("client.json")).await
+    }
+
+    /// The key that `wherry up` made for this machine.
+    pub(crate) fn key(&self) -> Result<ClientFile> {
+        ClientFile::read(&self.data().join("client.json"))
+    }
+
+    /// The socket of the engine that `wherry up` runs.
+    pub(crate) fn engine_socket(&self) -> PathBuf {
+        Path::new("/run/wherry").join(&self.id).join("containerd.sock")
     }
 
     /// Where images are pushed to and pulled from, `127.0.0.1:port`, once it is started.

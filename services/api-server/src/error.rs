@@ -174,6 +174,7 @@ const fn control_status(error: &ControlError) -> StatusCode {
         | ControlError::GenerationMismatch(_)
         | ControlError::Busy(_)
         | ControlError::Conflict { .. } => StatusCode::CONFLICT,
+        ControlError::TooManyEntries { .. } => StatusCode::TOO_MANY_REQUESTS,
         ControlError::CapacityUnavailable(_) | ControlError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ControlError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }

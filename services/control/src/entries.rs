@@ -1,7 +1,7 @@
 //! The record of who entered an instance: written before anything runs for it, ended afterwards, read by its tenant and by the
 //! operator.
 //!
-//! An entry that cannot be stored lets nobody in. Its end is written when all that belongs to it is gone, whoever dropped it and
+//! An entry that cannot be stored lets nobody in, and each tenant may make so many within an hour ([`crate::entry_budget`]). Its end is written when all that belongs to it is gone, whoever dropped it and
 //! why; a process that is killed in between leaves an entry without an end, which readers are told as `unknown` as soon as
 //! that process is known to live no more.
 
@@ -129,6 +129,15 @@ pub struct EntryPage {
 }
 
 impl Control {
+    /// Refuses who entered as often as one may.
+    pub(crate) fn may_enter(&self, tenant: TenantId) -> Result<(), Error> {
+        let most = self.inner.config.entries_per_hour;
+        match lock(&self.inner.entry_budget).wait(tenant, most, self.now()) {
+            None => Ok(()),
+            Some(after) => Err(Error::TooManyEntries { most, after }),
+        }
+    }
+
     /// Puts on record that `principal` enters the instance.
     pub(crate) async fn enter(
         &self,
@@ -136,6 +145,9 @@ impl Control {
         instance: &Instance,
         way: Way<'_>,
     ) -> Result<Arc<Entry>, Error> {
+        let most = self.inner.config.entries_per_hour;
+        let taken = lock(&self.inner.entry_budget).take(instance.tenant, most, self.now());
+        taken.map_err(|after| Error::TooManyEntries { most, after })?;
         let record = AuditRecord {
             id: AuditId::generate(self.inner.clock.as_ref(), self.inner.entropy.as_ref()),
             tenant: instance.tenant,

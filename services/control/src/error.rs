@@ -70,6 +70,17 @@ pub enum Error {
         /// What is the matter, and what to do.
         message: String,
     },
+    /// The tenant's instances were entered as often as they may be.
+    #[error(
+        "instances of this tenant were entered {most} times within an hour, which is the most: try again later, or do more in one \
+         exec"
+    )]
+    TooManyEntries {
+        /// How often within an hour.
+        most: u32,
+        /// When there is room for one.
+        after: Duration,
+    },
     /// No machine has room for it now.
     #[error("there is no capacity for this now: {0}")]
     CapacityUnavailable(String),
@@ -109,6 +120,7 @@ impl Error {
             Self::GenerationMismatch(_) => "generation_mismatch",
             Self::Busy(_) => "instance_busy",
             Self::Conflict { code, .. } => code,
+            Self::TooManyEntries { .. } => "too_many_entries",
             Self::CapacityUnavailable(_) => "capacity_unavailable",
             Self::Unavailable { .. } => "unavailable",
             Self::Internal { .. } => "internal",
@@ -132,6 +144,7 @@ impl Error {
     /// When it makes sense to send the same request again.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::TooManyEntries { after, .. } => Some(*after),
             Self::CapacityUnavailable(_) => Some(Duration::from_secs(30)),
             Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             _ => None,

@@ -24,17 +24,22 @@ pub(crate) struct Rest {
 
 /// What `wherry up` leaves for the clients of this machine.
 #[derive(Deserialize)]
-struct ClientFile {
-    key_id: String,
-    key_secret: String,
+pub(crate) struct ClientFile {
+    pub(crate) key_id: String,
+    pub(crate) key_secret: String,
+}
+
+impl ClientFile {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+    }
 }
 
 impl Rest {
     /// Takes a token (OAuth 2.0 client credentials) with the key in `client_file`.
     pub(super) async fn connect(base: &str, client_file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(client_file).with_context(|| format!("cannot read {}", client_file.display()))?;
-        let key: ClientFile =
-            serde_json::from_str(&text).with_context(|| format!("{} is not as expected", client_file.display()))?;
+        let key = ClientFile::read(client_file)?;
         let client = plain_client()?;
         let request = client
             .post(format!("{base}/oauth2/token"))
@@ -65,6 +70,11 @@ impl Rest {
     pub(crate) async fn logs(&self, name: &str, container: &str) -> Result<String> {
         let response = send(self.get(&format!("{}/{name}/containers/{container}/logs", self.instances()))).await?;
         response.text().await.context("the log broke off")
+    }
+
+    /// Sends a body to a path below the instances.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T> {
+        json(self.authorized(self.client.post(format!("{}{path}", self.instances())).json(body))).await
     }
 
     pub(crate) async fn stop(&self, name: &str) -> Result<()> {

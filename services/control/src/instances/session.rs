@@ -45,7 +45,8 @@ impl Control {
         name_or_id: &str,
         kind: &SessionKind,
     ) -> Result<(), Error> {
-        self.enterable(principal, project, name_or_id, kind).await.map(drop)
+        let instance = self.enterable(principal, project, name_or_id, kind).await?;
+        self.may_enter(instance.tenant)
     }
 
     /// Begins a conversation.
@@ -171,8 +172,12 @@ fn recorded(session: Session, entry: Arc<Entry>) -> InstanceSession {
     InstanceSession { input: Pin::from(Box::new(input) as Box<_>), output: output.boxed() }
 }
 
-/// A node's words may name paths or addresses of the fleet, so a tenant does not get to read them.
+/// A node's words may name paths or addresses of the fleet, so a tenant does not get to read them, but for those that are meant
+/// for it.
 fn broken(error: NodeError) -> Error {
+    if let NodeError::Refused(message) = error {
+        return Error::conflict(CANNOT_BEGIN, message);
+    }
     tracing::warn!(error = %error, "a conversation broke off");
     Error::unavailable("the connection to the inside of this instance broke off")
 }

@@ -21,7 +21,7 @@ fn options(words: &[&str], stdin: bool, tty: Option<TerminalSize>) -> ExecOption
 
 impl World {
     /// The command line of this installation, with what stands in `input` as its input.
-    async fn cli_given(&self, arguments: &[&str], input: Vec<u8>) -> (Option<i32>, Vec<u8>, String) {
+    pub(crate) async fn cli_given(&self, arguments: &[&str], input: Vec<u8>) -> (Option<i32>, Vec<u8>, String) {
         let mut command = Command::new(binary());
         command.arg("--data").arg(self.wherry.data()).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

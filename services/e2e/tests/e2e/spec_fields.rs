@@ -48,7 +48,7 @@ async fn as_whom_it_runs_and_which_names_it_knows() {
     assert!(has("ALIAS"), "{text}");
     assert!(world.logged("named", "DONE").await.contains("USER 65534:65534"));
     assert_eq!((unknown.state, unknown.reason), (InstanceState::Failed, Some(EndReason::StartFailed)), "{unknown:#?}");
-    assert!(unknown.message.as_deref().unwrap_or_default().contains("no users found"), "{unknown:#?}");
+    assert!(unknown.message.as_deref().unwrap_or_default().contains("\"no-such-user\""), "{unknown:#?}");
     world.finish().await;
 }
 

@@ -16,10 +16,10 @@ use crate::state::ApiState;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AttachQuery {
-    /// Whether input is sent; it reaches the program where its spec says that it has one.
+    /// Whether input is sent. Only where the container has `stdin`.
     #[param(required = false, value_type = bool)]
     stdin: bool,
-    /// Whether the caller has a terminal.
+    /// Whether the terminal of the container gets the size below, and changes of it. Only where the container has `tty`.
     #[param(required = false, value_type = bool)]
     tty: Option<TerminalSize>,
     /// Of the terminal; 80 when absent.
@@ -42,6 +42,12 @@ impl FromQuery for AttachQuery {
 ///
 /// What it prints from now on, and its input; what it printed before is in its log. Goes on as a WebSocket of the subprotocol
 /// `wherry.v1`, as `container_exec_session` describes. Who goes away leaves the program as it is.
+///
+/// Of a container with `stdin` or `tty` every byte comes as it is printed; of others lines come, as their log has them. The end of
+/// the input is the program's where the container has `stdin_once`, and so is the way of who gives it; otherwise, and on a terminal,
+/// it is nobody's. Several may be attached at once: each hears all, what they send is put together as it comes, and the terminal has
+/// the size that was asked for last. The program waits for who does not take its output, for at most ten seconds: then that one is
+/// cut off.
 #[utoipa::path(
     get,
     path = "/v1/projects/{project}/instances/{instance}/containers/{container}/attach",
@@ -56,9 +62,9 @@ impl FromQuery for AttachQuery {
     ),
     responses(
         (status = 101, description = "What follows is the WebSocket."),
-        (status = 409, description = "The container does not run.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The container does not run, or has no input or no terminal.", body = Problem, content_type = "application/problem+json"),
         (status = 426, description = "This goes on as a WebSocket, which the request does not ask for.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many waits and streams open, or entered its instances too often within an hour.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn handle(

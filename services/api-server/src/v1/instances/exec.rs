@@ -32,7 +32,7 @@ use crate::state::ApiState;
     responses(
         (status = 200, description = "How the program ended and what it printed.", body = ExecResult),
         (status = 409, description = "The container does not run.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant runs too many programs at once, or has too many waits and streams open.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant runs too many programs at once, has too many waits and streams open, or entered its instances too often within an hour.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn handle(

@@ -72,7 +72,7 @@ impl FromQuery for ExecQuery {
         (status = 409, description = "The container does not run, or has no such program.", body = Problem, content_type = "application/problem+json"),
         (status = 414, description = "The command does not fit into a URL: call it in the body of `container_exec`."),
         (status = 426, description = "This goes on as a WebSocket, which the request does not ask for.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many waits and streams open, or entered its instances too often within an hour.", body = Problem, content_type = "application/problem+json"),
         (status = 431, description = "The command does not fit into the head of a request: call it in the body of `container_exec`."),
     )
 )]

@@ -47,7 +47,7 @@ impl FromQuery for PortQuery {
         (status = 101, description = "It is connected; what follows is the WebSocket."),
         (status = 409, description = "The instance does not run, or nothing listens on the port.", body = Problem, content_type = "application/problem+json"),
         (status = 426, description = "This goes on as a WebSocket, which the request does not ask for.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many waits and streams open, or entered its instances too often within an hour.", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn handle(

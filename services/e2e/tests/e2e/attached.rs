@@ -1,0 +1,118 @@
+//! Main programs with an input or a terminal, and who attaches to them.
+
+use std::process::Command;
+use std::time::Duration;
+
+use wherry_api_client::{Heard, SessionReader};
+use wherry_api_types::{InstanceCreate, RestartPolicy, TerminalSize};
+
+use crate::support::{PROJECT, World, binary, eventually, said};
+
+const ANSWERS: &str = "while read line; do echo \"got $line\"; stty size; done; echo over";
+
+fn with_streams(mut create: InstanceCreate, stdin_once: bool, tty: bool) -> InstanceCreate {
+    let container = &mut create.containers[0];
+    (container.stdin, container.stdin_once, container.tty) = (true, stdin_once, tty);
+    create
+}
+
+/// Reads until the output has all of this.
+async fn hear(reader: &mut SessionReader, words: &[&str]) {
+    let mut heard = String::new();
+    let reading = async {
+        while !words.iter().all(|word| heard.contains(word)) {
+            match reader.next().await.unwrap() {
+                Heard::Stdout(bytes) => heard.push_str(&String::from_utf8_lossy(&bytes)),
+                other => panic!("instead of {words:?} came {other:?}, after {heard:?}"),
+            }
+        }
+    };
+    let within = tokio::time::timeout(Duration::from_secs(30), reading).await;
+    assert!(within.is_ok(), "{words:?} was not heard, but {heard:?}");
+}
+
+#[tokio::test]
+async fn a_terminal_is_shared_and_left_without_ending_it() {
+    let world = World::start().await;
+    world.run(&with_streams(world.script("shell", ANSWERS), false, true)).await;
+    let attach =
+        |columns, rows| world.client.attach(PROJECT, "shell", "main", true, Some(TerminalSize { columns, rows }));
+    let (mut writer, mut reader) = attach(100, 40).await.unwrap();
+    let (mut other, mut other_reader) = attach(90, 30).await.unwrap();
+    // All hear what any of them types, and the terminal has the size of who came last, or changed it last.
+    writer.data(b"hello\n").await.unwrap();
+    for reader in [&mut reader, &mut other_reader] {
+        hear(reader, &["got hello\r\n", "30 90"]).await;
+    }
+    other.resize(TerminalSize { columns: 132, rows: 50 }).await.unwrap();
+    other.data(b"resized\n").await.unwrap();
+    for reader in [&mut reader, &mut other_reader] {
+        hear(reader, &["got resized", "50 132"]).await;
+    }
+    drop((writer, reader, other, other_reader));
+
+    // The keys that leave, as a person presses them: `script` gives the command line a terminal of its own.
+    let data = world.wherry.data().display().to_string();
+    let inner = format!("'{}' --data '{data}' attach -it shell", binary().display());
+    let keys = format!(
+        "while printf 'again\\r' 2>/dev/null; do sleep 1; printf '\\020\\021' 2>/dev/null; sleep 1; done | script -q -e -c \"{inner}\" /dev/null"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &keys]).env("SHELL", "/bin/sh");
+    let seen = said(command).await;
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    assert!(world.logged("shell", "got again").await.contains("got hello"));
+    assert_eq!(world.get("shell").await.containers[0].restart_count, 0, "it runs on");
+
+    // What is typed at the end is an end: Ctrl-D is a key.
+    let (mut writer, mut reader) = attach(80, 24).await.unwrap();
+    writer.data(&[4]).await.unwrap();
+    hear(&mut reader, &["over"]).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_input_that_is_there_once_ends_with_who_gave_it() {
+    let world = World::start().await;
+    let mut once = with_streams(world.script("sum", "cat; echo >&2 summed; sleep 2; exit 3"), true, false);
+    once.restart_policy = Some(RestartPolicy::Never);
+    world.run(&once).await;
+    let (code, out, err) = world.cli_given(&["attach", "-i", "sum"], b"one\ntwo\n".to_vec()).await;
+    assert_eq!((code, out.as_slice()), (Some(3), b"one\ntwo\n".as_slice()), "{err}");
+    assert!(err.contains("summed"), "{err}");
+
+    // An input that stays: each who attaches gives some.
+    world.run(&with_streams(world.script("stays", "while read line; do echo \"got $line\"; done"), false, false)).await;
+    for line in ["first", "second"] {
+        let (mut writer, mut reader) = world.client.attach(PROJECT, "stays", "main", true, None).await.unwrap();
+        writer.data(format!("{line}\n").as_bytes()).await.unwrap();
+        hear(&mut reader, &[&format!("got {line}\n")]).await;
+        writer.end_of_input().await.unwrap();
+    }
+    world.logged("stays", "got second").await;
+
+    world.run(&world.script("plain", "while :; do sleep 1 & wait; done")).await;
+    let (code, _, err) = world.cli_given(&["attach", "-i", "plain"], Vec::new()).await;
+    assert!(code != Some(0) && err.contains("without an input"), "{code:?} {err}");
+    let sized = Some(TerminalSize { columns: 80, rows: 24 });
+    let (_writer, mut reader) = world.client.attach(PROJECT, "plain", "main", false, sized).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(30), reader.next()).await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("without a terminal"), "{refused}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_program_started_ends_with_it() {
+    let world = World::start().await;
+    world.run(&world.script("web", "while :; do sleep 1 & wait; done")).await;
+    let script = "sleep 7777 & (sleep 7777 &) ; sh -c 'sleep 7777; true' & wait";
+    let (code, _, err) =
+        world.cli_given(&["exec", "--timeout", "2s", "web", "--", "sh", "-c", script], Vec::new()).await;
+    assert_eq!(code, Some(124), "{err}");
+    eventually("nothing of it is left", Duration::from_secs(20), async || {
+        let left = world.wherry.cli(&["exec", "web", "--", "sh", "-c", "ps | grep -c '[s]leep 7777'"]).await;
+        (left.out.trim() == "0").then_some(())
+    })
+    .await;
+    world.finish().await;
+}
