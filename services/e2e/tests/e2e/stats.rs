@@ -153,7 +153,8 @@ async fn readiness_ends_and_deletes_are_waited_for() {
     world.wherry.cli(&["wait", "job", "--for", "ready", "--timeout", "10m"]).await.badly(1, &["failed and stays so"]);
     // Somebody else deletes it while this waits.
     let id = world.get("job").await.id;
-    let (waited, ()) = tokio::join!(world.wherry.cli(&["wait", &id, "--for", "deleted", "--timeout", "60s"]), async {
+    let wait = ["wait", &id, "--for", "deleted", "--timeout", "60s"];
+    let (waited, ()) = tokio::join!(world.wherry.cli(&wait), async {
         // By its id it is found also if this comes first.
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.wherry.cli(&["rm", "job"]).await.well();

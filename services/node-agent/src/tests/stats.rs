@@ -27,18 +27,18 @@ async fn rates_are_over_the_time_between_two_readings_and_many_watchers_cost_one
     assert_eq!(first[0].containers[0].run, 1);
     assert!(first[0].network.is_some_and(|network| network.received_bytes_per_second == Some(0)));
     // Two readings of each for the first answer. Who asks within a second costs none.
-    assert_eq!(world.runtime.calls("ListContainerStats"), 4);
+    assert_eq!(world.runtime.calls("Usage"), 4);
     let (one, other) = tokio::join!(agent.stats(both.clone()), agent.stats(query(busy)));
     assert_eq!(one.unwrap(), first);
     assert_eq!(other.unwrap()[0], first[0]);
-    assert_eq!(world.runtime.calls("ListContainerStats"), 4);
+    assert_eq!(world.runtime.calls("Usage"), 4);
     // Later one reading is enough: the rate is since the one before.
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     let (one, other) = tokio::join!(agent.stats(query(busy)), agent.stats(query(busy)));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one, other);
     assert_eq!((one[0].window_ms, one[0].containers[0].cpu_nanocores), (Some(10_000), Some(limit)));
-    assert_eq!(world.runtime.calls("ListContainerStats"), 5);
+    assert_eq!(world.runtime.calls("Usage"), 5);
 }
 
 #[tokio::test(start_paused = true)]

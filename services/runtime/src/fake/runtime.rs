@@ -395,7 +395,7 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn usage(&self, sandbox: &SandboxId, _cgroup_name: &str) -> Result<Usage> {
-        self.call("ListContainerStats", |state| Ok(state.usage(sandbox, self.clock.now()))).await
+        self.call("Usage", |state| Ok(state.usage(sandbox, self.clock.now()))).await
     }
 
     async fn written(&self, sandbox: &SandboxId) -> Result<BTreeMap<ContainerId, u64>> {
