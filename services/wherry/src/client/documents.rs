@@ -166,7 +166,7 @@ containers: [{image: r.example/job:7}]
         let mut text = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for (name, before) in ('b'..='i').zip('a'..) {
             let nine = vec![format!("*{before}"); 9].join(", ");
-            text.push_str(&format!("{name}: &{name} [{nine}]\n"));
+            text = format!("{text}{name}: &{name} [{nine}]\n");
         }
         assert!(parse("bomb", &text).is_err());
     }
