@@ -24,13 +24,19 @@ pub(crate) enum Written {
 }
 
 impl Control {
-    /// Stores a new instance; the reservation is kept if it is.
-    pub(crate) async fn write_new(&self, placed: Placed, reservation: Reservation) -> Result<CreateOutcome, Error> {
+    /// Stores a new instance; the reservation of its place, if it has one, is kept if it is.
+    pub(crate) async fn write_new(
+        &self,
+        placed: Placed,
+        reservation: Option<Reservation>,
+    ) -> Result<CreateOutcome, Error> {
         let control = self.clone();
         carry_through(async move {
             let outcome = control.store().place_and_create(&placed).await?;
             if matches!(outcome, CreateOutcome::Created(_)) {
-                reservation.keep();
+                if let Some(reservation) = reservation {
+                    reservation.keep();
+                }
                 control.after_commit(&placed.change);
             }
             Ok(outcome)

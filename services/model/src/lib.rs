@@ -33,7 +33,9 @@ pub use instance::{
 };
 pub use isolation::{Isolation, IsolationSet};
 pub use money::{PicoAmount, PriceBook};
-pub use name::{ContainerName, DnsLabel, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName, WebhookName};
+pub use name::{
+    ContainerName, DnsLabel, InstanceName, NameError, PortName, ProjectName, TenantName, VolumeName, WebhookName,
+};
 pub use principal::{Principal, Scope, ScopeError, ScopeSet, Subject};
 pub use quantity::{CpuMillis, MemoryMib, QuantityError, Seconds};
 pub use reference::{Digest, ImageReference, ReferenceError};

@@ -21,9 +21,12 @@ pub fn restart(
     now: Timestamp,
 ) -> Result<Option<Change>, Refusal> {
     use InstanceState as S;
-    let waits_elsewhere = match instance.state {
+    // What is on its way to another machine begins anew there. Asked of it, that it is not taken for ended when all of it ends
+    // by itself before its machine has ended it.
+    let is_moving = instance.state == S::Stopping && instance.leaving == Some(Leaving::Move);
+    let waits = match instance.state {
         S::Deleting | S::Deleted => return Err(Refusal::Gone),
-        S::Stopping if instance.leaving == Some(Leaving::Move) => true,
+        S::Stopping if is_moving => false,
         S::Stopping => return Err(Refusal::StillStopping),
         S::Stopped | S::Succeeded | S::Failed => return Err(Refusal::Ended),
         S::Pending => true,
@@ -34,7 +37,7 @@ pub fn restart(
     if container.is_some_and(is_of_the_beginning) {
         return Err(Refusal::Beginning);
     }
-    if waits_elsewhere && !pull {
+    if waits && !pull {
         return Ok(None);
     }
     let mut draft = Draft::of(instance, now);
@@ -44,6 +47,7 @@ pub fn restart(
     }
     let what = container.map_or_else(|| "all containers".to_owned(), ToString::to_string);
     let how = if pull { ", with what its image reference means now" } else { "" };
+    let how = if is_moving { format!("{how}; it begins anew where it is placed") } else { how.to_owned() };
     draft.event_by(EventKind::RestartRequested, now, format!("restart of {what} requested{how}"), Some(actor));
     Ok(Some(draft.finish()))
 }

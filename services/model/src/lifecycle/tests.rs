@@ -39,7 +39,7 @@ fn newborn() -> Instance {
             project_name: ProjectName::default_project(),
             name: InstanceName::new("web").unwrap(),
             spec,
-            node: node(),
+            node: Some(node()),
             actor: "key:1".into(),
         },
         at(0),

@@ -36,7 +36,7 @@ fn born(spec: InstanceSpec) -> Instance {
         project_name: ProjectName::default_project(),
         name: InstanceName::new("web").unwrap(),
         spec,
-        node: node(),
+        node: Some(node()),
         actor: "key:1".into(),
     };
     create(birth, at(0)).after

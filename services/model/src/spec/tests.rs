@@ -26,6 +26,10 @@ fn mount(volume: &str, path: &str) -> VolumeMount {
     VolumeMount { volume, path: path.to_owned(), sub_path: None, read_only: false }
 }
 
+fn repository(url: &str) -> VolumeSource {
+    VolumeSource::Git { repository: url.to_owned(), revision: None, directory: None }
+}
+
 fn volume(name: &str, source: VolumeSource) -> Volume {
     Volume { name: VolumeName::new(name).unwrap(), source }
 }
@@ -130,7 +134,7 @@ fn limits_above_what_is_reserved_can_be_refused() {
 #[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
-    let cases: [(&str, Break); 57] = [
+    let cases: [(&str, Break); 67] = [
         ("containers", |s| s.containers.clear()),
         ("containers", |s| s.containers = vec![init("a", 100)]),
         ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
@@ -176,6 +180,24 @@ fn every_bound_names_its_field() {
             s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
             s.containers[0].mounts = vec![mount("data", "/data"), mount("data", "/data/")];
         }),
+        ("ephemeral_disk", |s| s.ephemeral_disk = Some(MemoryMib::new(3))),
+        ("pids", |s| s.pids = Some(15)),
+        ("pids", |s| s.pids = Some(16_385)),
+        ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("ssh://git@a.example/b.git"))]),
+        ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("https://me:pass@a.example/b"))]),
+        ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("file:///etc"))]),
+        ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("http://-a/b"))]),
+        ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("http://a b/c"))]),
+        ("volumes[0].git.revision", |s| {
+            let (repository, directory) = ("https://a.example/b".into(), None);
+            let revision = Some("--upload-pack=x".into());
+            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision, directory })];
+        }),
+        ("volumes[0].git.directory", |s| {
+            let (repository, revision) = ("https://a.example/b".into(), None);
+            let directory = Some("../x".into());
+            s.volumes = vec![volume("g", VolumeSource::Git { repository, revision, directory })];
+        }),
         ("containers[0].volume_mounts[0].sub_path", |s| {
             s.volumes = vec![volume("data", VolumeSource::EmptyDir { medium: Medium::Disk, size: None })];
             s.containers[0].mounts = vec![VolumeMount { sub_path: Some("../x".into()), ..mount("data", "/data") }];
@@ -204,6 +226,7 @@ fn every_bound_names_its_field() {
         }),
         ("volumes[0].empty_dir.size", |s| {
             let source = VolumeSource::EmptyDir { medium: Medium::Disk, size: Some(MemoryMib::new(8)) };
+            s.ephemeral_disk = Some(MemoryMib::new(7));
             s.volumes = vec![volume("data", source)];
         }),
         ("volumes[0].empty_dir.size", |s| {

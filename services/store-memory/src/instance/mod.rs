@@ -112,6 +112,17 @@ impl InstanceStore for MemoryStore {
         .await
     }
 
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        self.read("reading instances whose schedule asks for something", |state| {
+            let due_at = |record: &Instance| record.timetable.as_ref().and_then(|table| table.due_at);
+            let records = state.instances.values().map(|row| &row.record);
+            let mut due: Vec<_> = records.filter(|record| due_at(record).is_some_and(|at| at <= now)).collect();
+            due.sort_by_key(|record| (due_at(record), record.id));
+            due.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|r| (**r).clone()).collect()
+        })
+        .await
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances with an address", |state| {
             let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));

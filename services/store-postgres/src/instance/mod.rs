@@ -110,6 +110,17 @@ impl InstanceStore for PostgresStore {
         self.connections.fetch_all("reading instances whose time is over", query).await?.iter().map(record).collect()
     }
 
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, record::text AS record FROM instances
+             WHERE (record -> 'timetable' ->> 'due_at')::bigint <= $1
+             ORDER BY (record -> 'timetable' ->> 'due_at')::bigint LIMIT $2",
+        );
+        let query = query.bind(now.as_micros()).bind(i64::from(limit));
+        let context = "reading instances whose schedule asks for something";
+        self.connections.fetch_all(context, query).await?.iter().map(record).collect()
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let query = sqlx::query(
             "SELECT id, record::text AS record FROM instances

@@ -105,6 +105,11 @@ impl InstanceStore for SqliteStore {
         read::expired(&mut connection, now, limit).await
     }
 
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut connection = self.reader().await?;
+        read::due(&mut connection, now, limit).await
+    }
+
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let mut connection = self.reader().await?;
         read::addressed(&mut connection, after, limit).await
