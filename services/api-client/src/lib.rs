@@ -13,6 +13,7 @@ mod streams;
 mod tenancy;
 mod token;
 mod transport;
+mod webhooks;
 
 pub use error::ClientError;
 pub use instances::{ListOptions, UsageOptions};

@@ -11,6 +11,7 @@ mod spec;
 mod spec_value;
 mod tenancy;
 mod value;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ pub(crate) use roles::{
 };
 pub(crate) use spec::SpecArgs;
 pub(crate) use tenancy::{KeyCommand, KeyCreateArgs, TenantCommand};
+pub(crate) use webhooks::WebhookCommand;
 
 /// Where an installation keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/wherry";
@@ -139,7 +141,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Start an instance and wait until it runs
-    #[command(after_help = "\
+    #[command(
+        override_usage = "wherry run [OPTIONS] <IMAGE> [-- <COMMAND>...]\n       wherry run [OPTIONS] --file <FILE>",
+        after_help = "\
 Examples:
   wherry run registry.example/team/web:1 --name web --cpu 0.25 --memory 64Mi --port 80
   wherry run registry.example/team/job:7 --restart never -e MODE=full -- /bin/job --all
@@ -149,7 +153,8 @@ Examples:
   wherry run registry.example/team/web:1 --port 80:8080 --dns-label shop --isolation sandboxed
   wherry run -f job.yaml           YAML or JSON with the fields of the API; `-f -` reads standard input
 
-A file may hold several documents; each is an instance of its own.")]
+A file may hold several documents; each is an instance of its own."
+    )]
     Run(Box<RunArgs>),
     /// Make sure that the instances of a file are there and are so: create what is missing, change what differs
     #[command(after_help = "\
@@ -293,6 +298,11 @@ Examples:
   wherry wait old --for deleted
   wherry wait job --for succeeded --for failed --timeout 1h")]
     Wait(WaitArgs),
+    /// Have events sent to a URL, signed, and see what became of them
+    Webhook {
+        #[command(subcommand)]
+        command: WebhookCommand,
+    },
     /// Make, list and revoke API keys
     Key {
         #[command(subcommand)]
@@ -342,6 +352,7 @@ impl ClientCommand {
             Self::Describe(args) => &args.connection,
             Self::Events(args) => &args.story.connection,
             Self::Wait(args) => &args.connection,
+            Self::Webhook { command } => command.connection(),
             Self::Key { command } => command.connection(),
             Self::Admin { command } => command.connection(),
         }

@@ -76,6 +76,7 @@ struct ControlGauges {
     unproven: IntGaugeVec,
     turned_away: IntGaugeVec,
     reconcilers: IntGaugeVec,
+    webhooks: IntGaugeVec,
 }
 
 struct NodeGauges {
@@ -160,6 +161,11 @@ impl ControlGauges {
                 "Connections that the agents' port has closed since the start.",
                 &["why"],
             )?,
+            webhooks: many(
+                "wherry_webhooks",
+                "Tries of deliveries that were taken and that failed, deliveries given up, webhooks disabled: since the start. And tries under way.",
+                &["what"],
+            )?,
             reconcilers: many("wherry_reconciler", "Activations and failures since the start.", &["name", "what"])?,
         })
     }
@@ -171,6 +177,16 @@ impl ControlGauges {
         let connected = source.agents.as_ref().map_or(0, |port| port.connected_nodes());
         self.connected.set(i64::try_from(connected).unwrap_or(i64::MAX));
         self.arrivals(&source.agents.as_ref().map(|port| port.arrivals()).unwrap_or_default());
+        let webhooks = source.control.webhook_counts();
+        for (what, count) in [
+            ("delivered", webhooks.delivered),
+            ("failed", webhooks.failed),
+            ("given_up", webhooks.given_up),
+            ("disabled", webhooks.disabled),
+            ("under_way", webhooks.under_way),
+        ] {
+            self.webhooks.with_label_values(&[what]).set(whole(count));
+        }
         for status in source.background.statuses() {
             self.reconcilers.with_label_values(&[status.name, "activations"]).set(whole(status.activations));
             self.reconcilers.with_label_values(&[status.name, "failures"]).set(whole(status.failures));

@@ -239,6 +239,29 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
         row("replica_list", "GET", "/v1/admin/replicas", null(), Operator),
         row("join_token_create", "POST", "/v1/admin/join-tokens", json!({}), Operator),
     ];
+    let hook = json!({"name": "mine", "url": "https://hooks.example/a"});
+    for (operation, method, own, other, body) in [
+        ("webhook_create", "POST", "", "", hook),
+        ("webhook_list", "GET", "", "", null()),
+        ("webhook_get", "GET", "/mine", "/hook", null()),
+        ("webhook_patch", "PATCH", "/mine", "/hook", json!({"events": ["failed"]})),
+        ("webhook_rotate_secret", "POST", "/mine:rotate-secret", "/hook:rotate-secret", null()),
+        ("webhook_test", "POST", "/mine:test", "/hook:test", null()),
+        ("webhook_deliveries", "GET", "/mine/deliveries", "/hook/deliveries", null()),
+        ("webhook_delivery_get", "GET", "/mine/deliveries/NONE", "/hook/deliveries/NONE", null()),
+        ("webhook_redeliver", "POST", "/mine/deliveries/NONE:redeliver", "/hook/deliveries/NONE:redeliver", null()),
+        ("webhook_delete", "DELETE", "/mine", "/hook", null()),
+    ] {
+        let path = |project: &str, rest: &str| {
+            let rest = rest.replace("NONE", "01935700-0000-7000-8000-000000000000");
+            format!("/v1/projects/{project}/webhooks{rest}")
+        };
+        let mut paths = vec![path("vault", other)];
+        if !other.is_empty() {
+            paths.push(path("default", other));
+        }
+        rows.push(row(operation, method, &path("default", own), body, Object(paths)));
+    }
     for (operation, method, rest, body) in [
         ("node_get", "GET", "", null()),
         ("node_cordon", "POST", ":cordon", null()),
@@ -259,6 +282,8 @@ async fn furnish(app: &App) -> Theirs {
     app.call(&acme, "POST", "/v1/projects", json!({"name": "vault"})).await.expect(201);
     let made = app.call(&acme, "POST", "/v1/projects/vault/instances", create("web")).await.expect(201).json();
     app.call(&acme, "GET", "/v1/projects/vault/instances/web", Value::Null).await.expect(200);
+    let hook = json!({"name": "hook", "url": "https://hooks.example/vault"});
+    app.call(&acme, "POST", "/v1/projects/vault/webhooks", hook).await.expect(201);
     Theirs {
         instance: made["id"].as_str().unwrap().to_owned(),
         key: app.stack.acme().key.record.id.to_string(),
@@ -378,7 +403,7 @@ async fn with_the_scope_every_operation_does_its_work() {
         let answer = app.call(&token, row.method, &row.own, row.body.clone()).await;
         // These name nobody, or a machine that is heard and has instances, or go on as a WebSocket.
         let refused_on_purpose = match row.operation {
-            "key_revoke" | "tenant_key_create" => Some(404),
+            "key_revoke" | "tenant_key_create" | "webhook_delivery_get" | "webhook_redeliver" => Some(404),
             "node_confirm_off" | "node_remove" => Some(409),
             "container_exec_session" | "container_attach" | "instance_port_forward" => Some(426),
             _ => None,

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wherry_control::{
-    Control, CreateInstance, DrainRequest, EntriesRequest, Error, EventsRequest, ExecRequest, JoinTokenRequest,
-    ListInstances, LogRequest, SessionKind, TenantKeyRequest,
+    Control, CreateInstance, DeliveryPageRequest, DrainRequest, EntriesRequest, Error, EventsRequest, ExecRequest,
+    JoinTokenRequest, ListInstances, LogRequest, SessionKind, TenantKeyRequest, WebhookRecord, WebhookRequest,
 };
 use wherry_model::{
-    ApiKeyId, DrainThen, Instance, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId, Timestamp,
+    ApiKeyId, DeliveryId, DrainThen, Instance, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId,
+    Timestamp, WebhookName,
 };
 use wherry_testkit::{Stack, main_container, spec};
 
@@ -20,6 +21,7 @@ struct Target {
     instance: String,
     key: ApiKeyId,
     tenant: TenantId,
+    delivery: DeliveryId,
 }
 
 /// The stack's machine.
@@ -36,7 +38,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 46] = [
+const TABLE: [(&str, Scope, Kind); 58] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),
@@ -62,6 +64,16 @@ const TABLE: [(&str, Scope, Kind); 46] = [
     ("usage", Scope::UsageRead, Kind::Own),
     ("events", Scope::InstancesRead, Kind::Names),
     ("event_stream", Scope::InstancesRead, Kind::Names),
+    ("create_webhook", Scope::InstancesWrite, Kind::Own),
+    ("webhooks", Scope::InstancesRead, Kind::Own),
+    ("get_webhook", Scope::InstancesRead, Kind::Names),
+    ("update_webhook", Scope::InstancesWrite, Kind::Names),
+    ("rotate_webhook_secret", Scope::InstancesWrite, Kind::Names),
+    ("test_webhook", Scope::InstancesWrite, Kind::Names),
+    ("deliveries", Scope::InstancesRead, Kind::Names),
+    ("get_delivery", Scope::InstancesRead, Kind::Names),
+    ("redeliver", Scope::InstancesWrite, Kind::Names),
+    ("delete_webhook", Scope::InstancesWrite, Kind::Names),
     ("create_project", Scope::InstancesWrite, Kind::Own),
     ("projects", Scope::InstancesRead, Kind::Own),
     ("create_key", Scope::KeysWrite, Kind::Own),
@@ -89,6 +101,20 @@ const TABLE: [(&str, Scope, Kind); 46] = [
 
 /// Cases of a use case that is in the table under its own name too.
 const FURTHER_CASES: [&str; 2] = ["project_events", "project_usage"];
+
+fn hook() -> WebhookName {
+    "hook".parse().unwrap()
+}
+
+fn webhook() -> WebhookRequest {
+    WebhookRequest {
+        url: "https://hooks.example".to_owned(),
+        kinds: Vec::new(),
+        instance: None,
+        labels: BTreeMap::new(),
+        enabled: true,
+    }
+}
 
 async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target) -> Result<(), Error> {
     let (project, instance) = (&target.project, target.instance.as_str());
@@ -118,6 +144,22 @@ async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target
             let request = ListInstances { project: project.clone(), states, labels, cursor: None, limit: 10 };
             control.list_instances(who, request).await.map(drop)
         }
+        "create_webhook" => control.create_webhook(who, project, "fresh".parse().unwrap(), webhook()).await.map(drop),
+        "webhooks" => control.webhooks(who, project).await.map(drop),
+        "get_webhook" => control.get_webhook(who, project, &hook()).await.map(drop),
+        "update_webhook" => {
+            let edit = |_: &WebhookRecord| Ok::<_, Error>(webhook());
+            control.update_webhook(who, project, &hook(), edit).await.map(drop)
+        }
+        "rotate_webhook_secret" => control.rotate_webhook_secret(who, project, &hook()).await.map(drop),
+        "test_webhook" => control.test_webhook(who, project, &hook()).await.map(drop),
+        "deliveries" => {
+            let request = DeliveryPageRequest { cursor: None, limit: 10 };
+            control.deliveries(who, project, &hook(), &request).await.map(drop)
+        }
+        "get_delivery" => control.get_delivery(who, project, &hook(), target.delivery).await.map(drop),
+        "redeliver" => control.redeliver(who, project, &hook(), target.delivery).await.map(drop),
+        "delete_webhook" => control.delete_webhook(who, project, &hook()).await,
         "stop_instance" => control.stop_instance(who, project, instance).await.map(drop),
         "start_instance" => control.start_instance(who, project, instance).await.map(drop),
         "delete_instance" => control.delete_instance(who, project, instance).await.map(drop),
@@ -228,7 +270,10 @@ async fn furnished() -> (Stack, Target) {
     let web = stack.create(acme, "web", spec()).await.instance;
     stack.agent().obey().await;
     let project = acme.project.clone();
-    let target = Target { project, instance: web.id.to_string(), key: acme.key.record.id, tenant: acme.record.id };
+    stack.control().create_webhook(&acme.principal, &project, hook(), webhook()).await.unwrap();
+    let delivery = stack.control().test_webhook(&acme.principal, &project, &hook()).await.unwrap().id;
+    let (instance, key, tenant) = (web.id.to_string(), acme.key.record.id, acme.record.id);
+    let target = Target { project, instance, key, tenant, delivery };
     (stack, target)
 }
 
@@ -244,6 +289,7 @@ async fn another_tenants_things_do_not_exist() {
         instance: "0190f8a0-0000-7000-8000-000000000001".to_owned(),
         key: "0190f8a0-0000-7000-8000-000000000002".parse().unwrap(),
         tenant: target.tenant,
+        delivery: target.delivery,
     };
     for (use_case, _, kind) in TABLE {
         if kind == Kind::Names {
@@ -254,7 +300,8 @@ async fn another_tenants_things_do_not_exist() {
                 // What does not exist at all is answered with the same words.
                 let missing = Target { project: target.project.clone(), ..unknown.clone() };
                 let missing = ask(stack.control(), &blue, use_case, &missing).await.unwrap_err().to_string();
-                let said = refused.to_string().replace(&name_or_id, &unknown.instance);
+                let (whole, other) = (format!(" {name_or_id} "), format!(" {} ", unknown.instance));
+                let said = refused.to_string().replace(&whole, &other);
                 assert_eq!(said.replace(&target.key.to_string(), &unknown.key.to_string()), missing, "{use_case}");
             }
         }
@@ -317,14 +364,19 @@ async fn every_use_case_needs_its_scope_and_no_other() {
         assert!(matches!(refused, Error::InsufficientScope(scope) if scope == needed), "{use_case}: {refused}");
     }
     for (use_case, needed, _) in TABLE {
-        if matches!(use_case, "delete_instance" | "stop_instance" | "revoke_key" | "create_key" | "create_tenant_key") {
+        if matches!(
+            use_case,
+            "delete_webhook" | "delete_instance" | "stop_instance" | "revoke_key" | "create_key" | "create_tenant_key"
+        ) {
             continue;
         }
         // They refuse a machine that is heard and full, which is tested elsewhere.
         if matches!(use_case, "confirm_node_off" | "remove_node") {
             continue;
         }
-        let with = stack.acme().with_scopes([needed].into_iter().collect());
+        // Who has events sent somewhere must be one who may read them.
+        let reads = matches!(use_case, "create_webhook" | "update_webhook").then_some(Scope::InstancesRead);
+        let with = stack.acme().with_scopes([needed].into_iter().chain(reads).collect());
         ask(stack.control(), &with, use_case, &target).await.unwrap_or_else(|error| panic!("{use_case}: {error}"));
     }
 }

@@ -35,6 +35,7 @@ mod testing;
 pub(crate) mod text;
 mod top;
 mod update;
+mod webhooks;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ async fn dispatch(data: &Path, command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Inspect(args) => inspect::run(&session, &args).await,
         ClientCommand::Events(args) => events::run(&session, &args).await,
         ClientCommand::Wait(args) => life::wait(&session, &args).await,
+        ClientCommand::Webhook { command } => webhooks::run(&session, &command).await,
         ClientCommand::Key { command } => tenancy::key(&session, &command).await,
         ClientCommand::Admin { command } => admin::run(&session, &command).await,
     }

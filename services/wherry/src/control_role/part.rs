@@ -21,6 +21,7 @@ use crate::base::Base;
 use crate::keys::Keys;
 use crate::settings::{SHUTDOWN_GRACE, parse_range};
 use crate::store::OpenStore;
+use crate::webhooks::Bridge;
 use crate::zone::Publisher;
 
 /// Everything was read and nothing was refused.
@@ -85,6 +86,9 @@ impl Opened {
         let control = Control::open(store.store(), clock, entropy, Arc::new(publisher), config)
             .await
             .context("cannot read what is stored")?;
+        let own = [base.settings.fleet.range.as_str(), base.settings.network.range.as_str()];
+        let bridge = Bridge::new(&base.settings.webhooks, &own, control.config().apex()).context("webhooks")?;
+        control.set_webhook_sender(Arc::new(bridge));
         client_file::ensure(&base.data, &control, listeners.addresses.api).await?;
         let (base, stop) = (base.clone(), stop.clone());
         Ok(Self { base, store, keys, issuer, listeners, zones, dns, control, stop })
@@ -207,10 +211,12 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.fence_after_seconds = settings.fleet.fence_after_seconds;
     config.fence_margin = settings.fleet.fence_margin();
     config.audit_retention = settings.fleet.audit_retention();
+    config.entries_per_hour = settings.fleet.entries_per_hour;
     config.lease_time = settings.fleet.lease();
     config.fleet_range = parse_range(&settings.fleet.range).context("fleet.range")?;
     config.node_prefix = settings.fleet.node_prefix;
     config.allow_limits_above_request = settings.fleet.allow_limits_above_request;
+    config.webhooks = settings.webhooks.bounds();
     config.agents_url = listeners.agents_url().map(str::to_owned);
     if let Some(prices) = &settings.prices {
         config.price_book = prices.clone();

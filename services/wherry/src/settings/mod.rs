@@ -8,6 +8,7 @@ mod logs;
 mod page;
 mod secrets;
 mod store;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub(crate) use images::Images;
 pub(crate) use logs::Logs;
 pub(crate) use secrets::Secrets;
 pub(crate) use store::{Store, without_password};
+pub(crate) use webhooks::Webhooks;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) containerd: Containerd,
     pub(crate) images: Images,
     pub(crate) logs: Logs,
+    pub(crate) webhooks: Webhooks,
     pub(crate) auth: Auth,
     pub(crate) prices: Option<PriceBook>,
 }
@@ -216,6 +219,7 @@ impl Settings {
         self.fleet.check().context("fleet")?;
         self.images.check().context("images")?;
         self.logs.check().context("logs")?;
+        self.webhooks.check().context("webhooks")?;
         for range in &self.network.egress_allow {
             parse_range(range).context("network.egress_allow")?;
         }
