@@ -12,8 +12,9 @@ fn named(world: &World, name: &str, label: &str, scope: DnsReuseScope) -> Instan
 }
 
 async fn answers(world: &World, instance: &Instance) {
-    let address = instance.address.as_deref().unwrap().parse().unwrap();
-    let told = eventually(&format!("{} answers", instance.fqdn), Duration::from_secs(20), async || {
+    let address: std::net::Ipv4Addr = instance.address.as_deref().unwrap().parse().unwrap();
+    let what = format!("{} answers", instance.fqdn);
+    let told = eventually(&what, Duration::from_secs(20), async || {
         Some(dns::over_udp(world.wherry.dns, &instance.fqdn)).filter(|answer| !answer.addresses.is_empty())
     });
     assert_eq!(told.await.addresses, [address]);

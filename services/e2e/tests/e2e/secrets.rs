@@ -8,7 +8,7 @@ use wherry_api_types::{
     SecretText, SecretVolume, Volume, VolumeMount,
 };
 
-use crate::support::{PROJECT, World, output_of, plain_client, shell};
+use crate::support::{PROJECT, World, plain_client, shell};
 
 /// Found nowhere by chance.
 const IN_ENVIRONMENT: &str = "hush-environment-4hVx0qPz";

@@ -158,13 +158,16 @@ async fn many_containers_begin_and_end_together() {
         .collect();
     let begun = std::time::Instant::now();
     world.create(&of("many", all, RestartPolicy::Always)).await;
-    let many = eventually("all run", Duration::from_mins(2), async || {
+    let instance = eventually("all run", Duration::from_mins(2), async || {
         let now = world.get("many").await;
         now.ready.then_some(now)
     })
     .await;
     eprintln!("all run after {:?}", begun.elapsed());
-    assert!(many.containers.iter().all(|one| one.runs.len() == 1 && one.runs[0].finished_at.is_none()), "{many:#?}");
+    assert!(
+        instance.containers.iter().all(|one| one.runs.len() == 1 && one.runs[0].finished_at.is_none()),
+        "{instance:#?}"
+    );
     assert_eq!(world.wherry.engine().iter().filter(|one| one.is_container() && one.pid.is_some()).count(), many());
     let begun = std::time::Instant::now();
     world.client.stop_instance(PROJECT, "many").await.unwrap();
