@@ -8,7 +8,9 @@ use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Header, ObjectBuilder, OpenApi, Ref, RefOr, Response, Type};
-use wherry_api_types::{CloudEvent, Event, FleetEvent, PROBLEM_MEDIA_TYPE, Problem, SessionCommand, SessionEnd, text};
+use wherry_api_types::{
+    CloudEvent, Event, FleetEvent, PROBLEM_MEDIA_TYPE, Problem, SessionCommand, SessionEnd, WaitState, text,
+};
 
 /// The one way to be somebody.
 const SCHEME: &str = "token";
@@ -31,7 +33,7 @@ const SCHEME: &str = "token";
         (name = "keys", description = "API keys of the tenant."),
         (name = "admin", description = "For the operator of the service.")
     ),
-    components(schemas(Problem, CloudEvent, Event, FleetEvent, SessionCommand, SessionEnd, text::LabelValue, text::InstanceNameOrId, text::NodeNameOrId, text::PageCursor, crate::v1::LabelSelector))
+    components(schemas(Problem, CloudEvent, Event, FleetEvent, SessionCommand, SessionEnd, WaitState, text::LabelValue, text::InstanceNameOrId, text::NodeNameOrId, text::PageCursor, crate::v1::LabelSelector))
 )]
 struct Frame;
 

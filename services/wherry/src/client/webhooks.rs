@@ -108,10 +108,8 @@ fn render(webhooks: &[Webhook], width: Option<u16>) -> String {
             (None, Some(since)) => format!("fails since {}", short_time(since)),
             (None, None) => "works".to_owned(),
         };
-        let events = match webhook.spec.events.is_empty() {
-            true => "all".to_owned(),
-            false => webhook.spec.events.join(" "),
-        };
+        let events = webhook.spec.events.join(" ");
+        let events = if events.is_empty() { "all".to_owned() } else { events };
         vec![clean(&webhook.name), clean(&webhook.spec.url), state, clean(&events)]
     };
     let columns = [whole("NAME"), column("URL"), column("STATE"), column("EVENTS")];
