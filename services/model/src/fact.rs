@@ -28,8 +28,10 @@ pub struct ContainerExit {
 impl ContainerExit {
     /// Whether it is not as it should be that it ended so. What a probe, a hook or a deadline ended may well have ended with 0.
     pub const fn is_failure(&self) -> bool {
-        let is_blamed =
-            matches!(self.reason, EndReason::ProbeFailed | EndReason::HookFailed | EndReason::DeadlineExceeded);
+        let is_blamed = matches!(
+            self.reason,
+            EndReason::ProbeFailed | EndReason::HookFailed | EndReason::DeadlineExceeded | EndReason::DiskExceeded
+        );
         self.exit_code != 0 || is_blamed
     }
 }

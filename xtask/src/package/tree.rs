@@ -67,7 +67,7 @@ fn control(architecture: &str, size_kib: u64) -> String {
          Maintainer: The Wherry authors <wherry@example.org>\n\
          Installed-Size: {size_kib}\n\
          Depends: libc6 (>= 2.36), adduser | passwd\n\
-         Recommends: containerd, crun | runc, containernetworking-plugins, nftables, iproute2, ca-certificates\n\
+         Recommends: containerd, crun | runc, containernetworking-plugins, nftables, iproute2, git, ca-certificates\n\
          Suggests: postgresql\n\
          Section: admin\n\
          Priority: optional\n\

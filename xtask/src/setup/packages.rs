@@ -60,6 +60,12 @@ pub(super) const PACKAGES: &[Package] = &[
         sign: Sign::Programs(&["crun"]),
     },
     Package {
+        name: "git",
+        why: "fetches what git volumes hold",
+        purpose: Purpose::Demo,
+        sign: Sign::Programs(&["git"]),
+    },
+    Package {
         name: "containernetworking-plugins",
         why: "gives each instance its own address",
         purpose: Purpose::Demo,

@@ -30,9 +30,9 @@ pub struct Volume {
     pub git: Option<GitVolume>,
 }
 
-/// What a git repository holds when the instance is first started on its machine: one commit, without submodules and without
-/// what git LFS keeps elsewhere. It is fetched from within the network of the instance, before any container starts, and kept
-/// with all that the containers write there, as an `empty_dir` on disk.
+/// What a git repository holds when the instance is started: one commit, without submodules and without what git LFS keeps
+/// elsewhere. It is fetched from within the network of the instance, before any container starts, and kept with all that the
+/// containers write there through their restarts; the next start of the instance fetches anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitVolume {

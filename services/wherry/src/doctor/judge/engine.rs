@@ -33,6 +33,10 @@ pub(super) fn programs(seen: &Programs) -> Vec<Finding> {
                 .packages(&["containernetworking-plugins"])
         }
     });
+    if !seen.has("git") {
+        let says = "git is not installed: volumes cannot be filled from repositories";
+        findings.push(Finding::warning("git volumes", says).packages(&["git"]));
+    }
     for program in seen.found.iter().filter(|program| !matches!(program.name, "runc" | "crun")) {
         if let Some(version) = &program.version {
             findings.push(Finding::ok(program.name, first_line(version)));

@@ -44,6 +44,7 @@ fn good() -> Host {
                 program("setsid", None),
                 program("mount", None),
                 program("umount", None),
+                program("git", None),
             ],
             plugin_folder: Some("/usr/lib/cni".into()),
             runtime_setting: None,

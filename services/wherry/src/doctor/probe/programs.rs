@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, Option<&str>)] = &[
     ("setsid", None),
     ("mount", None),
     ("umount", None),
+    ("git", None),
 ];
 
 /// Where distributions put CNI plugins; the container runtime looks at the same places.
