@@ -165,7 +165,7 @@ pub struct EnvVar {
     pub name: String,
     /// Its value, for everybody to read who may see the instance; empty when absent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schema(value_type = Option<text::PlainText>)]
+    #[schema(value_type = text::PlainText, required = false)]
     pub value: String,
     /// Its value in place of `value`, to set, where nobody may read it back. Never in an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -28,6 +28,10 @@ pub(super) fn to_model(seal: &Seal<'_>, field: &str, volume: wire::Volume) -> Re
 }
 
 fn secret_to_model(seal: &Seal<'_>, field: &str, secret: wire::SecretVolume) -> Result<model::VolumeSource, SpecError> {
+    if secret.files_set.len() > model::Limits::MAX_VOLUME_FILES {
+        let message = format!("the most is {}", model::Limits::MAX_VOLUME_FILES);
+        return Err(SpecError::new(format!("{field}.files_set"), message));
+    }
     // What is given goes before what is kept.
     let mut files: BTreeMap<String, model::Sealed> =
         secret.files_set.into_iter().map(|name| (name, model::Sealed::kept())).collect();

@@ -237,11 +237,7 @@ impl InstanceSpec {
         let mut registries = BTreeSet::new();
         for (index, credential) in self.registry_credentials.iter().enumerate() {
             let field = format!("registry_credentials[{index}]");
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
-            if credential.registry.is_empty()
-                || credential.registry.len() > 255
-                || !credential.registry.bytes().all(plain)
-            {
+            if credential.registry.len() > 255 || !is_host_with_port(&credential.registry) {
                 return wrong(
                     format!("{field}.registry"),
                     "give host and port as in an image, for example registry.example:5000",
@@ -281,6 +277,23 @@ impl InstanceSpec {
         }
         Ok(())
     }
+}
+
+/// Host or address in brackets, and perhaps a port, as image references begin.
+fn is_host_with_port(text: &str) -> bool {
+    let (host, rest) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address, rest),
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let plain = |byte: u8| {
+        if text.starts_with('[') {
+            byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')
+        } else {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')
+        }
+    };
+    let port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    !host.is_empty() && host.bytes().all(plain) && (rest.is_empty() || rest.strip_prefix(':').is_some_and(port))
 }
 
 fn check_absolute_path(field: String, path: &str) -> Checked {
