@@ -227,7 +227,7 @@ text_schema!(
     /// A URL that events are told to: no spaces, no user, no fragment.
     WebhookUrl {
         pattern: r"^https?://[A-Za-z0-9.\[\]:-]+(?:[/?][\u0021\u0022\u0024-\u007e]*)?$",
-        length: 9..=2048,
+        length: 8..=2048,
         example: "https://hooks.example/wherry"
     }
 );

@@ -13,6 +13,10 @@ use super::spec::merge;
 use crate::error::ApiError;
 use crate::extract::parse_json;
 
+/// Kinds that a webhook can name, and bytes of its URL: what the document says.
+const MAX_KINDS: usize = 64;
+const MAX_URL_BYTES: usize = 2_048;
+
 const PING_TYPE: &str = "wherry.webhook.ping";
 const DISABLED_TYPE: &str = "wherry.webhook.disabled";
 
@@ -36,10 +40,17 @@ pub(crate) fn merged_webhook(current: &WebhookRecord, patch: &Map<String, Value>
 
 fn request(spec: wire::WebhookSpec) -> Result<WebhookRequest, ApiError> {
     let wire::WebhookSpec { url, events, instance, labels, enabled } = spec;
+    if !is_url(&url) {
+        let message = "write https://HOST/PATH, at most 2048 plain characters, without user and fragment";
+        return Err(SpecError::new("url", message).into());
+    }
+    if events.len() > MAX_KINDS {
+        return Err(SpecError::new("events", format!("name at most {MAX_KINDS} kinds, or none for all")).into());
+    }
     let kind = |(at, text): (usize, String)| -> Result<EventKind, ApiError> {
         let known = EventKind::ALL.into_iter().find(|kind| kind.as_str() == text);
         let message = "it is no kind of event: choose among those that an Event can have";
-        known.ok_or_else(|| SpecError::new(format!("events.{at}"), message).into())
+        known.ok_or_else(|| SpecError::new(format!("events[{at}]"), message).into())
     };
     let kinds = events.into_iter().enumerate().map(kind).collect::<Result<Vec<_>, _>>()?;
     let instance = match instance {
@@ -47,6 +58,17 @@ fn request(spec: wire::WebhookSpec) -> Result<WebhookRequest, ApiError> {
         None => None,
     };
     Ok(WebhookRequest { url, kinds, instance, labels, enabled })
+}
+
+/// What the document's pattern says.
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let of_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+        let of_path = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        !host.is_empty() && host.bytes().all(of_host) && path.bytes().all(of_path) && text.len() <= MAX_URL_BYTES
+    })
 }
 
 fn wrong(field: &str, error: &dyn std::fmt::Display) -> ApiError {

@@ -51,6 +51,54 @@ async fn wrong_fields_are_named() {
 }
 
 #[tokio::test]
+async fn wrong_webhooks_are_refused_by_the_field_at_fault() {
+    let app = App::start().await;
+    let token = app.acme().await;
+    let webhooks = "/v1/projects/default/webhooks";
+    let good = json!({"name": "pager", "url": "https://hooks.example/a"});
+    for (status, code, field, value) in [
+        (400, "invalid_request", "secret", json!("whsec_x")),
+        (400, "invalid_request", "url", json!(7)),
+        (400, "invalid_request", "events", json!("failed")),
+        (400, "invalid_request", "enabled", json!("no")),
+        (422, "invalid_field", "name", json!("Pager")),
+        (422, "invalid_field", "name", json!("")),
+        (422, "invalid_field", "url", json!("")),
+        (422, "invalid_field", "url", json!("hooks.example")),
+        (422, "invalid_field", "url", json!("ftp://hooks.example")),
+        (422, "invalid_field", "url", json!("https://user@hooks.example")),
+        (422, "invalid_field", "url", json!("https://hooks.example/#a")),
+        (422, "invalid_field", "url", json!("https://hooks.example/a b")),
+        (422, "invalid_field", "url", json!(format!("https://hooks.example/{}", "a".repeat(2_048)))),
+        (422, "invalid_field", "events[0]", json!(["exploded"])),
+        (422, "invalid_field", "events", json!(vec!["failed"; 65])),
+        (422, "invalid_field", "instance", json!("Web")),
+        (422, "invalid_field", "labels", json!({"a b": ""})),
+    ] {
+        let mut body = good.clone();
+        body[field.trim_end_matches("[0]")] = value;
+        let problem = app.call(&token, "POST", webhooks, body.clone()).await.expect_problem(status, code);
+        assert_eq!(problem["field"], field, "{body}: {problem}");
+    }
+    let list = app.get(&token, webhooks).await.expect(200).json();
+    assert_eq!(list["items"], json!([]), "nothing was stored");
+    let made = app.call(&token, "POST", webhooks, good.clone()).await.expect(201).json();
+    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+    app.call(&token, "POST", webhooks, good).await.expect_problem(409, "name_taken");
+    let one = format!("{webhooks}/pager");
+    for (field, patch) in
+        [("url", json!({"url": null})), ("events[0]", json!({"events": ["exploded"]})), ("name", json!({"name": "b"}))]
+    {
+        let answer = app.call(&token, "PATCH", &one, patch).await;
+        assert!(answer.status.is_client_error(), "{field}: {}", answer.text());
+    }
+    let patched = app.call(&token, "PATCH", &one, json!({"enabled": false})).await.expect(200).json();
+    assert_eq!((&patched["spec"]["enabled"], &patched["disabled_reason"]), (&json!(false), &json!("asked")));
+    assert_eq!(patched["secret"], Value::Null);
+    app.call(&token, "POST", &format!("{one}:test"), Value::Null).await.expect_problem(409, "webhook_disabled");
+}
+
+#[tokio::test]
 async fn bodies_that_are_not_what_they_should_be() {
     let app = App::start().await;
     let token = app.acme().await;
