@@ -2,12 +2,20 @@
 
 use tokio::task::JoinSet;
 use wherry_model::lifecycle::{due, intend, postpone, run};
-use wherry_model::{Instance, InstanceState, Schedule};
+use wherry_model::{Instance, InstanceState, Schedule, Timestamp};
 use wherry_store::{Applied, CreateOutcome, Placed};
 
 use crate::Subject;
 use crate::invariants;
-use crate::world::{World, at};
+use crate::world::{self, World};
+
+/// Seconds at the beginning of a minute.
+const MINUTE: i64 = 20;
+
+/// The moment `seconds` after a whole minute.
+const fn at(seconds: i64) -> Timestamp {
+    world::at(MINUTE + seconds)
+}
 
 /// Begins each whole minute.
 async fn minutely(world: &World, name: &str, second: i64) -> Instance {
@@ -15,7 +23,7 @@ async fn minutely(world: &World, name: &str, second: i64) -> Instance {
 }
 
 fn scheduled(world: &World, name: &str, second: i64) -> Placed {
-    world.create_waiting(name, second, |spec| spec.schedule = Some(Schedule::new("* * * * *", "UTC")))
+    world.create_waiting(name, MINUTE + second, |spec| spec.schedule = Some(Schedule::new("* * * * *", "UTC")))
 }
 
 /// It has no place, so it needs none: also when every node is full, or there is none at all.

@@ -166,7 +166,7 @@ async fn an_instance_is_changed_where_it_is() {
     app.ask(patch("\"5\"", "text/plain", "{}")).await.expect_problem(415, "unsupported_media_type");
     for (body, status, code, field) in [
         (json!({"nonsense": 1}), 400, "invalid_request", Some("nonsense")),
-        (json!({"schedule": {"cron": "* * * * *"}}), 400, "invalid_request", Some("schedule")),
+        (json!({"schedule": {"suspended": true}}), 422, "invalid_field", Some("schedule.cron")),
         (json!({"containers": null}), 400, "invalid_request", None),
         (json!([1]), 400, "invalid_request", None),
         (json!({"name": "other"}), 422, "invalid_field", Some("name")),

@@ -21,6 +21,7 @@ mod read;
 mod renewals;
 mod replicas;
 mod reports;
+mod schedules;
 mod secrets;
 mod sessions;
 mod silence;

@@ -26,7 +26,7 @@ pub const SCHEDULE_ACTOR: &str = "schedule";
 
 /// The distance of two tries of one run, doubled after each, and at most.
 const FIRST_DISTANCE: Duration = Duration::from_secs(1);
-const MAX_DISTANCE: Duration = Duration::from_secs(60);
+const MAX_DISTANCE: Duration = Duration::from_mins(1);
 
 /// What the schedule of an instance asks for at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -316,7 +316,7 @@ proptest! {
             }
             prop_assert_eq!(table.next.is_none(), instance.spec.schedule.as_ref().unwrap().suspended);
             prop_assert!(table.due_at >= table.next);
-            prop_assert!(table.due_at.is_none_or(|later| later.since(at(now)) <= Duration::from_secs(120)));
+            prop_assert!(table.due_at.is_none_or(|later| later.since(at(now)) <= Duration::from_mins(2)));
         }
     }
 }

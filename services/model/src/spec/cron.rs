@@ -138,9 +138,8 @@ impl Cron {
     fn moments(&self, zone: &TimeZone, shown: DateTime) -> [Option<jiff::Timestamp>; 2] {
         let at = zone.to_ambiguous_timestamp(shown);
         match at.offset() {
-            AmbiguousOffset::Unambiguous { .. } => [at.compatible().ok(), None],
             AmbiguousOffset::Gap { .. } if self.follows_clock => [None, None],
-            AmbiguousOffset::Gap { .. } => [at.compatible().ok(), None],
+            AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Gap { .. } => [at.compatible().ok(), None],
             AmbiguousOffset::Fold { .. } if self.follows_clock => [at.earlier().ok(), at.later().ok()],
             AmbiguousOffset::Fold { .. } => [at.earlier().ok(), None],
         }
