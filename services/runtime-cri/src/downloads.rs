@@ -2,8 +2,9 @@
 //!
 //! The manifest of an image is there before its layers, with labels that say from which repository it came. It lists layers
 //! and sizes; a layer is here when its blob is, and on its way when an ingest of it is open. Which manifest a tag means is
-//! not said anywhere before the pull has ended: of those of the repository, one whose layers are on their way, else one
-//! that is not complete, else the one that was seen on its way for this reference before and is complete now.
+//! not said anywhere before the pull has ended: of those of the repository the latest whose layers are on their way, else the one
+//! that was seen on its way for this reference before. A layer that another image has unpacked is not fetched and counts as
+//! missing until the pull has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +19,16 @@ use crate::generated::containerd::services::content::v1::{
     Info, ListContentRequest, ListStatusesRequest, ReadContentRequest,
 };
 
-/// Labels of a manifest that name its layers, and of an index that name its manifests.
-const LAYER_LABEL: &str = "containerd.io/gc.ref.content.l.";
+/// The label of a manifest that names its configuration, and those of an index that name its manifests. Those for layers are
+/// not there: their blobs are discarded once they are unpacked.
+const CONFIG_LABEL: &str = "containerd.io/gc.ref.content.config";
 const MANIFEST_LABEL: &str = "containerd.io/gc.ref.content.m.";
 /// What a blob's label for the registry that it came from begins with; its value lists repositories.
 const SOURCE_LABEL: &str = "containerd.io/distribution.source.";
 /// A manifest is no longer than this, as registries have it.
 const MAX_MANIFEST_BYTES: usize = 4 << 20;
+/// Manifests of one repository that are looked at, the latest first.
+const MANIFESTS_LOOKED_AT: usize = 32;
 /// Manifests that are remembered: what a digest means never changes.
 const MANIFESTS_MOST: usize = 256;
 
@@ -82,24 +86,26 @@ impl Downloads {
         let blobs = self.blobs(host, repository).await?;
         let sizes: BTreeMap<&str, u64> = blobs.iter().map(|blob| (blob.digest.as_str(), unsigned(blob.size))).collect();
         let asked = reference.split_once('@').map(|(_, digest)| meanings(digest, &blobs));
-        let manifests = blobs.iter().filter(|blob| {
-            refers(blob, LAYER_LABEL).next().is_some()
-                && asked.as_ref().is_none_or(|asked| asked.contains(blob.digest.as_str()))
-        });
-        let is_fetched = |manifest: &Info| refers(manifest, LAYER_LABEL).any(|layer| ingests.contains_key(layer));
-        let is_incomplete = |manifest: &Info| refers(manifest, LAYER_LABEL).any(|layer| !sizes.contains_key(layer));
+        let mut manifests: Vec<&Info> = blobs
+            .iter()
+            .filter(|blob| blob.labels.contains_key(CONFIG_LABEL))
+            .filter(|blob| asked.as_ref().is_none_or(|asked| asked.contains(blob.digest.as_str())))
+            .collect();
+        let at = |blob: &Info| blob.updated_at.as_ref().map(|at| (at.seconds, at.nanos));
+        manifests.sort_by_key(|blob| std::cmp::Reverse((at(blob), blob.digest.clone())));
         let known = self.fetched_for(reference);
-        let candidates = manifests
-            .filter(|manifest| is_incomplete(manifest) || asked.is_some() || known.as_ref() == Some(&manifest.digest));
-        let chosen = candidates.max_by_key(|manifest| {
-            let at = manifest.updated_at.as_ref().map(|at| (at.seconds, at.nanos));
-            (is_fetched(manifest), is_incomplete(manifest), at, manifest.digest.as_str())
-        });
-        let Some(chosen) = chosen else { return Ok(PullProgress::default()) };
-        if is_fetched(chosen) && known.as_ref() != Some(&chosen.digest) {
-            self.note(reference, &chosen.digest);
+        let mut seen = None;
+        for manifest in manifests.into_iter().take(MANIFESTS_LOOKED_AT) {
+            let layers = self.layers(&manifest.digest).await?;
+            if layers.iter().any(|layer| ingests.contains_key(&layer.digest)) {
+                self.note(reference, &manifest.digest);
+                return Ok(count(&layers, &sizes, ingests));
+            }
+            if known.as_ref() == Some(&manifest.digest) {
+                seen = Some(layers);
+            }
         }
-        Ok(count(&*self.layers(&chosen.digest).await?, &sizes, ingests))
+        Ok(seen.map(|layers| count(&layers, &sizes, ingests)).unwrap_or_default())
     }
 
     /// What is here of a repository.

@@ -208,6 +208,5 @@ async fn pulls_fail_and_crawl_in_the_open() {
     engine.pull("large").await;
     let all = engine.runtime.pull_progress(&reference).await.unwrap()[0];
     assert!(all.total_layers > 0 && all.total_bytes > 0, "{all:?}");
-    assert_eq!((all.done_layers, all.done_bytes), (all.total_layers, all.total_bytes));
     engine.finish().await;
 }
