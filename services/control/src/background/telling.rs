@@ -83,13 +83,10 @@ pub(super) async fn tell(control: Control, index: usize, statuses: Statuses, sto
         };
         super::told(&statuses, index, turn.map(|_| None));
         let pause = async {
-            match pause {
-                Some(time) => tokio::time::sleep(time).await,
-                None => {
-                    control.store().changed(seen).await;
-                    tokio::time::sleep(GATHER).await;
-                }
+            if pause.is_none() {
+                control.store().changed(seen).await;
             }
+            tokio::time::sleep(pause.unwrap_or(GATHER)).await;
         };
         tokio::select! {
             biased;
@@ -155,13 +152,12 @@ impl Control {
             if !is_of_interest(&webhook, &event) {
                 continue;
             }
-            let labelled = match wanted.get(&event.instance) {
-                Some(known) => *known,
-                None => {
-                    let labelled = self.has_labels(&webhook, event.instance).await?;
-                    wanted.insert(event.instance, labelled);
-                    labelled
-                }
+            let labelled = if let Some(known) = wanted.get(&event.instance) {
+                *known
+            } else {
+                let labelled = self.has_labels(&webhook, event.instance).await?;
+                wanted.insert(event.instance, labelled);
+                labelled
             };
             if labelled {
                 let lane = Some(event.instance);
