@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use wherry_api_types::{
-    EndReason, EnvVar, InstanceCreate, InstanceSpec, InstanceState, PullPolicy, RegistryCredential, RestartPolicy,
-    SecretText, SecretVolume, Volume, VolumeMount,
+    EmptyDirVolume, EndReason, EnvVar, InstanceCreate, InstanceSpec, InstanceState, PullPolicy, RegistryCredential,
+    RestartPolicy, SecretText, SecretVolume, Volume, VolumeMount,
 };
 
 use crate::support::{PROJECT, World, plain_client, shell};
@@ -32,7 +32,7 @@ fn holder(world: &World) -> InstanceCreate {
         let secret = SecretVolume { files, mode: mode.map(str::to_owned), ..SecretVolume::default() };
         Volume { name: name.to_owned(), secret: Some(secret), ..Volume::default() }
     };
-    let keep = Volume { name: "keep".to_owned(), empty_dir: Some(Default::default()), ..Volume::default() };
+    let keep = Volume { name: "keep".to_owned(), empty_dir: Some(EmptyDirVolume::default()), ..Volume::default() };
     create.volumes =
         vec![volume("secret", &[("pass", IN_FILE)], None), volume("wide", &[("b", IN_FILE)], Some("0444")), keep];
     let mount = |volume: &str, path: &str| VolumeMount {
@@ -62,7 +62,7 @@ fn files_with(folder: &Path, words: &[&str], found: &mut Vec<PathBuf>) {
         } else if about.is_file() {
             let bytes = fs::read(&path).unwrap_or_default();
             let holds = |word: &&str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
-            if words.iter().any(|word| holds(&word)) {
+            if words.iter().any(holds) {
                 found.push(path);
             }
         }

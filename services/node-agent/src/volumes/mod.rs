@@ -53,12 +53,11 @@ pub(crate) fn prepare(folder: &Path, desired: &DesiredInstance) -> io::Result<()
             fs::DirBuilder::new().recursive(true).mode(0o700).create(kind)?;
         }
         match &volume.source {
-            VolumeSource::EmptyDir { .. } => open_folder(&path)?,
+            // The engine puts the files of a secret in it, in memory.
+            VolumeSource::EmptyDir { .. } | VolumeSource::Secret { .. } => open_folder(&path)?,
             // Fetched by the worker, which has the network for it.
             VolumeSource::Git { .. } => {}
             VolumeSource::Config { files } => files::write(&path, files)?,
-            // The engine puts the files in it, in memory.
-            VolumeSource::Secret { .. } => open_folder(&path)?,
         }
     }
     Ok(())
