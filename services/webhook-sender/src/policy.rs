@@ -62,7 +62,7 @@ fn v6(address: Ipv6Addr, first: Ipv6Addr, bits: u8) -> bool {
 
 /// What IANA's registry of special purposes takes out of IPv4.
 const NOT_PUBLIC_V4: &[(Ipv4Addr, u8)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
