@@ -116,13 +116,12 @@ async fn one(
             && reading.sandbox == sandbox.id
             && names.keys().all(|id| reading.usage.containers.iter().any(|usage| usage.id == *id))
     });
-    let base = match base {
-        Some(base) => base,
-        None => {
-            let first = reading(node, instance, &sandbox.id).await?;
-            tokio::time::sleep(FIRST_WINDOW).await;
-            first
-        }
+    let base = if let Some(base) = base {
+        base
+    } else {
+        let first = reading(node, instance, &sandbox.id).await?;
+        tokio::time::sleep(FIRST_WINDOW).await;
+        first
     };
     let latest = reading(node, instance, &sandbox.id).await?;
     let stats = stats(instance, &names, &base, &latest);

@@ -67,7 +67,7 @@ async fn a_fork_bomb_ends_with_its_own_instance() {
 async fn what_is_held_in_memory_counts_after_the_end_of_who_wrote_it() {
     let world = World::start().await;
     // The first run leaves 40 MiB. The second takes 45 of the 64 MiB that it may alone, which with those are more than 82.
-    let script = "if [ -f /data/much ]; then dd if=/dev/zero of=/dev/null bs=45M count=1 && echo BAD; exit 0; fi; \
+    let script = "if [ -f /data/much ]; then dd if=/dev/zero of=/dev/null bs=45M count=1 && echo BAD; exit 7; fi; \
                   head -c 41943040 /dev/zero > /data/much; exit 1";
     let mut holder = with_volume(world.script("holder", script), Medium::Memory, "48Mi");
     holder.containers[0].memory = Some("64Mi".to_owned());
