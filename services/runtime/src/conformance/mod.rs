@@ -96,52 +96,41 @@ macro_rules! ensure {
 }
 use ensure;
 
-/// Runs all checks, some at a time: most of their time is waiting.
+/// Runs all checks one after another.
 pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     engine_is_ready(runtime, fixture).await?;
-    // Takes the image of the others away for a moment.
     images_are_removed_whole(runtime, fixture).await?;
-    tokio::try_join!(
-        pulls_pin_a_digest(runtime, fixture),
-        bad_images_are_told_apart(runtime, fixture),
-        private_images_need_a_password(runtime, fixture),
-        sandboxes_live_once(runtime, fixture),
-        removed_sandboxes_take_all_along(runtime, fixture),
-        another_runtime_makes_a_sandbox_and_its_containers(runtime, fixture),
-        containers_need_sandbox_and_image(runtime, fixture),
-        missing_commands_cannot_start(runtime, fixture),
-    )?;
-    tokio::try_join!(
-        containers_live_once(runtime, fixture),
-        containers_end_with_their_code(runtime, fixture),
-        stop_kills_after_grace(runtime, fixture),
-        logs_reopen(runtime, fixture),
-        signals_reach_the_main_process(runtime, fixture),
-    )?;
-    tokio::try_join!(
-        programs_end_with_their_code_and_output(runtime, fixture),
-        programs_past_their_time_are_killed(runtime, fixture),
-        programs_need_a_container_that_runs(runtime, fixture),
-        ports_inside_are_reached(runtime, fixture),
-        addresses_are_reached_from_the_machine(runtime, fixture),
-        containers_say_what_they_use(runtime, fixture),
-        sandboxes_count_their_network(runtime, fixture),
-        what_containers_write_is_measured(runtime, fixture),
-        repositories_are_asked_from_inside(runtime, fixture),
-    )?;
-    tokio::try_join!(
-        conversations_carry_both_directions(runtime, fixture),
-        conversations_have_terminals(runtime, fixture),
-        conversations_need_a_container_that_runs(runtime, fixture),
-        conversations_end_with_their_container(runtime, fixture),
-    )?;
-    tokio::try_join!(
-        attaching_reaches_the_input(runtime, fixture),
-        attaching_reaches_the_terminal(runtime, fixture),
-        attaching_needs_an_input_or_a_terminal(runtime, fixture),
-        what_is_in_a_cgroup_ends_by_force(runtime, fixture),
-        what_was_ended_by_force_can_run_again(runtime, fixture),
-    )?;
+    pulls_pin_a_digest(runtime, fixture).await?;
+    bad_images_are_told_apart(runtime, fixture).await?;
+    private_images_need_a_password(runtime, fixture).await?;
+    sandboxes_live_once(runtime, fixture).await?;
+    removed_sandboxes_take_all_along(runtime, fixture).await?;
+    another_runtime_makes_a_sandbox_and_its_containers(runtime, fixture).await?;
+    containers_need_sandbox_and_image(runtime, fixture).await?;
+    missing_commands_cannot_start(runtime, fixture).await?;
+    containers_live_once(runtime, fixture).await?;
+    containers_end_with_their_code(runtime, fixture).await?;
+    stop_kills_after_grace(runtime, fixture).await?;
+    logs_reopen(runtime, fixture).await?;
+    signals_reach_the_main_process(runtime, fixture).await?;
+    programs_end_with_their_code_and_output(runtime, fixture).await?;
+    programs_past_their_time_are_killed(runtime, fixture).await?;
+    programs_need_a_container_that_runs(runtime, fixture).await?;
+    ports_inside_are_reached(runtime, fixture).await?;
+    addresses_are_reached_from_the_machine(runtime, fixture).await?;
+    containers_say_what_they_use(runtime, fixture).await?;
+    sandboxes_count_their_network(runtime, fixture).await?;
+    what_containers_write_is_measured(runtime, fixture).await?;
+    repositories_are_asked_from_inside(runtime, fixture).await?;
+    conversations_carry_both_directions(runtime, fixture).await?;
+    conversations_have_terminals(runtime, fixture).await?;
+    conversations_need_a_container_that_runs(runtime, fixture).await?;
+    conversations_end_with_their_container(runtime, fixture).await?;
+    attaching_reaches_the_input(runtime, fixture).await?;
+    attaching_reaches_the_terminal(runtime, fixture).await?;
+    attaching_needs_an_input_or_a_terminal(runtime, fixture).await?;
+    what_is_in_a_cgroup_ends_by_force(runtime, fixture).await?;
+    what_was_ended_by_force_can_run_again(runtime, fixture).await?;
     Ok(())
 }
 
