@@ -279,6 +279,18 @@ pub(crate) struct UpdateArgs {
     /// Time that it is kept after its end, such as `10m`; then it is deleted
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     pub(crate) ttl: Option<Duration>,
+    /// Start it by the clock: see `wherry run --help`
+    #[arg(long, value_name = "CRON")]
+    pub(crate) schedule: Option<String>,
+    /// Whose clock that is, such as `Europe/Berlin`
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// Begin no run by its schedule for now
+    #[arg(long)]
+    pub(crate) suspend: bool,
+    /// Begin runs by its schedule again
+    #[arg(long, conflicts_with = "suspend")]
+    pub(crate) resume: bool,
     /// Say what would change and what that would restart, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

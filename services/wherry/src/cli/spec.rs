@@ -51,6 +51,15 @@ pub(crate) struct SpecArgs {
     /// Signal that asks the program to end, such as `SIGINT` [default: the image's, or SIGTERM]
     #[arg(long, value_name = "SIGNAL")]
     pub(crate) stop_signal: Option<String>,
+    /// Keep its input open for who attaches (`wherry attach -i`)
+    #[arg(long)]
+    pub(crate) stdin: bool,
+    /// Close that input for good when the first who attached with one ends it
+    #[arg(long, requires = "stdin", conflicts_with = "tty")]
+    pub(crate) stdin_once: bool,
+    /// Run it on a terminal; with --stdin a shell to attach to (`wherry attach -it`)
+    #[arg(long)]
+    pub(crate) tty: bool,
     /// How often a program that ended is started again before it stays ended [default: without a bound]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_restarts: Option<u32>,
@@ -60,6 +69,13 @@ pub(crate) struct SpecArgs {
     /// Time that it is kept after its end, such as `10m`; then it is deleted [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     pub(crate) ttl: Option<Duration>,
+    /// Start it by the clock, each time anew: minute, hour, day of month, month, day of week as in crontab(5), such as
+    /// `*/5 * * * *`, or `@hourly`, `@daily` … [default: once, now]
+    #[arg(long, value_name = "CRON")]
+    pub(crate) schedule: Option<String>,
+    /// Whose clock that is, such as `Europe/Berlin` [default: UTC]
+    #[arg(long, value_name = "ZONE", requires = "schedule")]
+    pub(crate) time_zone: Option<String>,
     /// How far it is kept apart from what else runs on its machine: `shared`, `sandboxed` or `virtual-machine`, where a machine
     /// offers it [default: shared]
     #[arg(long, value_name = "CLASS", value_parser = spec_value::isolation)]

@@ -162,6 +162,8 @@ fn head(page: &mut Page, instance: &Instance) {
         ("Started", instance.started_at.as_ref()),
         ("Ended", instance.finished_at.as_ref()),
         ("Expires", instance.expires_at.as_ref()),
+        ("Next run", instance.next_runs.first()),
+        ("Last run", instance.last_run.as_ref().map(|run| &run.finished_at)),
         ("Deleted", instance.deleted_at.as_ref()),
     ] {
         page.line_of(0, label, moment.map(|moment| short_time(moment)));

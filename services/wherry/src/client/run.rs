@@ -164,6 +164,12 @@ fn conclude(instance: &Instance, timeout: Duration) -> Result<(), Failure> {
             output::line(&format!("{name} has ended well (exit code 0); what it printed: wherry logs {name}"))
         }
         InstanceState::Failed => Err(Failure::failed(render_failed(instance))),
+        InstanceState::Stopped if !instance.next_runs.is_empty() => {
+            let next = clean(&instance.next_runs[0]);
+            output::line(&format!(
+                "{name} waits for its schedule: it is started at {next}, now with `wherry start {name}`"
+            ))
+        }
         state if state.is_settled() => Err(Failure::failed(format!("{name} is {state}: somebody else asked for it"))),
         state => Err(Failure::new(
             Exit::TimedOut,

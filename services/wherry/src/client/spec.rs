@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wherry_api_types::{
-    ContainerSpec, DnsSettings, EmptyDirVolume, HostAlias, InstanceSpec, ResourceLimits, Volume, VolumeMount,
+    ContainerSpec, DnsSettings, EmptyDirVolume, HostAlias, InstanceSpec, ResourceLimits, Schedule, Volume, VolumeMount,
 };
 
 use super::failure::{Exit, Failure};
@@ -23,6 +23,7 @@ pub(super) fn complete(spec: InstanceSpec, args: &SpecArgs) -> Result<InstanceSp
         max_restarts: args.max_restarts.or(spec.max_restarts),
         deadline_seconds: seconds("--deadline", args.deadline)?.or(spec.deadline_seconds),
         ttl_seconds: seconds("--ttl", args.ttl)?.or(spec.ttl_seconds),
+        schedule: schedule(args).or(spec.schedule),
         isolation: args.isolation,
         dns_label: args.dns_label.clone(),
         dns_reuse_scope: args.dns_reuse_scope,
@@ -46,8 +47,16 @@ fn complete_container(container: ContainerSpec, args: &SpecArgs) -> ContainerSpe
         post_start: args.post_start.clone(),
         pre_stop: args.pre_stop.clone(),
         stop_signal: args.stop_signal.clone(),
+        stdin: args.stdin,
+        stdin_once: args.stdin_once,
+        tty: args.tty,
         ..container
     }
+}
+
+fn schedule(args: &SpecArgs) -> Option<Schedule> {
+    let cron = args.schedule.clone()?;
+    Some(Schedule { cron, time_zone: args.time_zone.clone(), ..Schedule::default() })
 }
 
 /// Those that are named, and those that only a mount names.

@@ -1,6 +1,6 @@
 //! `wherry update`: reads the spec, changes what was named, and puts it back if nobody was faster.
 
-use wherry_api_types::{ContainerSpec, DryRun, InstanceSpec};
+use wherry_api_types::{ContainerSpec, DryRun, InstanceSpec, Schedule};
 
 use super::failure::{Exit, Failure};
 use super::output;
@@ -50,6 +50,22 @@ fn edited(mut spec: InstanceSpec, args: &UpdateArgs) -> Result<InstanceSpec, Fai
     spec.restart_policy = args.restart.or(spec.restart_policy);
     if let Some(kept) = args.ttl {
         spec.ttl_seconds = Some(u32::try_from(kept.as_secs()).unwrap_or(u32::MAX));
+    }
+    let concerns_schedule = args.time_zone.is_some() || args.suspend || args.resume;
+    match (&mut spec.schedule, &args.schedule) {
+        (Some(schedule), cron) => {
+            schedule.cron = cron.clone().unwrap_or_else(|| schedule.cron.clone());
+            schedule.time_zone = args.time_zone.clone().or(schedule.time_zone.take());
+            schedule.suspended = (schedule.suspended || args.suspend) && !args.resume;
+        }
+        (None, Some(cron)) => {
+            let (cron, time_zone) = (cron.clone(), args.time_zone.clone());
+            spec.schedule = Some(Schedule { cron, time_zone, suspended: args.suspend, ..Schedule::default() });
+        }
+        (None, None) if concerns_schedule => {
+            return Err(Failure::new(Exit::Usage, "it has no schedule: give it one with --schedule"));
+        }
+        (None, None) => {}
     }
     Ok(spec)
 }
