@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wherry_model::{
-    ApiKeyId, AuditId, CpuMillis, DeliveryId, Event, Generation, Instance, InstanceId, InstanceName, JournalId, MemoryMib, NodeId,
-    NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId, WebhookId,
+    ApiKeyId, AuditId, CpuMillis, DeliveryId, Event, Generation, Instance, InstanceId, InstanceName, JournalId,
+    MemoryMib, NodeId, NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId, WebhookId,
 };
 use wherry_store::{
-    ApiKeyRecord, AuditRecord, CallRecord, DeliveryRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord, ProjectRecord,
-    ReplicaRecord, StoreError, TenantRecord,
+    ApiKeyRecord, AuditRecord, CallRecord, DeliveryRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord,
+    ProjectRecord, ReplicaRecord, StoreError, TenantRecord,
 };
 
 use crate::table::Table;

@@ -29,7 +29,8 @@ macro_rules! ids {
     )*};
 }
 ids!(
-    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId, DeliveryId
+    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId,
+    DeliveryId
 );
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.

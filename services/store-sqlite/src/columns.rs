@@ -30,7 +30,8 @@ macro_rules! blob_ids {
     )*};
 }
 blob_ids!(
-    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId, DeliveryId
+    TenantId, ProjectId, InstanceId, NodeId, ApiKeyId, JournalId, BootId, ReplicaId, TokenId, AuditId, WebhookId,
+    DeliveryId
 );
 
 /// An unsigned number as a column. Beyond 2^63 it is a bug of the caller.

@@ -30,7 +30,7 @@ pub(crate) async fn save(data: &DataFolder, args: &BackupArgs) -> anyhow::Result
     println!("{} holds the store, {which} ({} KiB, checked).", args.file.display(), bytes.div_ceil(1024));
     match Settings::load(None, data.root())?.secrets.key_file {
         Some(file) => {
-            println!("Secrets of instances are sealed in it. Their keys are in {}, and are not in it.", file.display())
+            println!("Secrets of instances are sealed in it. Their keys are in {}, and are not in it.", file.display());
         }
         None if args.with_keys => println!("So it holds secrets of instances, sealed, together with what opens them."),
         None => println!("Secrets of instances are sealed in it: without keys/{SEALING_FILE} nobody can open them."),

@@ -87,7 +87,7 @@ pub(super) fn environment(text: &str) -> Result<EnvVar, String> {
 /// A secret never stands on the command line, which everybody on the machine can read.
 pub(super) fn secret_environment(text: &str) -> Result<EnvVar, String> {
     match text.split_once('=') {
-        Some((name, _)) if name.is_empty() => Err("a secret variable is written NAME or NAME=@FILE".to_owned()),
+        Some(("", _)) => Err("a secret variable is written NAME or NAME=@FILE".to_owned()),
         Some((name, place)) => match place.strip_prefix('@') {
             Some(path) => Ok(EnvVar::secret(name, secret_file(path)?)),
             None => Err(format!(

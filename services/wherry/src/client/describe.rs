@@ -280,10 +280,10 @@ fn check(probe: &Probe) -> String {
         probe.tcp.map_or_else(String::new, |tcp| format!("tcp port {}", tcp.port))
     };
     if let Some(period) = probe.period_seconds {
-        what.push_str(&format!(", every {period} s"));
+        what = format!("{what}, every {period} s");
     }
     if let Some(failures) = probe.failure_threshold {
-        what.push_str(&format!(", {failures} failures"));
+        what = format!("{what}, {failures} failures");
     }
     what
 }
