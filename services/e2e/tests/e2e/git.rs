@@ -107,7 +107,7 @@ async fn a_repository_is_fetched_from_within_the_network_of_the_instance_and_not
         let script = world.script(name, "sleep 999");
         let made = world.create(&with(script, repository(url, None, None), "/site")).await;
         if name == "loopback" {
-            let said = eventually("it is said why", Duration::from_secs(60), async || {
+            let said = eventually("it is said why", Duration::from_mins(1), async || {
                 events(&world, &made.id, EventKind::VolumeRetrying).await.into_iter().next()
             });
             let said = said.await;
@@ -121,7 +121,7 @@ async fn a_repository_is_fetched_from_within_the_network_of_the_instance_and_not
     // A revision that is not there.
     let missing = with(world.script("missing", "sleep 999"), repository(url, Some("no-such"), None), "/site");
     world.create(&missing).await;
-    let said = eventually("it is said that there is no such revision", Duration::from_secs(60), async || {
+    let said = eventually("it is said that there is no such revision", Duration::from_mins(1), async || {
         events(&world, "missing", EventKind::VolumeRetrying).await.into_iter().next()
     });
     assert!(said.await.contains("no-such"));
