@@ -144,8 +144,6 @@ const SPECS: &[Wrong] = &[
     ("containers[0].stop_signal", "/containers/0/stop_signal", || json!("TERM")),
     ("containers[0].stop_signal", "/containers/0/stop_signal", || json!("SIGNIFICANT")),
     ("containers[0].stdin", "/containers/0/stdin", || json!("yes")),
-    ("containers[0].stdin_once", "/containers/0/stdin_once", || json!(true)),
-    ("containers[0].tty", "/containers/0/tty", || json!(1)),
     ("containers[0].privileged", "/containers/0/privileged", || json!(true)),
     ("containers[0].security_context", "/containers/0/security_context", || json!({})),
     ("init_containers[0].image", "/init_containers", || json!([{"image": "nginx", "name": "first"}])),

@@ -268,25 +268,3 @@ async fn a_process_that_stops_writes_the_ends_of_those_it_sends_away() {
     let [ended] = &entries(&stack).await[..] else { panic!("one entry") };
     assert_eq!(ended.record.end.as_ref().map(|end| end.outcome), Some(AuditOutcome::Left));
 }
-
-#[tokio::test]
-async fn who_enters_too_often_is_told_to_wait_and_nothing_is_on_record() {
-    let stack = Stack::builder().configure(|config| config.entries_per_hour = 60).start().await;
-    stack.create(stack.acme(), "web", spec()).await;
-    stack.agent().obey().await;
-    for _ in 0..60 {
-        begin(&stack, program(&["exit", "0"])).await.unwrap();
-    }
-    let refused = begin(&stack, program(&["exit", "0"])).await.unwrap_err();
-    assert_eq!(refused.code(), "too_many_entries");
-    let after = refused.retry_after().unwrap();
-    assert!(after > Duration::from_secs(59) && after <= Duration::from_mins(1), "{after:?}");
-    let acme = stack.acme();
-    let kind = program(&["exit", "0"]);
-    let early = stack.control().check_session(&acme.principal, &acme.project, "web", &kind).await;
-    assert_eq!(early.unwrap_err().code(), "too_many_entries", "before anything is upgraded");
-    let request = EntriesRequest { limit: 200, ..ALL };
-    assert_eq!(stack.control().entries(&acme.principal, &acme.project, request).await.unwrap().entries.len(), 60);
-    stack.advance(after);
-    begin(&stack, program(&["exit", "0"])).await.unwrap();
-}

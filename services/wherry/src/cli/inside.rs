@@ -30,7 +30,7 @@ pub(crate) struct ExecArgs {
     pub(crate) command: Vec<String>,
 }
 
-/// `wherry attach`.
+/// `wherry attach`. Ctrl-P Ctrl-Q leaves a terminal, and the program runs on.
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
     /// Name or id of the instance
@@ -41,7 +41,7 @@ pub(crate) struct AttachArgs {
     /// Give it this command's input; it must run with an input of its own
     #[arg(long, short = 'i')]
     pub(crate) stdin: bool,
-    /// Its terminal is this one; it must run with a terminal of its own
+    /// Its terminal is this one, and Ctrl-P Ctrl-Q leaves it; it must run with a terminal of its own
     #[arg(long, short = 't')]
     pub(crate) tty: bool,
     #[command(flatten)]
