@@ -1,4 +1,5 @@
-//! Secrets: sealed where they enter, opened where they are used, and nothing but [`Sealed`] text in between.
+//! Secrets: sealed where they enter, opened where they are used, and nothing but [`Sealed`](wherry_model::Sealed) text
+//! in between.
 //!
 //! A key seals with AES-256-GCM-SIV (RFC 8452). The nonce is made of the content itself by HMAC-SHA-256 under a second key, and
 //! so is the same for the same secret in the same [`Place`]: what was given twice is sealed the same, so a request that is

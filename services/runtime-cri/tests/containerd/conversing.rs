@@ -108,7 +108,7 @@ async fn a_stream_of_any_length_goes_through_either_way_and_memory_stays_flat() 
     for _ in 0..size / PIECE {
         zeros.update(&piece);
     }
-    let zeros: String = zeros.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let zeros = zeros.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let engine = Engine::start().await;
     let (_, id) = engine.run("host", "sleep 1000").await;
     let before = resident_kib();
