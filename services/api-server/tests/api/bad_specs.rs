@@ -238,6 +238,30 @@ const SPECS: &[Wrong] = &[
     ("architecture", "/architecture", || json!("pdp11")),
     ("stop_grace_seconds", "/stop_grace_seconds", || json!(601)),
     ("deadline_seconds", "/deadline_seconds", || json!(0)),
+    ("schedule", "/schedule", || json!("@daily")),
+    ("schedule.cron", "/schedule", || json!({})),
+    ("schedule.cron", "/schedule", || json!({"cron": "* * * *"})),
+    ("schedule.cron", "/schedule", || json!({"cron": "61 * * * *"})),
+    ("schedule.cron", "/schedule", || json!({"cron": "*/0 * * * *"})),
+    ("schedule.cron", "/schedule", || json!({"cron": "30-10 * * * *"})),
+    ("schedule.cron", "/schedule", || json!({"cron": "@reboot"})),
+    // No February has thirty days.
+    ("schedule.cron", "/schedule", || json!({"cron": "0 0 30 2 *"})),
+    ("schedule.cron", "/schedule", || json!({"cron": format!("0 0 * * {}", "1,".repeat(100))})),
+    ("schedule.cron", "/schedule", || json!({"cron": 5})),
+    ("schedule.time_zone", "/schedule", || json!({"cron": "@daily", "time_zone": "Europe/Atlantis"})),
+    ("schedule.time_zone", "/schedule", || json!({"cron": "@daily", "time_zone": "../etc/passwd"})),
+    ("schedule.time_zone", "/schedule", || json!({"cron": "@daily", "time_zone": ""})),
+    ("schedule.starting_deadline_seconds", "/schedule", || json!({"cron": "@daily", "starting_deadline_seconds": 0})),
+    (
+        "schedule.starting_deadline_seconds",
+        "/schedule",
+        || json!({"cron": "@daily", "starting_deadline_seconds": 86_401}),
+    ),
+    ("schedule.starting_deadline_seconds", "/schedule", || json!({"cron": "@daily", "starting_deadline_seconds": 1.5})),
+    ("schedule.on_overlap", "/schedule", || json!({"cron": "@daily", "on_overlap": "queue"})),
+    ("schedule.suspended", "/schedule", || json!({"cron": "@daily", "suspended": "no"})),
+    ("schedule.every", "/schedule", || json!({"cron": "@daily", "every": "5m"})),
     ("on_node_loss", "/on_node_loss", || json!("pray")),
     ("dns.servers[0]", "/dns", || json!({"servers": ["ns.example"]})),
     ("dns.searches[0]", "/dns", || json!({"searches": ["a b"]})),
@@ -267,6 +291,21 @@ fn with(path: &str, value: Value) -> Value {
     let parent = body.pointer_mut(parent).unwrap();
     parent.as_object_mut().unwrap().insert(last.to_owned(), value);
     body
+}
+
+/// Each field alone is right, both together mean nothing.
+#[tokio::test]
+async fn what_is_started_by_the_clock_ends_by_itself_and_stays() {
+    let app = App::start().await;
+    let token = app.acme().await;
+    for (field, value) in [("restart_policy", json!("always")), ("ttl_seconds", json!(60))] {
+        let mut body = with("/schedule", json!({"cron": "@daily"}));
+        body[field] = value;
+        let problem = app.call(&token, "POST", INSTANCES, body.clone()).await.expect(422).json();
+        assert_eq!(problem["field"], field, "{problem}");
+        body.as_object_mut().unwrap().remove("schedule");
+        app.call(&token, "POST", &format!("{INSTANCES}?dry_run=true"), body).await.expect(200);
+    }
 }
 
 #[tokio::test]
