@@ -137,6 +137,13 @@ impl Fleet {
         Ok(index)
     }
 
+    /// Gives the keys of one replica to all others, as the operator does before they run a release that has made one more.
+    pub fn share_keys(&self, of: usize) -> Result<()> {
+        let keys = self.replicas[of].keys();
+        let others = self.replicas.iter().enumerate().filter(|(index, _)| *index != of);
+        others.into_iter().try_for_each(|(_, other)| copy_folder(&keys, &other.keys()))
+    }
+
     /// Starts one more machine, which joins; answers before it has, see [`Fleet::joined`].
     pub async fn add_machine(&mut self) -> Result<usize> {
         let index = self.machines.len();

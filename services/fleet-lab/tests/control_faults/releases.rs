@@ -132,8 +132,10 @@ struct Way<'a> {
 
 impl Way<'_> {
     async fn replica(&mut self, index: usize, binary: &Path) {
+        self.lab.fleet.replicas[index].upgrade(binary).await.unwrap();
+        // A release may need a key that the one before did not have: its first replica makes it.
+        self.lab.fleet.share_keys(index).unwrap();
         let replica = &mut self.lab.fleet.replicas[index];
-        replica.upgrade(binary).await.unwrap();
         is_what_runs(&replica.program, binary);
         let (name, client) = (replica.host.name.clone(), replica.client().unwrap());
         self.works(&format!("{name} runs {}", binary.display()), &[0, 1], &[client]).await;

@@ -27,6 +27,8 @@ pub async fn repositories_are_asked_from_inside(runtime: &dyn ContainerRuntime, 
     let config = stage.sandbox_config("a");
     let sandbox = runtime.run_sandbox(&config).await?;
     let into = fixture.log_root.join("repository");
+    // The same engine may be asked again, and a try leaves what it had.
+    drop(std::fs::remove_dir_all(&into));
     let made = std::fs::create_dir_all(&into);
     ensure!(made.is_ok(), "no folder for a repository: {made:?}");
     let request = RepositoryRequest {
