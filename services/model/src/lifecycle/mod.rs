@@ -16,6 +16,9 @@
 mod draft;
 mod expire;
 mod intend;
+mod metered;
+#[cfg(test)]
+mod metered_tests;
 mod observe;
 mod relocate;
 mod restart;

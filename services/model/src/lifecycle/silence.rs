@@ -44,8 +44,7 @@ pub fn recover(instance: &Instance, running: &[(ContainerName, u32)], now: Times
     let mut draft = Draft::of(instance, now);
     draft.instance.unknown_since = None;
     if ran_on {
-        let from = instance.run_meter.until.unwrap_or(now);
-        draft.open(MeterKind::Run, from, true);
+        draft.meter_runs(true);
     }
     if instance.state == InstanceState::Unknown {
         draft.instance.state = if ran_on { InstanceState::Running } else { InstanceState::Starting };
