@@ -21,6 +21,12 @@ pub(crate) struct SpecArgs {
     /// The most memory that it may take [default: what is reserved]
     #[arg(long, value_name = "BYTES", value_parser = value::memory)]
     pub(crate) memory_limit: Option<String>,
+    /// The most that it may write to the disk, volumes on disk included: `512Mi`, `2Gi` [default: 20Gi, or what the operator set]
+    #[arg(long, value_name = "BYTES", value_parser = value::memory)]
+    pub(crate) ephemeral_disk: Option<String>,
+    /// The most processes and threads that it may have [default: 1024, or what the operator set]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) pids: Option<u32>,
     /// When the registry is asked what the image means: `once`, `always` or `if-not-present` [default: once]
     #[arg(long, value_name = "WHEN", value_parser = spec_value::pull_policy)]
     pub(crate) pull: Option<PullPolicy>,
@@ -28,6 +34,10 @@ pub(crate) struct SpecArgs {
     /// repeated
     #[arg(long = "volume", value_name = "NAME[:memory][:SIZE]", value_parser = spec_value::volume)]
     pub(crate) volumes: Vec<Volume>,
+    /// Volume with what a git repository holds at its start: `NAME=URL`, at a branch, tag or commit `NAME=URL#REVISION`, in a
+    /// folder of the volume `NAME=URL#REVISION:FOLDER`; may be repeated
+    #[arg(long = "volume-git", value_name = "NAME=URL[#REVISION[:FOLDER]]", value_parser = spec_value::git_volume)]
+    pub(crate) git_volumes: Vec<Volume>,
     /// Where it sees a volume, or a folder of it: `NAME:/PATH`, `NAME/FOLDER:/PATH`, and `:ro` at the end to only read it; may be
     /// repeated. A volume that nothing else names is made
     #[arg(long = "mount", short = 'm', value_name = "NAME[/FOLDER]:PATH[:ro]", value_parser = spec_value::mount)]

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use wherry_api_types::{
-    DnsReuseScope, EmptyDirVolume, ExecCheck, Hook, HostAlias, HttpCheck, HttpScheme, Isolation, Medium, Probe,
-    PullPolicy, TcpCheck, Volume, VolumeMount,
+    DnsReuseScope, EmptyDirVolume, ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpScheme, Isolation, Medium,
+    Probe, PullPolicy, TcpCheck, Volume, VolumeMount,
 };
 
 use super::value::{duration, memory, word};
@@ -51,6 +51,24 @@ pub(super) fn volume(text: &str) -> Result<Volume, String> {
         }
     }
     Ok(Volume { name: name.to_owned(), empty_dir: Some(folder), ..Volume::default() })
+}
+
+/// What stands behind `#` is written as for `docker build`. No revision has a colon.
+pub(super) fn git_volume(text: &str) -> Result<Volume, String> {
+    let wrong = || format!("{text:?} is no git volume: write NAME=URL, NAME=URL#REVISION or NAME=URL#REVISION:FOLDER");
+    let (name, place) = text.split_once('=').ok_or_else(wrong)?;
+    let (repository, at) = place.split_once('#').map_or((place, None), |(url, at)| (url, Some(at)));
+    let (revision, directory) = match at.map(|at| at.split_once(':').unwrap_or((at, ""))) {
+        Some(("", "")) => return Err(wrong()),
+        Some(both) => both,
+        None => ("", ""),
+    };
+    if name.is_empty() || repository.is_empty() {
+        return Err(wrong());
+    }
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let git = GitVolume { repository: repository.to_owned(), revision: given(revision), directory: given(directory) };
+    Ok(Volume { name: name.to_owned(), git: Some(git), ..Volume::default() })
 }
 
 pub(super) fn mount(text: &str) -> Result<VolumeMount, String> {
@@ -160,6 +178,24 @@ mod tests {
         }
         for wrong in ["data", "data:var", ":/var", "data/:/var", "data:/var:rx", "/data:/var"] {
             assert!(mount(wrong).unwrap_err().contains("NAME:/PATH"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn git_volumes() {
+        for (text, wanted) in [
+            ("site=https://a.example/b?x=1", r#"{"name":"site","git":{"repository":"https://a.example/b?x=1"}}"#),
+            ("s=git://a/b#v1", r#"{"name":"s","git":{"repository":"git://a/b","revision":"v1"}}"#),
+            (
+                "s=git://a/b#v1:w/x",
+                r#"{"name":"s","git":{"repository":"git://a/b","revision":"v1","directory":"w/x"}}"#,
+            ),
+            ("s=git://a/b#:w", r#"{"name":"s","git":{"repository":"git://a/b","directory":"w"}}"#),
+        ] {
+            assert_eq!(json(&git_volume(text).unwrap()), wanted);
+        }
+        for wrong in ["", "site", "=https://a/b", "site=", "site=#v1", "site=https://a/b#", "site=https://a/b#:"] {
+            assert!(git_volume(wrong).unwrap_err().contains("NAME=URL#REVISION"), "{wrong}");
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use futures_util::StreamExt as _;
 use wherry_api_types::{
-    Container, ContainerRun, ContainerSpec, ContainerState, Event, Instance, Port, Probe, Protocol, Volume,
+    Container, ContainerRun, ContainerSpec, ContainerState, Event, FinishedRun, Instance, Port, Probe, Protocol,
+    Schedule, Volume, WaitingRun,
 };
 
 use super::events::by;
@@ -163,11 +164,13 @@ fn head(page: &mut Page, instance: &Instance) {
         ("Ended", instance.finished_at.as_ref()),
         ("Expires", instance.expires_at.as_ref()),
         ("Next run", instance.next_runs.first()),
-        ("Last run", instance.last_run.as_ref().map(|run| &run.finished_at)),
         ("Deleted", instance.deleted_at.as_ref()),
     ] {
         page.line_of(0, label, moment.map(|moment| short_time(moment)));
     }
+    page.line_of(0, "Waiting run", instance.waiting_run.as_ref().map(waiting));
+    page.line_of(0, "Last run", instance.last_run.as_ref().map(finished));
+    page.line_of(0, "Schedule", spec.schedule.as_ref().map(schedule));
     page.line(0, "Generation", &instance.generation.to_string());
     let most = spec.max_restarts.map(|most| format!(", at most {most} times")).unwrap_or_default();
     page.line_of(0, "Restarts", spec.restart_policy.map(|policy| format!("{}{most}", word(&policy))));
@@ -175,6 +178,22 @@ fn head(page: &mut Page, instance: &Instance) {
     let labels: Vec<String> =
         spec.labels.iter().map(|(key, value)| format!("{}={}", clean(key), clean(value))).collect();
     page.line_of(0, "Labels", list(&labels));
+}
+
+fn schedule(schedule: &Schedule) -> String {
+    let zone = clean(schedule.time_zone.as_deref().unwrap_or("UTC"));
+    let suspended = if schedule.suspended { ", suspended" } else { "" };
+    format!("{} ({zone}){suspended}", clean(&schedule.cron))
+}
+
+fn waiting(run: &WaitingRun) -> String {
+    format!("of {}, tried again at {}: {}", short_time(&run.due), short_time(&run.retry_at), clean(&run.message))
+}
+
+fn finished(run: &FinishedRun) -> String {
+    let reason = run.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let due = run.due.as_deref().map(|due| format!(" for its time {}", short_time(due))).unwrap_or_default();
+    format!("{}{reason} at {}{due}", run.state, short_time(&run.finished_at))
 }
 
 /// The name of a value of a closed set on the wire.
@@ -439,6 +458,33 @@ What happened last
         let why = "Why         oom_killed; main was killed because it wanted more memory than it asked for; signal 9\n";
         assert!(text.contains(why), "{text}");
         assert!(text.contains("last end    run 1, signal 9, exited, at 2026-03-01 00:04:01\n"), "{text}");
+    }
+
+    #[test]
+    fn what_runs_by_the_clock_says_when() {
+        let mut job = web();
+        job.state = InstanceState::Failed;
+        job.spec.schedule = Some(Schedule { cron: "@daily".into(), suspended: true, ..Schedule::default() });
+        job.waiting_run = Some(WaitingRun {
+            due: "2026-03-02T00:00:00Z".into(),
+            retry_at: "2026-03-02T00:00:04Z".into(),
+            message: "no machine has room".into(),
+        });
+        job.last_run = Some(FinishedRun {
+            due: Some("2026-03-01T00:00:00Z".into()),
+            state: InstanceState::Failed,
+            reason: Some(EndReason::Exited),
+            message: None,
+            started_at: None,
+            finished_at: "2026-03-01T00:04:01Z".into(),
+        });
+        let wanted = "\
+Waiting run of 2026-03-02 00:00:00, tried again at 2026-03-02 00:00:04: no machine has room
+Last run    failed (exited) at 2026-03-01 00:04:01 for its time 2026-03-01 00:00:00
+Schedule    @daily (UTC), suspended
+";
+        let text = render(&job, &[], None);
+        assert!(text.contains(wanted), "{text}");
     }
 
     #[test]

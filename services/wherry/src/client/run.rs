@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::progress::Progress;
 use super::session::Session;
-use super::text::clean;
+use super::text::{clean, short_time};
 use super::{apply, documents, spec};
 use crate::cli::RunArgs;
 
@@ -119,7 +119,17 @@ fn credential(args: &RunArgs) -> Option<RegistryCredential> {
 
 pub(super) fn render_dry_run(answer: &DryRun) -> String {
     let room = if answer.fits { "there is room for it" } else { "there is no room for it now" };
-    format!("{} {} an hour while it runs; {room}", clean(&answer.price_per_hour), clean(&answer.currency))
+    let price = format!("{} {} an hour while it runs; {room}", clean(&answer.price_per_hour), clean(&answer.currency));
+    match starts(&answer.next_runs) {
+        Some(starts) => format!("{price}\n{starts}"),
+        None => price,
+    }
+}
+
+/// When a schedule starts it, of one that has any.
+pub(super) fn starts(next_runs: &[String]) -> Option<String> {
+    let times: Vec<String> = next_runs.iter().map(|at| short_time(at)).collect();
+    (!times.is_empty()).then(|| format!("its schedule starts it at {} (UTC)", times.join(", ")))
 }
 
 pub(super) fn no_room(answer: &DryRun) -> Failure {
@@ -165,9 +175,14 @@ fn conclude(instance: &Instance, timeout: Duration) -> Result<(), Failure> {
         }
         InstanceState::Failed => Err(Failure::failed(render_failed(instance))),
         InstanceState::Stopped if !instance.next_runs.is_empty() => {
-            let next = clean(&instance.next_runs[0]);
+            let next = short_time(&instance.next_runs[0]);
             output::line(&format!(
-                "{name} waits for its schedule: it is started at {next}, now with `wherry start {name}`"
+                "{name} waits for its schedule: it is started at {next} (UTC), now with `wherry start {name}`"
+            ))
+        }
+        InstanceState::Stopped if instance.spec.schedule.as_ref().is_some_and(|schedule| schedule.suspended) => {
+            output::line(&format!(
+                "{name} waits, its schedule is suspended: `wherry update {name} --resume`, or now with `wherry start {name}`"
             ))
         }
         state if state.is_settled() => Err(Failure::failed(format!("{name} is {state}: somebody else asked for it"))),
@@ -254,8 +269,8 @@ mod tests {
     /// Every field of the API that is no list of containers and no file has an argument.
     #[test]
     fn the_rest_of_a_body() {
-        let words = "wherry run r.example/a -u 1000:33 --cpu-limit 1 --memory-limit 1Gi --pull always --volume tmp:memory:8Mi -m \
-                     tmp:/tmp -m data/a:/data:ro --startup tcp:80 --liveness http:80/ok,every=5s --readiness exec:true \
+        let words = "wherry run r.example/a -u 1000:33 --cpu-limit 1 --memory-limit 1Gi --pull always --volume tmp:memory:8Mi --volume-git \
+                     site=https://a.example/b#v1 --ephemeral-disk 2Gi --pids 256 --schedule @daily --time-zone UTC -m site:/srv -m tmp:/tmp -m data/a:/data:ro --startup tcp:80 --liveness http:80/ok,every=5s --readiness exec:true \
                      --post-start tcp:81 --pre-stop http:82 --stop-signal SIGINT --max-restarts 3 --deadline 1h --ttl 10m \
                      --isolation sandboxed --dns-label shop --dns-reuse-scope tenant --publish-unready --dns-server 10.0.0.53 \
                      --dns-search corp.example --dns-option ndots:2 --add-host db=10.0.0.9 --add-host cache=10.0.0.9 -p web=80:8080";
@@ -267,6 +282,7 @@ mod tests {
                 "pull_policy": "always",
                 "ports": [{"port": 8080, "protocol": "tcp", "name": "web", "public_port": 80}],
                 "volume_mounts": [
+                    {"volume": "site", "path": "/srv"},
                     {"volume": "tmp", "path": "/tmp"},
                     {"volume": "data", "path": "/data", "sub_path": "a", "read_only": true},
                 ],
@@ -279,8 +295,12 @@ mod tests {
             }],
             "volumes": [
                 {"name": "tmp", "empty_dir": {"medium": "memory", "size": "8Mi"}},
+                {"name": "site", "git": {"repository": "https://a.example/b", "revision": "v1"}},
                 {"name": "data", "empty_dir": {}},
             ],
+            "ephemeral_disk": "2Gi",
+            "pids": 256,
+            "schedule": {"cron": "@daily", "time_zone": "UTC"},
             "max_restarts": 3,
             "deadline_seconds": 3600,
             "ttl_seconds": 600,
@@ -350,5 +370,9 @@ web runs.
         };
         assert_eq!(render_dry_run(&answer), "1.50 USD an hour while it runs; there is no room for it now");
         assert_eq!(no_room(&answer), Failure::new(Exit::NoRoom, "no machine has 64 cores"));
+        let times = ["2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"].map(str::to_owned).to_vec();
+        let said = render_dry_run(&DryRun { fits: true, why_not: None, next_runs: times, ..answer });
+        let (_, starts) = said.split_once('\n').unwrap();
+        assert_eq!(starts, "its schedule starts it at 2026-03-01 00:00:00, 2026-03-02 00:00:00 (UTC)");
     }
 }

@@ -20,6 +20,8 @@ pub(super) fn complete(spec: InstanceSpec, args: &SpecArgs) -> Result<InstanceSp
     Ok(InstanceSpec {
         containers,
         volumes: spec.volumes.into_iter().chain(volumes(args)).collect(),
+        ephemeral_disk: args.ephemeral_disk.clone().or(spec.ephemeral_disk),
+        pids: args.pids.or(spec.pids),
         max_restarts: args.max_restarts.or(spec.max_restarts),
         deadline_seconds: seconds("--deadline", args.deadline)?.or(spec.deadline_seconds),
         ttl_seconds: seconds("--ttl", args.ttl)?.or(spec.ttl_seconds),
@@ -61,7 +63,7 @@ fn schedule(args: &SpecArgs) -> Option<Schedule> {
 
 /// Those that are named, and those that only a mount names.
 fn volumes(args: &SpecArgs) -> Vec<Volume> {
-    let mut volumes = args.volumes.clone();
+    let mut volumes: Vec<Volume> = args.volumes.iter().chain(&args.git_volumes).cloned().collect();
     for VolumeMount { volume, .. } in &args.mounts {
         if volumes.iter().all(|known| known.name != *volume) {
             let empty_dir = Some(EmptyDirVolume::default());

@@ -4,6 +4,7 @@ use wherry_api_types::{ContainerSpec, DryRun, InstanceSpec, Schedule};
 
 use super::failure::{Exit, Failure};
 use super::output;
+use super::run::starts;
 use super::session::Session;
 use super::text::clean;
 use crate::cli::UpdateArgs;
@@ -89,11 +90,10 @@ pub(super) fn render(answer: &DryRun) -> String {
     }
     let room = if answer.fits { "there is room for it" } else { "there is no room for it" };
     let (price, currency) = (clean(&answer.price_per_hour), clean(&answer.currency));
-    format!(
-        "changes {}\n{}\n{price} {currency} an hour while it runs; {room}",
-        clean(&answer.changes.join(", ")),
-        restarts(answer)
-    )
+    let mut lines = vec![format!("changes {}", clean(&answer.changes.join(", "))), restarts(answer)];
+    lines.push(format!("{price} {currency} an hour while it runs; {room}"));
+    lines.extend(starts(&answer.next_runs));
+    lines.join("\n")
 }
 
 pub(super) fn restarts(answer: &DryRun) -> String {

@@ -65,7 +65,13 @@ mod tests {
 
     #[test]
     fn settings_win_over_the_machine() {
-        let node = Node { name: Some("n1".into()), cpu_millis: Some(1), memory_mib: Some(2), instances: Some(3) };
+        let node = Node {
+            name: Some("n1".into()),
+            cpu_millis: Some(1),
+            memory_mib: Some(2),
+            instances: Some(3),
+            ..Node::default()
+        };
         assert_eq!(capacity(&node).unwrap(), Capacity { cpu_millis: 1, memory_mib: 2, instances: 3 });
         assert_eq!(name(&node), "n1");
         let read = capacity(&Node::default()).unwrap();

@@ -167,7 +167,8 @@ impl NodePart {
         };
         let isolation = settings.containerd.handlers()?.into_keys().collect();
         let (logs, images) = (settings.logs.limits(), settings.images.limits());
-        let config = AgentConfig { logs, images, isolation, ..AgentConfig::new(data.node(), machine) };
+        let mut config = AgentConfig { logs, images, isolation, ..AgentConfig::new(data.node(), machine) };
+        settings.node.bound(&mut config);
         let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();
         tasks.spawn(engine::keep_running(Arc::clone(&containerd), stop.clone()));

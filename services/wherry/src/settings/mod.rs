@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use wherry_model::{Isolation, PriceBook};
+use wherry_model::{Isolation, Limits, MemoryMib, PriceBook};
+use wherry_node_agent::AgentConfig;
 use wherry_runtime_cri::containerd::Handler;
 
 pub(crate) use fleet::{Agents, DEFAULT_AGENTS, Fleet, NetworkMode};
@@ -90,6 +91,28 @@ pub(crate) struct Node {
     pub(crate) cpu_millis: Option<u64>,
     pub(crate) memory_mib: Option<u64>,
     pub(crate) instances: Option<u32>,
+    /// What an instance may write to the disk that does not say how much.
+    pub(crate) ephemeral_disk_mib: Option<u32>,
+    /// Processes and threads of an instance that does not say how many.
+    pub(crate) pids: Option<u32>,
+}
+
+impl Node {
+    fn check(&self) -> anyhow::Result<()> {
+        let sizes = MemoryMib::MIN.get()..=MemoryMib::MAX.get();
+        let is_a_size = self.ephemeral_disk_mib.is_none_or(|mib| sizes.contains(&mib));
+        anyhow::ensure!(is_a_size, "ephemeral_disk_mib: it is {} to {}", sizes.start(), sizes.end());
+        let (least, most) = Limits::PIDS;
+        let is_a_count = self.pids.is_none_or(|pids| (least..=most).contains(&pids));
+        anyhow::ensure!(is_a_count, "pids: it is {least} to {most}");
+        Ok(())
+    }
+
+    /// Tells the agent what instances may that do not say themselves.
+    pub(crate) fn bound(&self, config: &mut AgentConfig) {
+        config.disk.ephemeral = self.ephemeral_disk_mib.map_or(config.disk.ephemeral, MemoryMib::new);
+        config.pids_max = self.pids.unwrap_or(config.pids_max);
+    }
 }
 
 /// `[network]`: addresses of instances.
@@ -214,6 +237,7 @@ impl Settings {
         parse_range(&self.network.range).context("network.range")?;
         let id = self.network.vxlan_id;
         anyhow::ensure!((1..1 << 24).contains(&id), "network.vxlan_id: it is 1 to 16777215");
+        self.node.check().context("node")?;
         self.store.check().context("store")?;
         self.agents.check().context("agents")?;
         self.fleet.check().context("fleet")?;
@@ -259,6 +283,16 @@ mod tests {
         std::fs::write(folder.path().join("wherry.toml"), "[listen]\nap = \"127.0.0.1:1\"\n").unwrap();
         let error = format!("{:#}", Settings::load(None, folder.path()).unwrap_err());
         assert!(error.contains("ap") && error.contains("wherry.toml"), "{error}");
+    }
+
+    #[test]
+    fn what_an_instance_may_by_default_is_within_what_it_can_ask_for() {
+        let with = |ephemeral_disk_mib, pids| Node { ephemeral_disk_mib, pids, ..Node::default() };
+        with(None, None).check().unwrap();
+        with(Some(4), Some(16)).check().unwrap();
+        for (wrong, named) in [(with(Some(3), None), "ephemeral_disk_mib"), (with(None, Some(16_385)), "pids")] {
+            assert!(wrong.check().unwrap_err().to_string().starts_with(named), "{wrong:?}");
+        }
     }
 
     #[test]
