@@ -25,6 +25,7 @@ mod protocol;
 mod refusals;
 mod renewals;
 mod runs;
+mod schedules;
 mod secrets;
 mod several;
 mod spec_fields;
