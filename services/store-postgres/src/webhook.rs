@@ -65,7 +65,7 @@ impl WebhookStore for PostgresStore {
         let query = sqlx::query(
             "SELECT id, record, followed, (SELECT count(*) FROM (
                  SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at IS NOT NULL LIMIT $2
-             ) AS some) AS open
+             ) AS counted) AS open
              FROM webhooks AS w
              WHERE ($1 IS NULL OR id > $1) AND enabled AND EXISTS (
                  SELECT 1 FROM events AS e WHERE e.tenant = w.tenant AND e.project = w.project AND e.seq > w.followed
@@ -309,7 +309,7 @@ impl Unit for Add<'_> {
         let open: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM (
                  SELECT 1 FROM deliveries WHERE webhook = $1 AND next_at IS NOT NULL LIMIT $2
-             ) AS some",
+             ) AS counted",
         )
         .bind(self.delivery.webhook.as_uuid())
         .bind(i64::from(self.most))
