@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wherry_api_client::{Heard, SessionReader};
+use wherry_api_client::{Heard, SessionReader, SessionWriter};
 use wherry_api_types::{InstanceCreate, RestartPolicy, TerminalSize};
 
 use crate::support::{PROJECT, World};
@@ -30,6 +30,28 @@ async fn hear(reader: &mut SessionReader, words: &[&str]) {
     assert!(within.is_ok(), "{words:?} was not heard, but {heard:?}");
 }
 
+/// Types a line each second until all have heard this: a size is in force some time after it was asked for, and what is typed
+/// before then is answered with the old one.
+async fn typed_until(writer: &mut SessionWriter, line: &str, readers: [&mut SessionReader; 2], words: &[&str]) {
+    let hearing = async {
+        for reader in readers {
+            hear(reader, words).await;
+        }
+    };
+    tokio::select! {
+        () = hearing => {}
+        () = type_again_and_again(writer, line) => {}
+    }
+}
+
+async fn type_again_and_again(writer: &mut SessionWriter, line: &str) {
+    let line = format!("{line}\n");
+    loop {
+        writer.data(line.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_terminal_is_shared_and_left_without_ending_it() {
     let world = World::start().await;
@@ -39,15 +61,11 @@ async fn a_terminal_is_shared_and_left_without_ending_it() {
     let (mut writer, mut reader) = attach(100, 40).await.unwrap();
     let (mut other, mut other_reader) = attach(90, 30).await.unwrap();
     // All hear what any of them types, and the terminal has the size of who came last, or changed it last.
-    writer.data(b"hello\n").await.unwrap();
-    for reader in [&mut reader, &mut other_reader] {
-        hear(reader, &["got hello\r\n", "30 90"]).await;
-    }
+    let both = [&mut reader, &mut other_reader];
+    typed_until(&mut writer, "hello", both, &["got hello\r\n", "30 90"]).await;
     other.resize(TerminalSize { columns: 132, rows: 50 }).await.unwrap();
-    other.data(b"resized\n").await.unwrap();
-    for reader in [&mut reader, &mut other_reader] {
-        hear(reader, &["got resized", "50 132"]).await;
-    }
+    let both = [&mut reader, &mut other_reader];
+    typed_until(&mut other, "resized", both, &["got resized", "50 132"]).await;
     drop((writer, reader, other, other_reader));
 
     assert_eq!(world.get("shell").await.containers[0].restart_count, 0, "it runs on");

@@ -28,8 +28,8 @@ async fn what_runs_says_what_it_uses() {
 
     let stats = eventually("what computes uses its cores", PATIENCE, async || {
         let stats = world.client.instance_stats(PROJECT, "busy").await.unwrap();
-        assert!(!stats.stale, "{stats:#?}");
-        stats.containers.first().is_some_and(|one| one.cpu_nanocores > Some(5_000_000)).then_some(stats)
+        let computes = stats.containers.first().is_some_and(|one| one.cpu_nanocores > Some(5_000_000));
+        (!stats.stale && computes).then_some(stats)
     })
     .await;
     let container = &stats.containers[0];
@@ -84,7 +84,7 @@ fn noise(seed: u32, words: u32) -> Vec<u8> {
 #[tokio::test]
 async fn pulls_show_layers_and_bytes_each_its_own() {
     let world = World::start().await;
-    let line = SlowPath::start(&world.registry.address(), 400 * 1024).await.unwrap();
+    let line = SlowPath::start(&world.registry.address(), 100 * 1024).await.unwrap();
     let image = |seed: u32, words: u32| {
         let layer = |path: &str, data: Vec<u8>| FileTree::new().file(path, 0o644, data);
         let image = OciImage::builder().layer(layer("/small", noise(seed, 10))).layer(layer("/empty", Vec::new()));

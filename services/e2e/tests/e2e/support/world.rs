@@ -12,6 +12,9 @@ use super::{Wherry, eventually};
 /// The project that every tenant has.
 pub(crate) const PROJECT: &str = "default";
 
+/// For what an instance becomes, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// Both, and a client with the key of this machine.
 pub(crate) struct World {
     pub(crate) wherry: Wherry,
@@ -62,7 +65,7 @@ impl World {
     pub(crate) async fn run_to_end(&self, create: &InstanceCreate) -> Instance {
         let made = self.create(create).await;
         let ends = [InstanceState::Succeeded, InstanceState::Failed];
-        let wait = self.client.wait_instance(PROJECT, &made.id, &ends, Duration::from_secs(40));
+        let wait = self.client.wait_instance(PROJECT, &made.id, &ends, PATIENCE);
         let waited = wait.await.unwrap();
         assert!(waited.reached, "it did not end: {:#?}", waited.instance);
         waited.instance
@@ -72,7 +75,7 @@ impl World {
     pub(crate) fn reach(&self, name: &str, state: InstanceState) -> impl Future<Output = Instance> {
         let (client, name) = (self.client.clone(), name.to_owned());
         async move {
-            let waited = client.wait_instance(PROJECT, &name, &[state], Duration::from_secs(40)).await.unwrap();
+            let waited = client.wait_instance(PROJECT, &name, &[state], PATIENCE).await.unwrap();
             assert!(waited.reached, "{name} is not {state}: {:#?}", waited.instance);
             waited.instance
         }
