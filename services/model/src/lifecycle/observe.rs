@@ -53,7 +53,7 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
     let changed = match &observation.fact {
         Fact::PullStarted { container } => pull_started(&mut draft, container, at),
         Fact::PullRetrying { container, message, retry_at } => {
-            pull_retrying(&mut draft, container, message, (observation.at, *retry_at), at)
+            pull_retrying(&mut draft, container, message, *retry_at, at)
         }
         Fact::Pulled { container, digest, cached } => {
             // Its image may have been changed since its node has let go of it.
@@ -115,23 +115,13 @@ fn pull_started(draft: &mut Draft, container: &ContainerName, at: Timestamp) -> 
     if !draft.instance.any_container_runs() {
         draft.instance.state = InstanceState::Pulling;
         draft.instance.message = None;
-        // What runs is metered as that, whatever is fetched beside it.
-        draft.open(MeterKind::Pull, at, false);
     }
+    draft.open(MeterKind::Pull, at, false);
     draft.event(EventKind::PullStarted, at, format!("pulling the image of {container}"));
     true
 }
 
-/// What follows on a try that none follows on.
-const GIVEN_UP: &str = "what ran before runs on, update or restart it to try again";
-
-fn pull_retrying(
-    draft: &mut Draft,
-    container: &ContainerName,
-    message: &str,
-    (said_at, retry): (Timestamp, Timestamp),
-    at: Timestamp,
-) -> bool {
+fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, retry: Timestamp, at: Timestamp) -> bool {
     if !is_under_way(draft.instance.state) {
         return false;
     }
@@ -139,9 +129,7 @@ fn pull_retrying(
         draft.instance.state = InstanceState::Pulling;
     }
     draft.close(MeterKind::Pull, at);
-    // Its node says so when the container runs on with another image.
-    let next = if retry > said_at { format!("next try at {retry}") } else { GIVEN_UP.to_owned() };
-    let message = format!("the image of {container} could not be pulled: {message}; {next}");
+    let message = format!("the image of {container} could not be pulled: {message}; next try at {retry}");
     draft.instance.message = Some(message.clone());
     draft.event(EventKind::PullRetrying, at, message);
     true
