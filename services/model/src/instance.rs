@@ -387,7 +387,7 @@ pub struct Instance {
     pub reason: Option<EndReason>,
     /// What a person should know about the present state.
     pub message: Option<String>,
-    /// Who asked for something of it last, as its events name them. A stop or a delete that is under way or done is theirs.
+    /// Who asked for something of it last, as its events name them; once a stop or a delete was asked for, who asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
     /// Its address while it has a sandbox.

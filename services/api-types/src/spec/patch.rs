@@ -107,7 +107,7 @@ pub struct SchedulePatch {
     pub time_zone: Option<String>,
     /// Seconds after its time at which a run is not begun any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 86_400)]
+    #[schema(minimum = 10, maximum = 86_400)]
     pub starting_deadline_seconds: Option<u32>,
     /// What becomes of a run for which the time has come while the one before still goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

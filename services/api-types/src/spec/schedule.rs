@@ -38,7 +38,7 @@ pub struct Schedule {
     /// Seconds after its time at which a run is not begun any more, because no machine had room or the service was away; 3600
     /// when absent. The time after it ends that wait too. Of several that were missed the latest is caught up with, if at all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
-    #[schema(minimum = 1, maximum = 86_400, example = 300)]
+    #[schema(minimum = 10, maximum = 86_400, example = 300)]
     pub starting_deadline_seconds: Option<u32>,
     /// What becomes of a run for which the time has come while the one before still goes on; `skip` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -41,7 +41,10 @@ impl Draft {
     }
 
     pub(super) fn event_by(&mut self, kind: EventKind, at: Timestamp, message: impl Into<String>, actor: Option<&str>) {
-        if let Some(actor) = actor {
+        // Who changes a label of what somebody stops has not asked for the stop.
+        let is_about_its_life =
+            matches!(kind, EventKind::StopRequested | EventKind::StartRequested | EventKind::DeleteRequested);
+        if let Some(actor) = actor.filter(|_| is_about_its_life || self.instance.intent == Intent::Run) {
             self.instance.asked_by = Some(actor.to_owned());
         }
         self.events.push(Event {

@@ -28,6 +28,10 @@ pub const SCHEDULE_ACTOR: &str = "schedule";
 const FIRST_DISTANCE: Duration = Duration::from_secs(1);
 const MAX_DISTANCE: Duration = Duration::from_mins(1);
 
+/// How far is looked back for the latest time, one after the other, before all of the starting deadline: what comes often has
+/// come lately, and a day of minutes is long to walk.
+const LOOKS_BACK: [Duration; 2] = [Duration::from_mins(1), Duration::from_hours(1)];
+
 /// What the schedule of an instance asks for at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
@@ -95,8 +99,10 @@ fn come(instance: &Instance, now: Timestamp) -> Option<(&Schedule, Timestamp, Op
     table.due_at.filter(|at| *at <= now)?;
     let deadline = Duration::from_secs(u64::from(schedule.starting_deadline_seconds));
     // A step ahead of the first that counts: what comes after it is asked for.
-    let before = next.max(now.minus(deadline)).minus(Duration::from_secs(1));
-    let latest = schedule.times_after(before).take_while(|time| *time <= now).last();
+    let first = next.max(now.minus(deadline)).minus(Duration::from_secs(1));
+    let nearer = LOOKS_BACK.into_iter().map(|back| now.minus(back)).filter(|before| *before > first);
+    let latest =
+        nearer.chain([first]).find_map(|before| schedule.times_after(before).take_while(|time| *time <= now).last());
     Some((schedule, next, latest.filter(|time| *time >= next && time.plus(deadline) > now)))
 }
 
@@ -129,7 +135,11 @@ fn missed(instance: &Instance, schedule: &Schedule, next: Timestamp, now: Timest
 fn skipped(instance: &Instance, schedule: &Schedule, of: Timestamp, now: Timestamp) -> Change {
     let mut draft = Draft::of(instance, now);
     draft.instance.timetable.get_or_insert_default().expect(schedule.next_after(now.max(of)));
-    let message = format!("no run was started for its time {of}: the one before still goes on");
+    let why = match instance.state {
+        InstanceState::Unknown => "the one before may still go on, its machine is silent",
+        _ => "the one before still goes on",
+    };
+    let message = format!("no run was started for its time {of}: {why}");
     draft.event(EventKind::RunSkipped, now, message);
     draft.finish()
 }

@@ -139,6 +139,10 @@ fn one_that_still_goes_on_is_not_run_twice() {
     assert!(change.events[0].message.contains("1970-01-01T00:02:00"), "{:?}", change.events);
     assert_eq!((change.after.state, next(&change.after)), (InstanceState::Running, Some(180)));
     assert_eq!(due(&change.after, at(120)), Due::Nothing, "told once");
+    let unknown = silence(&running, at(70), at(90)).unwrap().after;
+    let change = step(&unknown, 120);
+    assert_eq!(kinds(&change), [EventKind::RunSkipped]);
+    assert!(change.events[0].message.contains("its machine is silent"), "{:?}", change.events);
 }
 
 #[test]
@@ -218,7 +222,7 @@ fn it_is_suspended_resumed_changed_and_taken_away() {
     assert_eq!(next(&resumed), Some(1020), "what was suspended is not caught up with");
     let hourly = with(&resumed, &|spec| spec.schedule.as_mut().unwrap().cron = "@hourly".into(), 1001);
     assert_eq!(next(&hourly), Some(3600));
-    let patient = with(&hourly, &|spec| spec.schedule.as_mut().unwrap().starting_deadline_seconds = 5, 1002);
+    let patient = with(&hourly, &|spec| spec.schedule.as_mut().unwrap().starting_deadline_seconds = 15, 1002);
     assert_eq!(next(&patient), Some(3600));
     // What runs is not touched.
     let running = starts(&run_at(&made, 60), 61);
@@ -241,6 +245,23 @@ fn a_stop_ends_the_run_and_says_that_there_is_a_next() {
     assert_eq!(due(&stopped, at(120)), Due::Run);
 }
 
+#[test]
+fn who_changes_something_of_what_is_being_stopped_has_not_stopped_it() {
+    let running = starts(&run_at(&born(minutely()), 60), 61);
+    let stopping = intend(&running, Ask::Stop, "key:1", at(70)).unwrap().unwrap().after;
+    let mut spec = stopping.spec.clone();
+    spec.labels.insert("team".to_owned(), "net".to_owned());
+    let change = update(&stopping, &spec, "key:2", at(71)).unwrap().unwrap();
+    assert_eq!(change.events[0].actor.as_deref(), Some("key:2"));
+    let stopped = gone(&change.after, 75);
+    assert_eq!(stopped.message.as_deref(), Some("the stop was asked for by key:1"));
+    let deleted = intend(&stopped, Ask::Delete, "key:3", at(80)).unwrap().unwrap().after;
+    assert_eq!(deleted.asked_by.as_deref(), Some("key:3"));
+    // Of what is there to run it is whoever asked for something last.
+    let changed = update(&running, &spec, "key:2", at(71)).unwrap().unwrap().after;
+    assert_eq!(changed.asked_by.as_deref(), Some("key:2"));
+}
+
 /// What can happen to it in a second.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
@@ -253,6 +274,28 @@ enum Turn {
     Leave,
     Suspend,
     Resume,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However far one has to look back, the time that is acted upon is the latest.
+    #[test]
+    fn the_latest_time_is_found(
+        cron in prop::sample::select(vec!["* * * * *", "*/7 * * * *", "0,30 1-3 * * *", "15 */2 * * *", "30 2 * * *"]),
+        deadline in prop::sample::select(vec![10_u32, 60, 61, 3_600, 3_700, 86_400]),
+        away in 0_i64..90_000,
+    ) {
+        let schedule = Schedule { starting_deadline_seconds: deadline, ..Schedule::new(cron, "Europe/Berlin") };
+        let made = born(schedule.clone());
+        let first = made.timetable.as_ref().unwrap().next.unwrap();
+        let now = first.plus(Duration::from_secs(u64::try_from(away).unwrap()));
+        let within = Duration::from_secs(u64::from(deadline));
+        let all = schedule.times_after(first.minus(Duration::from_secs(1)));
+        let latest = all.take_while(|time| *time <= now).last().filter(|time| time.plus(within) > now);
+        let begun = run(&made, node(), now).map(|change| change.after.timetable.unwrap().run_of.unwrap());
+        prop_assert_eq!(begun, latest);
+    }
 }
 
 proptest! {

@@ -164,7 +164,10 @@ fn field(name: &str, text: &str, least: u32, most: u32, names: &[&str]) -> Resul
             None => (item, None),
         };
         let every = match step {
-            Some(step) => step.parse::<u8>().ok().filter(|step| *step > 0).ok_or_else(|| wrong(item))?,
+            Some(step) if step.bytes().all(|byte| byte.is_ascii_digit()) => {
+                step.parse::<u8>().ok().filter(|step| *step > 0).ok_or_else(|| wrong(item))?
+            }
+            Some(_) => return Err(wrong(item)),
             None => 1,
         };
         let (first, last) = match range.split_once('-') {
@@ -248,6 +251,7 @@ mod tests {
             ("5-1 * * * *", "\"5-1\" is no minute"),
             ("*/0 * * * *", "\"*/0\""),
             ("+5 * * * *", "\"+5\""),
+            ("*/+5 * * * *", "\"*/+5\""),
             ("1,,2 * * * *", "\"\" is no minute"),
             ("0 0 31 2 *", "no such day ever comes"),
             ("@reboot", "1 fields"),

@@ -53,6 +53,8 @@ impl Limits {
     pub const MAX_SCHEDULE_BYTES: usize = 128;
     /// The longest time after which a run that was missed is still begun: a day.
     pub const MAX_STARTING_DEADLINE_SECONDS: u32 = 24 * 3600;
+    /// The shortest such time. Schedules are looked at each second, and some seconds later when another replica takes over.
+    pub const MIN_STARTING_DEADLINE_SECONDS: u32 = 10;
     /// Entries of `/etc/hosts` that can be asked for.
     pub const MAX_HOST_ALIASES: usize = 64;
     /// Name servers, and search domains, that can be asked for.

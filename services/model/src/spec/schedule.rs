@@ -80,9 +80,10 @@ impl Schedule {
                 format!("{:?} is no time zone: give a name like \"Europe/Berlin\" or \"UTC\"", self.time_zone);
             return Err(SpecError::new("schedule.time_zone", message));
         }
-        let (given, most) = (self.starting_deadline_seconds, Limits::MAX_STARTING_DEADLINE_SECONDS);
-        if !(1..=most).contains(&given) {
-            let message = format!("{given} is outside 1 to {most}");
+        let (least, most) = (Limits::MIN_STARTING_DEADLINE_SECONDS, Limits::MAX_STARTING_DEADLINE_SECONDS);
+        let given = self.starting_deadline_seconds;
+        if !(least..=most).contains(&given) {
+            let message = format!("{given} is outside {least} to {most}");
             return Err(SpecError::new("schedule.starting_deadline_seconds", message));
         }
         Ok(())
