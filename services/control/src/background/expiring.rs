@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use wherry_model::lifecycle;
 
+use super::failures::Failures;
 use super::{Reconciler, Work};
 use crate::{Control, Error};
 
@@ -29,17 +30,22 @@ impl Reconciler for Expiring {
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
-        let mut deleted = 0_u32;
+        let (mut deleted, mut failures) = (0_u32, Failures::default());
         for instance in control.store().expired(control.now(), BATCH).await? {
+            let id = instance.id;
             let after =
                 control.change_instance(instance, |instance| Ok(lifecycle::expire(instance, control.now()))).await;
             match after {
                 Ok(_) => deleted += 1,
                 // Somebody deleted it, and it was forgotten, in the meantime.
                 Err(Error::NotFound(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if !failures.note_instance(control, id, error).await {
+                        break;
+                    }
+                }
             }
         }
-        Ok((deleted > 0).then(|| format!("{deleted} instances whose time was over are deleted")))
+        failures.or((deleted > 0).then(|| format!("{deleted} instances whose time was over are deleted")))
     }
 }

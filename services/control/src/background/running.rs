@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use wherry_model::lifecycle::{self, Due};
 use wherry_model::{Instance, InstanceId};
 
+use super::failures::Failures;
 use super::{Reconciler, Work};
 use crate::effects::Written;
 use crate::{Control, Error};
 
-/// Instances that one activation looks at.
+/// Instances that are read at once, and how often one activation goes on after as many: whole hours come for many at once.
 const BATCH: u32 = 100;
+const MAX_BATCHES: u32 = 10;
 
 /// Lost races and refused places that one instance survives in one activation. The next looks again.
 const MAX_ATTEMPTS: u32 = 8;
@@ -36,11 +38,27 @@ impl Reconciler for Running {
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
-        let mut begun = 0_u32;
-        for instance in control.store().due(control.now(), BATCH).await? {
-            begun += u32::from(control.act_on_schedule(instance).await?);
+        let (mut begun, mut failures) = (0_u32, Failures::default());
+        for _ in 0..MAX_BATCHES {
+            let due = control.store().due(control.now(), BATCH).await?;
+            let is_full = u32::try_from(due.len()).is_ok_and(|count| count >= BATCH);
+            for instance in due {
+                let id = instance.id;
+                match control.act_on_schedule(instance).await {
+                    Ok(is_begun) => begun += u32::from(is_begun),
+                    Err(error) => {
+                        if !failures.note_instance(control, id, error).await {
+                            return failures.or(None);
+                        }
+                    }
+                }
+            }
+            // What could not be written is due still, and would be read again at once.
+            if !is_full || !failures.is_empty() || !control.leads().await? {
+                break;
+            }
         }
-        Ok((begun > 0).then(|| format!("{begun} instances were started for the time of their schedule")))
+        failures.or((begun > 0).then(|| format!("{begun} instances were started for the time of their schedule")))
     }
 }
 

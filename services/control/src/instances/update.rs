@@ -68,13 +68,16 @@ impl Control {
         let plan = lifecycle::plan_update(instance, spec).map_err(|why| not_in_place(why, instance))?;
         self.proof_before(&plan, instance).await?;
         let demand = spec.demand();
+        let offered = self.check_other_class(instance, spec).err().map(|error| error.to_string());
         let why_not = match instance.node.filter(|_| plan.resizes) {
+            _ if offered.is_some() => offered,
             Some(node) => {
                 let row = self.store().node(node).await?;
                 let fits = row.is_some_and(|row| room_beside(&row, instance.spec.demand()).holds(demand));
                 (!fits).then(|| no_room().to_string())
             }
-            None if instance.holds_resources => None,
+            // With a schedule it needs no room before its time.
+            None if instance.holds_resources || spec.schedule.is_some() => None,
             None => lock(&self.inner.fleet).why_not(&demand),
         };
         let book = &self.inner.config.price_book;
@@ -106,6 +109,7 @@ impl Control {
             self.check_spec(&spec)?;
             spec.check_secrets_are_given().map_err(Error::from)?;
             let plan = lifecycle::plan_update(&instance, &spec).map_err(|why| not_in_place(why, &instance))?;
+            self.check_other_class(&instance, &spec)?;
             let proof_at = self.proof_before(&plan, &instance).await?;
             let change = lifecycle::update_proved(&instance, &spec, &actor, proof_at, self.now());
             let Some(change) = change.map_err(|why| not_in_place(why, &instance))? else { return Ok(instance) };
@@ -125,6 +129,11 @@ impl Control {
             }
         }
         Err(Error::unavailable("the instance is being changed by many at once").into())
+    }
+
+    /// Refuses another class than it has that no machine offers. What it has it keeps, whatever has become of the machines.
+    fn check_other_class(&self, instance: &Instance, spec: &InstanceSpec) -> Result<(), Error> {
+        if instance.spec.isolation == spec.isolation { Ok(()) } else { self.check_offered(spec) }
     }
 
     /// Until when it is proved that what the plan resizes was there to run. Refused while its machine proves nothing: what it

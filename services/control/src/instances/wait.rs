@@ -48,7 +48,8 @@ pub struct Waited {
 }
 
 impl Control {
-    /// Returns when one of `wanted` is true of the instance, when it can no longer get there by itself, or at the timeout.
+    /// Returns when one of `wanted` is true of the instance, when it can no longer get there by itself, or at the timeout. What
+    /// a schedule starts again gets there by itself.
     pub async fn wait_instance<W: Copy + Into<Awaited> + Sync>(
         &self,
         principal: &Principal,
@@ -66,7 +67,8 @@ impl Control {
             let reached = wanted.iter().any(|wanted| (*wanted).into().is_true_of(&instance));
             let leaves = instance.state != InstanceState::Deleted
                 && wanted.iter().any(|wanted| (*wanted).into().comes_by_a_delete());
-            let over = instance.state.is_settled() && !instance.holds_resources && !leaves;
+            let starts_again = instance.timetable.as_ref().is_some_and(|table| table.due_at.is_some());
+            let over = instance.state.is_settled() && !instance.holds_resources && !starts_again && !leaves;
             if reached || over || tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
                 return Ok(Waited { view: self.view(instance).await?, reached });
             }

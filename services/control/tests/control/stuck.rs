@@ -8,7 +8,7 @@ use wherry_agent_api::{ControlPlane, Heartbeat, NodeHello};
 use wherry_control::{Background, Control, ControlConfig, DrainRequest, FleetEventKind, ReconcilerStatus};
 use wherry_model::{
     Architecture, BootId, Capacity, Clock, DrainThen, Instance, InstanceSpec, InstanceState, JournalId, NodeId,
-    NodeRecord, NodeState, Principal, ScopeSet, Subject, TenantName,
+    NodeRecord, NodeState, Principal, RestartPolicy, Schedule, ScopeSet, Subject, TenantName,
 };
 use wherry_store::{InstanceStore, NodeStore, StoreError};
 use wherry_testkit::{ManualClock, MemoryStore, RecordingZone, SeededEntropy, Stack, Trouble, replaceable, sized};
@@ -116,6 +116,27 @@ impl Fleet {
     async fn create(&self, principal: &Principal, spec: InstanceSpec) -> NodeId {
         let created = self.control.create_instance(principal, asked(None, spec)).await.unwrap();
         created.view.instance.node.unwrap()
+    }
+
+    /// Creates so many small ones that are due at each whole minute, and waits for one.
+    async fn some_are_due(&self, count: u32) {
+        let operator = self.operator().await;
+        let schedule = Some(Schedule::new("* * * * *", "UTC"));
+        let small = InstanceSpec { schedule, restart_policy: RestartPolicy::Never, ..sized(10, 4) };
+        for _ in 0..count {
+            self.control.create_instance(&operator, asked(None, small.clone())).await.unwrap();
+        }
+        tokio::time::sleep(seconds(60)).await;
+        self.heard(0).await;
+    }
+
+    /// How many are on any machine.
+    async fn placed(&self) -> usize {
+        let mut count = 0;
+        for hello in &self.nodes {
+            count += self.on(hello.node).await.len();
+        }
+        count
     }
 
     async fn on(&self, node: NodeId) -> Vec<Instance> {
@@ -263,4 +284,25 @@ async fn a_node_that_is_heard_between_two_batches_keeps_the_rest() {
     let on = fleet.on(hello.node).await;
     let kept = on.iter().filter(|one| one.generation == wherry_model::Generation(1)).count();
     assert_eq!((row.epoch, row.fenced, kept), (1, false, 50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_cannot_be_started_does_not_hold_up_those_behind_it() {
+    let fleet = Fleet::start(1, "changing an instance").await;
+    fleet.some_are_due(3).await;
+    fleet.trouble.armed.store(true, Ordering::SeqCst);
+    let statuses = Stack::background_of(&fleet.control).await;
+    assert_eq!(failures(&statuses, "schedules"), 1, "it is said: {statuses:?}");
+    assert_eq!(fleet.placed().await, 2);
+    Stack::background_of(&fleet.control).await;
+    assert_eq!(fleet.placed().await, 3, "it is tried again");
+}
+
+/// Whole hours come for all at once.
+#[tokio::test(start_paused = true)]
+async fn more_than_a_batch_is_started_in_one_pass() {
+    let fleet = Fleet::start(1, "no such call").await;
+    fleet.some_are_due(250).await;
+    Stack::background_of(&fleet.control).await;
+    assert_eq!(fleet.placed().await, 250);
 }

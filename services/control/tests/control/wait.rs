@@ -4,6 +4,7 @@ use wherry_control::{Awaited, Control, Waited};
 use wherry_model::{InstanceState, RestartPolicy};
 use wherry_testkit::{PATIENCE, Stack, Tenant, spec};
 
+use crate::schedules::{hourly, until_due};
 use crate::support::delete;
 
 async fn wait(control: Control, tenant: Tenant, states: Vec<InstanceState>, timeout: Duration) -> Waited {
@@ -88,4 +89,29 @@ async fn a_delete_can_be_waited_for() {
     crate::support::used(&stack, stack.agent().node()).await;
     stack.agent().obey().await;
     assert!(waiting.await.unwrap().reached);
+}
+
+#[tokio::test]
+async fn what_a_schedule_starts_again_is_waited_for() {
+    let stack = Stack::start().await;
+    stack.create(stack.acme(), "web", hourly()).await;
+    let waiting = wait(stack.control().clone(), stack.acme().clone(), vec![InstanceState::Running], PATIENCE);
+    let mut waiting = tokio::spawn(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(early.is_err(), "it gets there by itself: {early:?}");
+    until_due(&stack, "web").await;
+    stack.agent().obey().await;
+    assert!(waiting.await.unwrap().reached);
+    // Between two runs none is there to be waited for when it is suspended.
+    let acme = stack.acme();
+    let suspended = |instance: &wherry_model::Instance| {
+        let mut spec = instance.spec.clone();
+        spec.schedule.as_mut().unwrap().suspended = true;
+        Ok::<_, wherry_control::Error>(spec)
+    };
+    stack.control().update_instance(&acme.principal, &acme.project, "web", None, suspended).await.unwrap();
+    crate::support::stop(&stack, acme, "web").await.unwrap();
+    stack.agent().obey().await;
+    let waited = wait(stack.control().clone(), acme.clone(), vec![InstanceState::Running], PATIENCE).await;
+    assert_eq!((waited.reached, waited.view.instance.state), (false, InstanceState::Stopped));
 }
