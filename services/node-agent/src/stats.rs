@@ -81,9 +81,18 @@ async fn read_all(node: &Node, query: StatsQuery) -> Result<Vec<InstanceStats>, 
     let unavailable = |error: RuntimeError| NodeError::Unavailable(error.to_string());
     let snapshot = node.observer.fresh().await.map_err(unavailable)?;
     node.readings.forget_others(|instance| snapshot.instances.contains_key(instance));
-    let all = join_all(wanted.into_iter().map(|(instance, generation)| one(node, &snapshot, instance, generation)));
-    let all: Result<Vec<Option<InstanceStats>>, RuntimeError> = all.await.into_iter().collect();
-    Ok(all.map_err(unavailable)?.into_iter().flatten().collect())
+    let all = wanted.iter().map(|(instance, generation)| one(node, &snapshot, *instance, *generation));
+    let all = join_all(all).await;
+    let mut told = Vec::new();
+    for ((instance, _), stats) in wanted.iter().zip(all) {
+        match stats {
+            Ok(stats) => told.extend(stats),
+            Err(error @ RuntimeError::Unavailable { .. }) => return Err(unavailable(error)),
+            // Of one that goes wrong nothing is said; the others are not to blame.
+            Err(error) => tracing::debug!(%instance, %error, "the engine does not say what it uses"),
+        }
+    }
+    Ok(told)
 }
 
 async fn one(

@@ -2,6 +2,8 @@
 
 use wherry_agent_api::{NodeServices as _, StatsQuery};
 use wherry_model::{Generation, InstanceState as S, RestartPolicy};
+use wherry_runtime::RuntimeError;
+use wherry_runtime::fake::Fault;
 
 use super::world::World;
 
@@ -52,4 +54,18 @@ async fn nothing_is_said_of_what_is_not_to_run_here() {
     assert_eq!(agent.stats(query("77".repeat(16).parse().unwrap())).await.unwrap(), []);
     world.runtime.set_engine_down(true);
     assert!(agent.stats(query(web)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_read_hides_no_other() {
+    let world = World::new();
+    let agent = world.agent().await;
+    let one = world.create("serve", RestartPolicy::Always);
+    let other = world.create("serve", RestartPolicy::Always);
+    world.until_state(one, S::Running).await;
+    world.until_state(other, S::Running).await;
+    let both = StatsQuery { others: vec![(other, Generation(1))], ..query(one) };
+    world.runtime.inject("Usage", Fault::Fail(RuntimeError::Internal { message: "broken".into() }), 1);
+    assert_eq!(agent.stats(both.clone()).await.unwrap().len(), 1);
+    assert_eq!(agent.stats(both).await.unwrap().len(), 2);
 }
