@@ -1,9 +1,9 @@
 //! What instances use now. Read from the nodes that run them, never stored.
 //!
-//! What a node said is given again for a second. A node that does not answer makes its instances stale, and no answer fail:
-//! whoever watches a hundred instances sees the others.
+//! What a node said is given again for a second. A node that does not answer makes its instances stale, one of which it says
+//! nothing is stale alone, and no answer fails: whoever watches a hundred instances sees the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -33,9 +33,9 @@ pub(crate) type Remembered = BTreeMap<InstanceId, (Generation, Instant, Instance
 pub struct InstanceUse {
     /// The record.
     pub instance: Instance,
-    /// What its node said; none when nothing runs or it did not answer.
+    /// What its node said; none when nothing runs or it said nothing.
     pub stats: Option<InstanceStats>,
-    /// Whether its node did not answer.
+    /// Whether it runs and its node said nothing of it.
     pub stale: bool,
 }
 
@@ -95,49 +95,41 @@ impl Control {
     async fn used_by(&self, instances: Vec<Instance>) -> Vec<InstanceUse> {
         let mut known = self.remembered(&instances);
         let mut by_node: BTreeMap<NodeId, Vec<(InstanceId, Generation)>> = BTreeMap::new();
+        let mut asked = BTreeSet::new();
         for instance in &instances {
             let is_asked = instance.any_container_runs() && instance.state != InstanceState::Unknown;
             if let (true, Some(node), false) = (is_asked, instance.node, known.contains_key(&instance.id)) {
                 by_node.entry(node).or_default().push((instance.id, instance.generation));
+                asked.insert(instance.id);
             }
         }
         let questions =
             by_node.iter().flat_map(|(node, all)| all.chunks(StatsQuery::MAX_INSTANCES).map(|c| (*node, c)));
         let answers = join_all(questions.map(|(node, some)| self.ask_node(node, some))).await;
-        let mut silent = Vec::new();
-        for answer in answers {
-            match answer {
-                Ok(stats) => known.extend(stats.into_iter().map(|stats| (stats.instance, stats))),
-                Err(instances) => silent.extend(instances),
-            }
-        }
+        known.extend(answers.into_iter().flatten().map(|stats| (stats.instance, stats)));
         let used = |instance: Instance| {
-            let stale = silent.contains(&instance.id) || instance.state == InstanceState::Unknown;
             let stats = known.remove(&instance.id).filter(|_| instance.any_container_runs());
+            let is_untold = stats.is_none() && asked.contains(&instance.id);
+            let stale = is_untold || instance.state == InstanceState::Unknown;
             InstanceUse { instance, stats, stale }
         };
         instances.into_iter().map(used).collect()
     }
 
-    /// What a node says of some of its instances; when it does not, of which it did not.
-    async fn ask_node(
-        &self,
-        node: NodeId,
-        instances: &[(InstanceId, Generation)],
-    ) -> Result<Vec<InstanceStats>, Vec<InstanceId>> {
-        let all = || instances.iter().map(|(instance, _)| *instance).collect::<Vec<_>>();
-        let Some(((instance, generation), others)) = instances.split_first() else { return Ok(Vec::new()) };
-        let services = self.node_services(node).ok_or_else(all)?;
+    /// What a node says of some of its instances: of those that are not in the answer it said nothing.
+    async fn ask_node(&self, node: NodeId, instances: &[(InstanceId, Generation)]) -> Vec<InstanceStats> {
+        let Some(((instance, generation), others)) = instances.split_first() else { return Vec::new() };
+        let Some(services) = self.node_services(node) else { return Vec::new() };
         let query = StatsQuery { instance: *instance, generation: *generation, others: others.to_vec() };
         let mut stats = match tokio::time::timeout(PATIENCE, services.stats(query)).await {
             Ok(Ok(stats)) => stats,
             Ok(Err(error)) => {
                 tracing::debug!(%node, %error, "a node does not say what its instances use");
-                return Err(all());
+                return Vec::new();
             }
             Err(_) => {
                 tracing::debug!(%node, "a node does not say in time what its instances use");
-                return Err(all());
+                return Vec::new();
             }
         };
         // It speaks for what it was asked about, and for nothing else.
@@ -152,7 +144,7 @@ impl Control {
                 remembered.insert(stats.instance, (*generation, now, stats.clone()));
             }
         }
-        Ok(stats)
+        stats
     }
 
     fn remembered(&self, instances: &[Instance]) -> BTreeMap<InstanceId, InstanceStats> {
