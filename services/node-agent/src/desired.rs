@@ -15,7 +15,7 @@ use wherry_agent_api::{Desired, DesiredInstance};
 use wherry_model::{Entropy, InstanceId};
 
 use crate::durable_file;
-use crate::secrets::DiskSeal;
+use crate::secrets::{DiskSeal, carry_over};
 
 /// What this node should keep.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -111,9 +111,14 @@ impl DesiredStore {
     }
 
     /// Keeps it and lets everybody know. Blocks on the disk.
-    pub(crate) fn receive(&self, desired: Desired) -> io::Result<Received> {
+    pub(crate) fn receive(&self, mut desired: Desired) -> io::Result<Received> {
         if self.revision().is_some_and(|revision| desired.revision < revision) {
             return Ok(Received::Older);
+        }
+        for instance in &mut desired.instances {
+            if let Some(before) = self.known.borrow().instances.get(&instance.id) {
+                carry_over(instance, before);
+            }
         }
         let next = known(desired.clone(), true);
         if *self.known.borrow() != (Known { confirmed: self.known.borrow().confirmed, ..next.clone() }) {
@@ -280,5 +285,26 @@ mod tests {
         assert_eq!((known(&without), without.revision()), (None, Some(1)));
         without.receive(Desired { instances: vec![instance.clone()], ..desired(1) }).unwrap();
         assert_eq!(known(&open(folder.path())).as_deref(), Some("hush-hush"));
+    }
+
+    #[test]
+    fn a_replica_that_cannot_open_a_secret_takes_none_away_that_is_still_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = crate::secrets::tests::instance();
+        let mut unopened = instance.clone();
+        unopened.more.secrets = wherry_agent_api::Secrets::default();
+        let mut unnamed = unopened.clone();
+        unnamed.more.volumes.clear();
+        unnamed.more.registry_credentials.clear();
+        unnamed.containers[0].spec.env.clear();
+        let known = |store: &DesiredStore| store.watch().borrow().instances[&instance.id].more.secrets.clone();
+        let store = open(folder.path());
+        for (revision, said, expected) in
+            [(1, &instance, &instance), (2, &unopened, &instance), (3, &unnamed, &unnamed), (4, &unopened, &unopened)]
+        {
+            store.receive(Desired { instances: vec![said.clone()], ..desired(revision) }).unwrap();
+            assert_eq!(known(&store), expected.more.secrets, "at revision {revision}");
+            assert_eq!(known(&open(folder.path())), expected.more.secrets, "on disk at revision {revision}");
+        }
     }
 }

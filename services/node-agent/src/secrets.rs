@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wherry_agent_api::{Desired, DesiredInstance, Secrets};
-use wherry_model::{ContainerSpec, Entropy, ImageReference, Sealed, SecretText};
+use wherry_model::{ContainerSpec, Entropy, ImageReference, Sealed, SecretText, VolumeSource};
 use wherry_runtime::{RegistryAuth, RuntimeError};
 use wherry_sealing::{Keyring, Place, SealingKey};
 
@@ -39,6 +39,23 @@ pub(crate) fn opened(
     what: impl FnOnce() -> String,
 ) -> Result<SecretText, NotOpened> {
     desired.more.secrets.get(sealed).cloned().ok_or_else(|| NotOpened(what()))
+}
+
+/// Adds what was said of the same instance before, where it names a secret that is not said now: a replica that lacks a key
+/// opens nothing, and must not take from a node what another replica has opened for it.
+pub(crate) fn carry_over(desired: &mut DesiredInstance, before: &DesiredInstance) {
+    let variables = desired.containers.iter().flat_map(|container| &container.spec.env);
+    let files = desired.more.volumes.iter().flat_map(|volume| match &volume.source {
+        VolumeSource::Secret { files, .. } => files.values().collect(),
+        _ => Vec::new(),
+    });
+    let passwords = desired.more.registry_credentials.iter().map(|known| &known.password);
+    let named = variables.filter_map(|variable| variable.secret.as_ref()).chain(files).chain(passwords);
+    let missing = named.filter(|sealed| desired.more.secrets.get(sealed).is_none());
+    let kept = missing.filter_map(|sealed| Some((sealed.clone(), before.more.secrets.get(sealed)?.clone())));
+    for (sealed, plain) in kept.collect::<Vec<_>>() {
+        desired.more.secrets.insert(&sealed, plain);
+    }
 }
 
 /// The variables of a container whose values are secret.
