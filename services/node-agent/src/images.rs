@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
-use wherry_agent_api::DesiredInstance;
 use wherry_model::Action;
 use wherry_runtime::{Image, ImageDisk, Labels, RuntimeError};
 
@@ -105,10 +104,16 @@ impl Keeper {
             if !is_above(self.disk(), limits.low_percent) {
                 return Ok(());
             }
-            if is_desired(node, &image) {
+            // Anew each time: a removal takes a while, and an instance may have come.
+            if Wanted::at(node).has(&image) {
                 continue;
             }
-            self.remove(node, &image).await?;
+            // One that cannot be removed must not keep the others.
+            if let Err(error) = node.runtime.remove_image(&image.id).await {
+                tracing::warn!(image = name(&image), %error, "an image that nobody uses cannot be removed");
+                continue;
+            }
+            self.removed(node, &image).await?;
         }
         self.status.nothing_to_remove = is_above(self.disk(), limits.high_percent);
         if self.status.nothing_to_remove {
@@ -122,11 +127,12 @@ impl Keeper {
     fn remember(&mut self, images: &[Image], of_containers: &BTreeSet<String>, node: &Node) {
         let now = Instant::now();
         let noted = node.images_used.take();
+        let wanted = Wanted::at(node);
         let mut known = BTreeMap::new();
         for image in images {
             let before = self.known.get(&image.id).copied();
             let mut this = before.unwrap_or(Known { first_seen: now, last_used: now });
-            if of_containers.contains(&image.id) || is_desired(node, image) {
+            if of_containers.contains(&image.id) || wanted.has(image) {
                 this.last_used = now;
             }
             let names = image.tags.iter().chain(&image.digests);
@@ -156,8 +162,7 @@ impl Keeper {
         old.into_iter().map(|(_, image)| image).collect()
     }
 
-    async fn remove(&mut self, node: &Node, image: &Image) -> Result<(), RuntimeError> {
-        node.runtime.remove_image(&image.id).await?;
+    async fn removed(&mut self, node: &Node, image: &Image) -> Result<(), RuntimeError> {
         let before = self.status.disk_used_bytes;
         self.known.remove(&image.id);
         self.status.removed += 1;
@@ -165,8 +170,11 @@ impl Keeper {
         self.ask_disk(node).await?;
         let freed = before.saturating_sub(self.status.disk_used_bytes);
         self.status.freed_bytes = self.status.freed_bytes.saturating_add(freed);
-        let name = image.tags.first().or(image.digests.first()).unwrap_or(&image.id);
-        tracing::info!(image = name, freed, "an image that nobody uses was removed, the disk of images is too full");
+        tracing::info!(
+            image = name(image),
+            freed,
+            "an image that nobody uses was removed, the disk of images is too full"
+        );
         Ok(())
     }
 
@@ -186,24 +194,40 @@ fn is_above(disk: ImageDisk, percent: u8) -> bool {
     u128::from(disk.used_bytes) * 100 > u128::from(disk.total_bytes) * u128::from(percent)
 }
 
-/// Whether an instance that is to run here names it, or was said to have it.
-fn is_desired(node: &Node, image: &Image) -> bool {
-    let watch = node.desired.watch();
-    let known = watch.borrow();
-    let running = known.instances.values().filter(|desired| desired.action == Action::Run);
-    running.into_iter().any(|desired| names(node, desired, image))
+/// For people.
+fn name(image: &Image) -> &str {
+    image.tags.first().or(image.digests.first()).unwrap_or(&image.id)
 }
 
-fn names(node: &Node, desired: &DesiredInstance, image: &Image) -> bool {
-    let memory = node.journal.memory(desired.id).filter(|memory| memory.generation == desired.generation);
-    let has = |digest: &str| image.digests.iter().any(|name| name.ends_with(digest));
-    desired.containers.iter().any(|container| {
-        let spec = &container.spec;
-        let said = memory
-            .as_ref()
-            .and_then(|memory| memory.container(&spec.name).digest_of(container.revision).map(ToString::to_string));
-        let digests =
-            [container.digest.as_ref().map(ToString::to_string), said, spec.image.digest().map(ToString::to_string)];
-        image.tags.contains(&spec.image.to_string()) || digests.iter().flatten().any(|digest| has(digest))
-    })
+/// The images that instances which are to run here name, or were said to have.
+#[derive(Debug, Default)]
+struct Wanted {
+    tags: BTreeSet<String>,
+    digests: BTreeSet<String>,
+}
+
+impl Wanted {
+    fn at(node: &Node) -> Self {
+        let watch = node.desired.watch();
+        let known = watch.borrow();
+        let mut wanted = Self::default();
+        for desired in known.instances.values().filter(|desired| desired.action == Action::Run) {
+            let memory = node.journal.memory(desired.id).filter(|memory| memory.generation == desired.generation);
+            for container in &desired.containers {
+                let spec = &container.spec;
+                let said = memory.as_ref().and_then(|memory| {
+                    memory.container(&spec.name).digest_of(container.revision).map(ToString::to_string)
+                });
+                let given = [container.digest.as_ref(), spec.image.digest()];
+                wanted.digests.extend(given.into_iter().flatten().map(ToString::to_string).chain(said));
+                wanted.tags.insert(spec.image.to_string());
+            }
+        }
+        wanted
+    }
+
+    fn has(&self, image: &Image) -> bool {
+        let digest = |name: &String| self.digests.contains(name.rsplit('@').next().unwrap_or(name));
+        image.tags.iter().any(|tag| self.tags.contains(tag)) || image.digests.iter().any(digest)
+    }
 }

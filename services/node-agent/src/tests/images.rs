@@ -5,7 +5,8 @@ use std::time::Duration;
 use wherry_model::lifecycle::Ask;
 use wherry_model::{ContainerSpec, InstanceId, InstanceSpec, InstanceState as S, PullPolicy, RestartPolicy};
 use wherry_runtime::ContainerRuntime as _;
-use wherry_runtime::fake::FakeImage;
+use wherry_runtime::RuntimeError;
+use wherry_runtime::fake::{FakeImage, Fault};
 
 use super::world::{World, program};
 use crate::Agent;
@@ -110,6 +111,23 @@ async fn what_is_needed_stays_and_what_is_new_stays_for_a_while() {
     assert!(here(&world).await.len() == 3, "it came by its digest: {:?}", here(&world).await);
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(world.instance(stopped).state, S::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_removed_does_not_keep_the_others() {
+    let world = world_with(&["a", "b", "c"]);
+    let agent = world.agent().await;
+    for name in ["a", "b", "c"] {
+        job(&world, name).await;
+    }
+    let refusal = RuntimeError::Internal { message: "the image is held".to_owned() };
+    world.runtime.inject("RemoveImage", Fault::Fail(refusal), 1);
+    world.runtime.set_image_disk(2 * SIZE);
+    world.until("one is removed", |w| w.runtime.calls("RemoveImage") >= 2).await;
+    // The look that was refused the first has gone on to the second.
+    assert!(here(&world).await.contains(&"a".to_owned()), "{:?}", here(&world).await);
+    assert!(!here(&world).await.contains(&"b".to_owned()), "{:?}", here(&world).await);
+    world.until("what was refused is tried again", |_| agent.status().borrow().images.removed >= 2).await;
 }
 
 #[tokio::test(start_paused = true)]
