@@ -151,6 +151,11 @@ impl Cgroups {
         made.collect()
     }
 
+    /// Kills what runs in folders of [`Self::below`].
+    pub(crate) async fn kill_in(&self, folders: &[PathBuf]) {
+        process::kill(&processes_in(folders)).await;
+    }
+
     /// Kills what runs in the instance's cgroup; returns how many there were.
     pub(crate) async fn kill(&self, name: &str) -> Result<usize> {
         check_name(name)?;

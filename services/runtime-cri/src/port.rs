@@ -23,12 +23,7 @@ use crate::sandbox;
 const CONNECT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn connect(sandboxes: &CriSandboxes, id: &SandboxId, port: u16) -> Result<Connection> {
-    let gone = || RuntimeError::NotFound { what: "sandbox", id: id.to_string() };
-    let pid = ready_pid(sandboxes, id).await?.ok_or_else(gone)?;
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|_| gone())?;
-    if ready_pid(sandboxes, id).await? != Some(pid) {
-        return Err(gone());
-    }
+    let namespace = network_of(sandboxes, id).await?;
     let (sender, connected) = oneshot::channel();
     let thread = std::thread::Builder::new().name(format!("port-{port}")).spawn(move || {
         let _ = sender.send(dial(&namespace, port));
@@ -37,6 +32,25 @@ pub(crate) async fn connect(sandboxes: &CriSandboxes, id: &SandboxId, port: u16)
     let stream = connected.await.map_err(|_| internal(port, &io::Error::other("the thread ended")))??;
     let stream = TcpStream::from_std(stream).map_err(|error| internal(port, &error))?;
     Ok(Box::new(stream))
+}
+
+/// The network namespace of a sandbox that is ready, held open; never the machine's own.
+pub(crate) async fn network_of(sandboxes: &CriSandboxes, id: &SandboxId) -> Result<File> {
+    let gone = || RuntimeError::NotFound { what: "sandbox", id: id.to_string() };
+    let pid = ready_pid(sandboxes, id).await?.ok_or_else(gone)?;
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|_| gone())?;
+    if ready_pid(sandboxes, id).await? != Some(pid) {
+        return Err(gone());
+    }
+    let failed = |error: io::Error| RuntimeError::Internal {
+        message: format!("the network of a sandbox cannot be seen: {error}"),
+    };
+    let own = std::fs::metadata("/proc/self/ns/net").map_err(failed)?;
+    let theirs = namespace.metadata().map_err(failed)?;
+    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino()) {
+        return Err(failed(io::Error::other("it has none of its own")));
+    }
+    Ok(namespace)
 }
 
 /// The first process of a sandbox that is ready.
@@ -48,11 +62,6 @@ pub(crate) async fn ready_pid(sandboxes: &CriSandboxes, id: &SandboxId) -> Resul
 /// To be called on a thread that does nothing else afterwards.
 fn dial(namespace: &File, port: u16) -> Result<std::net::TcpStream> {
     let failed = |error: io::Error| internal(port, &error);
-    let (own, theirs) =
-        (std::fs::metadata("/proc/self/ns/net").map_err(failed)?, namespace.metadata().map_err(failed)?);
-    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino()) {
-        return Err(internal(port, &io::Error::other("the sandbox has no network of its own")));
-    }
     let network = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(namespace.as_fd(), network).map_err(|error| failed(error.into()))?;
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {

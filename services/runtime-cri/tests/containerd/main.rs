@@ -8,6 +8,7 @@ mod conversing;
 mod exec;
 mod faults;
 mod force;
+mod repository;
 mod security;
 mod support;
 mod warm;
