@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const FILE: &str = "process";
-/// Looks, until nobody is found: who forks meanwhile is found by the next one.
-const LOOKS: usize = 100;
+/// How long is looked, until nobody is found: who forks meanwhile is found by the next look. A look takes as long as the machine
+/// has processes.
+const LOOKED: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A program, as the kernel knows it.
@@ -61,10 +62,11 @@ impl Root {
         Some(Self { pid, begun, namespace: words.next()?.into() })
     }
 
-    /// Kills it and all that belongs to it. Blocks, for a second at most.
+    /// Kills it and all that belongs to it. Blocks, for [`LOOKED`] and one look more at most.
     pub(super) fn kill(&self) {
         let mut known = BTreeSet::from([self.pid]);
-        for _ in 0..LOOKS {
+        let begun = Instant::now();
+        while begun.elapsed() < LOOKED {
             let alive = self.members(&mut known);
             if alive.is_empty() {
                 return;
