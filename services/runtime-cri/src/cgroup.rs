@@ -115,10 +115,17 @@ impl Cgroups {
 
     /// Pages of volumes in memory outlive the container that wrote them: they count here, where its own limit is gone with it.
     ///
-    /// A limit below what is in use is taken as soon as it fits; the kernel of cgroup v1 refuses it until then.
+    /// A limit below what is in use is taken as soon as it fits; the kernel of cgroup v1 refuses it until then. On v2 nothing of
+    /// it goes to swap either, where a volume in memory would grow beyond it; v1 counts both together, and only containers are
+    /// bounded there.
     fn limit_memory(&self, name: &str, bytes: u64) -> Result<()> {
         let Some(mount) = &self.hierarchies.memory else { return Ok(()) };
         let folder = self.folder(mount).join(name);
+        let swap = folder.join("memory.swap.max");
+        // A kernel without swap has no such file.
+        if self.hierarchies.unified && swap.exists() {
+            write(&swap, if bytes == 0 { "max" } else { "0" })?;
+        }
         let (file, none) =
             if self.hierarchies.unified { ("memory.max", "max") } else { ("memory.limit_in_bytes", "-1") };
         let path = folder.join(file);
@@ -356,6 +363,26 @@ mod tests {
         assert!(found.unified);
         assert_eq!(found.memory, found.pids);
         assert_eq!(found.pids.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn a_limit_of_memory_leaves_no_swap_where_the_kernel_counts_it() {
+        let mount = tempfile::tempdir().unwrap();
+        let tree = Some(mount.path().to_owned());
+        let mounts = vec![mount.path().to_owned()];
+        let hierarchies = Hierarchies { mounts, pids: tree.clone(), memory: tree, unified: true };
+        let cgroups = Cgroups { root: "/wherry".to_owned(), hierarchies };
+        let folder = mount.path().join("wherry/one");
+        std::fs::create_dir_all(&folder).unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        std::fs::write(folder.join("memory.max"), "").unwrap();
+        cgroups.limit_memory("one", 4096).unwrap();
+        assert!(!folder.join("memory.swap.max").exists(), "a kernel without swap has no such file");
+        for (bytes, swap) in [(4096, "0"), (0, "max")] {
+            std::fs::write(folder.join("memory.swap.max"), "").unwrap();
+            cgroups.limit_memory("one", bytes).unwrap();
+            assert_eq!(read("memory.swap.max"), swap);
+        }
     }
 
     #[test]
