@@ -257,6 +257,7 @@ impl ContainerRuntime for CriRuntime {
         let auth = pull.auth.as_ref().map(|auth| v1::AuthConfig {
             username: auth.username.clone(),
             password: auth.password.clone(),
+            server_address: image::server_address(&pull.reference),
             ..v1::AuthConfig::default()
         });
         let reference = pull.reference.as_str();

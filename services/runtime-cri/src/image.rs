@@ -48,6 +48,18 @@ fn labels(info: &BTreeMap<String, String>) -> Labels {
     parsed.and_then(|info| info.image_spec.config.labels).unwrap_or_default()
 }
 
+/// The registry that credentials are for, as containerd compares it with whom it asks: a mirror that the operator has put before the
+/// registry, or where a registry leads to, is not told a tenant's password.
+pub(crate) fn server_address(reference: &str) -> String {
+    let registry = match reference.split('/').next().unwrap_or_default() {
+        // Nobody serves images by the name that everybody writes.
+        "docker.io" => "registry-1.docker.io",
+        other => other,
+    };
+    // Without a scheme it would be read as a path.
+    format!("https://{registry}")
+}
+
 /// The pinned reference among an image's digests that belongs to the repository of `reference`.
 ///
 /// Two manifests of one repository may share a configuration and so be one image here; then either means the same bytes.
@@ -80,6 +92,17 @@ mod tests {
         assert_eq!(labels(&BTreeMap::from([("info".into(), text.into())]))["a"], "b");
         let bare = r#"{"imageSpec":{"config":{"Labels":null}}}"#;
         assert!(labels(&BTreeMap::from([("info".into(), bare.into())])).is_empty());
+    }
+
+    #[test]
+    fn credentials_are_for_the_registry_of_the_reference_alone() {
+        for (reference, address) in [
+            ("r.example:5000/team/web:1", "https://r.example:5000"),
+            ("127.0.0.1:5000/web@sha256:1", "https://127.0.0.1:5000"),
+            ("docker.io/library/busybox:1", "https://registry-1.docker.io"),
+        ] {
+            assert_eq!(server_address(reference), address);
+        }
     }
 
     #[test]
