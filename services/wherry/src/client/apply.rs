@@ -68,6 +68,7 @@ async fn one(session: &Session, name: &str, spec: &InstanceSpec, dry_run: bool) 
         output::line(&format!("{shown} is so already"))?;
     } else if dry_run {
         output::line(&format!("{shown}: {}", update::render(&answer)))?;
+        return if answer.fits { Ok(None) } else { Err(no_room(&answer)) };
     } else {
         session.update(&found.name, found.generation, spec).await?;
         output::line(&format!("{shown} is updated: {}", update::restarts(&answer)))?;

@@ -10,7 +10,7 @@ use wherry_api_types::{Instance, InstanceState, WaitState, Waited};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::session::Session;
-use super::text::clean;
+use super::text::{clean, short_time};
 use crate::cli::{NamesArgs, WaitArgs};
 
 /// One request waits at most this long; longer waits are several requests.
@@ -32,6 +32,16 @@ impl Change {
             Self::Stop => &[InstanceState::Stopped, InstanceState::Succeeded, InstanceState::Failed],
             Self::Start => &[InstanceState::Running, InstanceState::Succeeded],
             Self::Delete => &[InstanceState::Deleted],
+        }
+    }
+
+    /// The states after which it is decided. Of what has a schedule the next run is not waited for: the one that was asked for is.
+    const fn end(self) -> &'static [InstanceState] {
+        match self {
+            Self::Start => {
+                &[InstanceState::Running, InstanceState::Succeeded, InstanceState::Failed, InstanceState::Stopped]
+            }
+            Self::Stop | Self::Delete => self.goal(),
         }
     }
 
@@ -81,7 +91,7 @@ async fn finish(
     timeout: Duration,
 ) -> Result<(), Failure> {
     // By its id: the name may belong to another instance as soon as this one is gone.
-    let waited = wait_for(session, &instance.id, change.goal(), timeout).await;
+    let waited = wait_for(session, &instance.id, change.end(), timeout).await;
     let waited = match waited {
         Ok(waited) => waited,
         // Its record may be dropped while we wait.
@@ -90,7 +100,7 @@ async fn finish(
         }
         Err(failure) => return Err(failure),
     };
-    if waited.reached {
+    if change.goal().contains(&waited.instance.state) {
         return output::line(&format!("{name} is {}", change.done()));
     }
     Err(Failure::failed(unreached(name, &waited.instance, timeout)))
@@ -110,8 +120,8 @@ async fn wait_for<W: Copy + Into<WaitState> + Sync>(
     loop {
         let left = timeout.saturating_sub(begun.elapsed());
         let waited = session.wait(id, states, left.min(LONGEST_WAIT)).await?;
-        let is_stuck = waited.instance.state.is_settled() && !hopes;
-        if waited.reached || is_stuck || begun.elapsed() >= timeout {
+        let stays = waited.instance.state.is_settled() && waited.instance.next_runs.is_empty() && !hopes;
+        if waited.reached || stays || begun.elapsed() >= timeout {
             return Ok(waited);
         }
         // A server that answers at once although nothing was reached must not be asked in a tight loop.
@@ -121,10 +131,12 @@ async fn wait_for<W: Copy + Into<WaitState> + Sync>(
 
 fn unreached(name: &str, now: &Instance, timeout: Duration) -> String {
     let message = now.message.as_deref().map(|message| format!(": {}", clean(message))).unwrap_or_default();
-    if now.state.is_settled() {
-        format!("{name} is {} and stays so{message}", now.state)
-    } else {
-        format!("{name} is still {} after {} s{message}", now.state, timeout.as_secs())
+    match now.next_runs.first() {
+        Some(next) if now.state.is_settled() => {
+            format!("{name} is {}{message}; its schedule starts it at {} (UTC)", now.state, short_time(next))
+        }
+        None if now.state.is_settled() => format!("{name} is {} and stays so{message}", now.state),
+        _ => format!("{name} is still {} after {} s{message}", now.state, timeout.as_secs()),
     }
 }
 
@@ -159,6 +171,11 @@ mod tests {
         now.state = InstanceState::Failed;
         now.message = Some("no such program".into());
         assert_eq!(unreached("web", &now, Duration::from_secs(30)), "web is failed and stays so: no such program");
+        now.next_runs = vec!["2026-03-02T00:00:00Z".into()];
+        assert_eq!(
+            unreached("web", &now, Duration::from_secs(30)),
+            "web is failed: no such program; its schedule starts it at 2026-03-02 00:00:00 (UTC)"
+        );
         now.state = InstanceState::Pulling;
         now.message = None;
         assert_eq!(unreached("web", &now, Duration::from_secs(30)), "web is still pulling after 30 s");
