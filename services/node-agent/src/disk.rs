@@ -38,7 +38,7 @@ impl Default for DiskLimits {
 }
 
 /// A walk is followed by a pause that is so many times longer.
-const PAUSE_FOR_WALK: u32 = 10;
+pub(crate) const PAUSE_FOR_WALK: u32 = 10;
 
 /// Who is over its limit, and in which generation, with the limit that it was held to.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ pub(crate) fn limit(node: &Node, desired: &DesiredInstance) -> MemoryMib {
 
 /// Looks until the agent stops.
 pub(crate) async fn keep(node: Arc<Node>) {
-    let mut due: BTreeMap<InstanceId, Instant> = BTreeMap::new();
+    let mut looks: BTreeMap<InstanceId, Look> = BTreeMap::new();
     loop {
         tokio::select! {
             biased;
@@ -78,16 +78,18 @@ pub(crate) async fn keep(node: Arc<Node>) {
         }
         let Some(snapshot) = node.observer.latest() else { continue };
         let known: Vec<Arc<DesiredInstance>> = node.desired.watch().borrow().instances.values().cloned().collect();
-        due.retain(|id, _| known.iter().any(|desired| desired.id == *id));
+        looks.retain(|id, _| known.iter().any(|desired| desired.id == *id));
         node.overfull.keep_only(|id| known.iter().any(|desired| desired.id == *id));
         for desired in known.iter().filter(|desired| desired.action == Action::Run) {
             let seen = snapshot.instances.get(&desired.id);
             let sandbox = seen.and_then(|seen| seen.sandbox_of(desired.generation)).filter(|sandbox| sandbox.ready);
-            let is_due = due.get(&desired.id).is_none_or(|at| *at <= Instant::now());
+            let is_due = looks.get(&desired.id).is_none_or(|last| last.next <= Instant::now());
             if let (Some(sandbox), true) = (sandbox, is_due) {
                 let begun = Instant::now();
-                look(&node, desired, &sandbox.id).await;
-                due.insert(desired.id, Instant::now() + begun.elapsed() * PAUSE_FOR_WALK);
+                let before = looks.remove(&desired.id).map(|last| last.in_volumes).unwrap_or_default();
+                let in_volumes = look(&node, desired, &sandbox.id, before).await;
+                let next = Instant::now() + begun.elapsed() * PAUSE_FOR_WALK;
+                looks.insert(desired.id, Look { next, in_volumes });
             }
             if node.stopping.is_cancelled() {
                 return;
@@ -96,19 +98,21 @@ pub(crate) async fn keep(node: Arc<Node>) {
     }
 }
 
-async fn look(node: &Node, desired: &Arc<DesiredInstance>, sandbox: &SandboxId) {
+/// When an instance was looked at, and with which result.
+struct Look {
+    /// Not before.
+    next: Instant,
+    in_volumes: Written,
+}
+
+/// Says what volumes hold; what they held `before` where that cannot be measured.
+async fn look(node: &Node, desired: &Arc<DesiredInstance>, sandbox: &SandboxId, before: Written) -> Written {
     let limit = limit(node, desired);
     if node.overfull.verdict(desired, limit).is_some() {
-        return;
+        return before;
     }
     let (folder, of) = (node.config.volumes_of(desired.id), desired.clone());
-    let in_volumes = match blocking(move || volumes::written(&folder, &of)).await {
-        Ok(written) => written,
-        Err(error) => {
-            tracing::warn!(instance = %desired.id, %error, "volumes cannot be measured");
-            Written::default()
-        }
-    };
+    let in_volumes = latest(desired.id, blocking(move || volumes::written(&folder, &of)).await, before);
     // An engine that does not answer is no reason to end anything; others notice that it does not.
     let in_layers = node.runtime.written(sandbox).await.unwrap_or_default();
     let in_layers = in_layers.values().copied().fold(0, u64::saturating_add);
@@ -117,6 +121,15 @@ async fn look(node: &Node, desired: &Arc<DesiredInstance>, sandbox: &SandboxId) 
         node.overfull.set(desired, limit, Verdict::new(EndReason::DiskExceeded, message));
         node.findings.look(desired.id);
     }
+    in_volumes
+}
+
+/// A walk that failed says nothing: least of all that there is nothing.
+fn latest(instance: InstanceId, measured: std::io::Result<Written>, before: Written) -> Written {
+    measured.unwrap_or_else(|error| {
+        tracing::warn!(%instance, %error, "volumes cannot be measured");
+        before
+    })
 }
 
 /// What is wrong, if anything is.
@@ -128,7 +141,9 @@ fn why(in_volumes: &Written, in_layers: u64, limit: MemoryMib) -> Option<String>
         ));
     }
     if in_volumes.too_many {
-        return Some(format!("its volumes hold more than {MOST_FILES} files and folders; write fewer"));
+        return Some(format!(
+            "its volumes hold more than {MOST_FILES} files and folders, or move folders about below 256 others; write fewer"
+        ));
     }
     let total = in_layers.saturating_add(in_volumes.bytes);
     (total > limit.bytes()).then(|| {
@@ -155,6 +170,14 @@ mod tests {
         assert!(message.contains("10485761 bytes") && message.contains("10Mi"), "{message}");
         let too_many = Written { too_many: true, ..Written::default() };
         assert!(why(&too_many, 0, limit).unwrap().contains("1000000 files"));
+        let failed = || Err(std::io::Error::other("a bad disk"));
+        let id: InstanceId = "01".repeat(16).parse().unwrap();
+        assert_eq!(
+            latest(id, failed(), written(mib(11))),
+            written(mib(11)),
+            "it is not empty because it cannot be read"
+        );
+        assert_eq!(latest(id, Ok(written(1)), written(mib(11))), written(1));
         let over = Some(("data".parse().unwrap(), 9, MemoryMib::new(4)));
         assert!(why(&Written { over, ..Written::default() }, 0, limit).unwrap().contains("volume data holds 9 bytes"));
     }

@@ -1,9 +1,11 @@
 //! Trees that containers wrote: how much they hold, and their removal, at any depth.
 //!
-//! A folder is entered from the one above it and left by its `..`, so that a path may be longer than the kernel takes, no
-//! more than two folders are open at a time, and the stack is not a function's. Where `..` leads elsewhere than it came
-//! from, because a container moved the folder meanwhile, the rest is left out: what was counted until then is there.
-//! Rejected: `remove_dir_all` of the standard library, which holds a folder open, and a stack frame, for each level.
+//! A folder is entered from the one above it, so that a path may be longer than the kernel takes, and the stack is not a
+//! function's. The first levels stay open while what is below them is measured: a container that moves the folder hides nothing
+//! behind it. Further down a folder is left by its `..`; where that leads elsewhere than it came from, the tree counts as one
+//! that cannot be measured, as one with too many files does. What is removed is written to by nobody, and always left by `..`.
+//! A file without a name that a program still holds open is not found. Rejected: `remove_dir_all` of the standard library,
+//! which holds a folder open, and a stack frame, for each level.
 //!
 //! No link is followed and no other file system is entered.
 
@@ -20,6 +22,9 @@ use rustix::io::Errno;
 pub(crate) const MOST_FILES: u64 = 1_000_000;
 /// Bytes of names of folders that wait to be looked at; who has more has too many files.
 const MOST_NAMES: usize = 64 * 1024 * 1024;
+
+/// Levels that stay open while they are measured; few programs write deeper trees.
+const KEPT_OPEN: usize = 256;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -69,31 +74,62 @@ fn is_name(name: &std::ffi::CStr) -> bool {
 
 /// How much there is below `root`, itself included. Nothing where there is nothing.
 pub(super) fn measure(root: &Path, most_files: u64) -> io::Result<Measured> {
-    let mut here = match openat(CWD, root, FOLDER, Mode::empty()) {
-        Ok(folder) => folder,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Measured::default()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut count = Count { most_files, device: identity(&here)?.0, ..Count::default() };
-    let mut above: Vec<Level> = Vec::new();
-    let mut level = Level { identity: identity(&here)?, left: count.look(&here)? };
-    while !count.measured.too_many {
-        if let Some(name) = level.left.pop() {
-            count.names = count.names.saturating_sub(name.as_bytes().len());
-            let Some(inner) = enter(&here, &name)? else { continue };
-            let entered = Level { identity: identity(&inner)?, left: count.look(&inner)? };
-            above.push(std::mem::replace(&mut level, entered));
-            here = inner;
-        } else {
-            let Some(upper) = above.pop() else { break };
-            let Some(back) = enter(&here, &CString::from(c".."))? else { break };
-            if identity(&back)? != upper.identity {
-                break;
-            }
-            (here, level) = (back, upper);
-        }
+    let Some(mut walk) = Walk::begin(root, most_files)? else { return Ok(Measured::default()) };
+    while walk.step()? {}
+    Ok(walk.count.measured)
+}
+
+/// On the way through a tree that others write to.
+struct Walk {
+    here: OwnedFd,
+    level: Level,
+    /// With their folders, as far as these stay open.
+    above: Vec<(Level, Option<OwnedFd>)>,
+    count: Count,
+}
+
+impl Walk {
+    fn begin(root: &Path, most_files: u64) -> io::Result<Option<Self>> {
+        let here = match openat(CWD, root, FOLDER, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut count = Count { most_files, device: identity(&here)?.0, ..Count::default() };
+        let level = Level { identity: identity(&here)?, left: count.look(&here)? };
+        Ok(Some(Self { here, level, above: Vec::new(), count }))
     }
-    Ok(count.measured)
+
+    /// One folder down or up; whether there is another step.
+    fn step(&mut self) -> io::Result<bool> {
+        if self.count.measured.too_many {
+            return Ok(false);
+        }
+        if let Some(name) = self.level.left.pop() {
+            self.count.names = self.count.names.saturating_sub(name.as_bytes().len());
+            let Some(inner) = enter(&self.here, &name)? else { return Ok(true) };
+            let entered = Level { identity: identity(&inner)?, left: self.count.look(&inner)? };
+            let upper = std::mem::replace(&mut self.level, entered);
+            let folder = std::mem::replace(&mut self.here, inner);
+            let kept = if self.above.len() < KEPT_OPEN { Some(folder) } else { None };
+            self.above.push((upper, kept));
+            return Ok(true);
+        }
+        let Some((upper, kept)) = self.above.pop() else { return Ok(false) };
+        let back = match kept {
+            Some(folder) => Some(folder),
+            None => match enter(&self.here, &CString::from(c".."))? {
+                Some(back) if identity(&back)? == upper.identity => Some(back),
+                Some(_) | None => None,
+            },
+        };
+        let Some(back) = back else {
+            self.count.measured.too_many = true;
+            return Ok(false);
+        };
+        (self.here, self.level) = (back, upper);
+        Ok(true)
+    }
 }
 
 #[derive(Default)]
@@ -224,6 +260,43 @@ mod tests {
         assert!(!root.exists());
         remove(&root).unwrap();
         assert_eq!(measure(&root, 10).unwrap(), Measured::default());
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_meanwhile_hides_nothing_behind_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (home.path().join("root"), home.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            fs::create_dir_all(root.join(name).join("inner")).unwrap();
+            fs::write(root.join(name).join("much"), vec![1; 100_000]).unwrap();
+        }
+        let mut walk = Walk::begin(&root, MOST_FILES).unwrap().unwrap();
+        while walk.above.len() < 2 {
+            assert!(walk.step().unwrap());
+        }
+        for name in ["a", "b", "c", "d"] {
+            fs::rename(root.join(name).join("inner"), elsewhere.join(name)).unwrap();
+        }
+        while walk.step().unwrap() {}
+        let measured = walk.count.measured;
+        assert!(measured.bytes >= 400_000 && !measured.too_many, "{measured:?}");
+    }
+
+    #[test]
+    fn who_moves_folders_deeper_than_are_held_is_not_believed_to_have_little() {
+        let home = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (home.path().join("root"), home.path().join("elsewhere"));
+        let inner = (0..KEPT_OPEN + 3).fold(root.clone(), |above, _| above.join("d"));
+        fs::create_dir_all(&inner).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        let mut walk = Walk::begin(&root, MOST_FILES).unwrap().unwrap();
+        while walk.above.len() < KEPT_OPEN + 3 {
+            assert!(walk.step().unwrap());
+        }
+        fs::rename(&inner, elsewhere.join("d")).unwrap();
+        while walk.step().unwrap() {}
+        assert!(walk.count.measured.too_many);
     }
 
     #[test]

@@ -299,7 +299,7 @@ impl Worker {
             dns: dns(desired, config.machine.dns_server),
             log_directory: config.logs_of(desired.id),
             cgroup_name: id,
-            pids_max: desired.more.pids.unwrap_or(config.pids_max),
+            pids_max: processes_of(desired.more.pids.unwrap_or(config.pids_max), isolation.is_shared()),
             memory_bytes: memory_of(desired),
             sysctls: config.sysctls.clone(),
             runtime_handler: if isolation.is_shared() { String::new() } else { isolation.to_string() },
@@ -364,11 +364,23 @@ const MEMORY_OVERHEAD_MIB: u64 = 16;
 /// The same for each container.
 const MEMORY_OVERHEAD_OF_CONTAINER_MIB: u64 = 2;
 
+/// The same for a kernel of its own and what runs that: gVisor's sentry, or a virtual machine's monitor.
+const MEMORY_OVERHEAD_OF_KERNEL_MIB: u64 = 512;
+/// Threads of the same.
+const PROCESSES_OF_KERNEL: u32 = 1024;
+
 /// The most that all of the instance takes together: what its containers may at one time, and some for what is around them.
 fn memory_of(desired: &DesiredInstance) -> u64 {
     let count = u64::try_from(desired.containers.len()).unwrap_or(u64::MAX);
-    let around = MEMORY_OVERHEAD_OF_CONTAINER_MIB.saturating_mul(count).saturating_add(MEMORY_OVERHEAD_MIB);
+    let kernel = if desired.more.isolation.is_shared() { 0 } else { MEMORY_OVERHEAD_OF_KERNEL_MIB };
+    let of_all = MEMORY_OVERHEAD_OF_CONTAINER_MIB.saturating_mul(count);
+    let around = of_all.saturating_add(MEMORY_OVERHEAD_MIB).saturating_add(kernel);
     desired.most_memory().bytes().saturating_add(around << 20)
+}
+
+/// Processes that the machine sees: a kernel of its own has threads itself, and may need several for one process inside.
+const fn processes_of(inside: u32, is_shared: bool) -> u32 {
+    if is_shared { inside } else { inside.saturating_mul(4).saturating_add(PROCESSES_OF_KERNEL) }
 }
 
 /// The service's resolver and the project's names, unless the spec says otherwise.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wherry_agent_api::DesiredInstance;
 use wherry_model::{EndReason, Fact, MemoryMib, Volume, VolumeSource};
 use wherry_runtime::{Fetched, RepositoryRequest, SandboxConfig, SandboxId};
@@ -17,7 +18,7 @@ use crate::journal::Memory;
 use crate::verdict::Verdict;
 use crate::volumes;
 
-/// How often it is looked how much has come.
+/// How often it is looked how much has come, at most; looking takes a tenth of a processor as in [`disk`].
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How far volumes are.
@@ -74,7 +75,11 @@ impl Worker {
             (self.node.config.volumes_of(desired.id), desired.clone(), volume.clone(), directory.clone());
         let made = blocking(move || volumes::to_fetch(&folder, &of, &which, inner.as_deref())).await?;
         let Some(place) = made else { return Ok(Filled::All) };
-        let _permit = self.node.pulls.acquire(desired.tenant).await;
+        let _permit = tokio::select! {
+            biased;
+            permit = self.node.pulls.acquire(desired.tenant) => permit,
+            () = self.desired_otherwise(desired) => return Ok(Filled::NotWanted),
+        };
         let limit = disk::limit(&self.node, desired);
         let request = RepositoryRequest {
             repository: repository.clone(),
@@ -119,10 +124,14 @@ impl Worker {
 
     /// Comes to its end when more was fetched than the instance may write.
     async fn too_much(&self, desired: &DesiredInstance, volume: &Volume, limit: MemoryMib) -> Verdict {
+        let mut pause = LOOK_EVERY;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            let begun = Instant::now();
             let (folder, of) = (self.node.config.volumes_of(desired.id), desired.clone());
-            let Ok(written) = blocking(move || volumes::written(&folder, &of)).await else { continue };
+            let looked = blocking(move || volumes::written(&folder, &of)).await;
+            pause = LOOK_EVERY.max(begun.elapsed() * disk::PAUSE_FOR_WALK);
+            let Ok(written) = looked else { continue };
             if written.bytes > limit.bytes() || written.too_many {
                 let message = format!(
                     "the repository of volume {} is larger than the {limit} ({} bytes) of ephemeral_disk that the instance may \
