@@ -308,6 +308,18 @@ async fn what_is_started_by_the_clock_ends_by_itself_and_stays() {
     }
 }
 
+/// Whoever asks for a kernel of its own does not have a stranger's repository unpacked by the machine's.
+#[tokio::test]
+async fn a_repository_takes_the_shared_kernel() {
+    let app = App::start().await;
+    let token = app.acme().await;
+    let mut body = with("/volumes", json!([{"name": "a", "git": {"repository": "https://a.example/b"}}]));
+    app.call(&token, "POST", &format!("{INSTANCES}?dry_run=true"), body.clone()).await.expect(200);
+    body["isolation"] = json!("sandboxed");
+    let problem = app.call(&token, "POST", INSTANCES, body).await.expect(422).json();
+    assert_eq!(problem["field"], "volumes[0].git", "{problem}");
+}
+
 #[tokio::test]
 async fn each_names_its_field_and_stores_nothing() {
     assert!(SPECS.len() >= 80, "{} wrong specs", SPECS.len());

@@ -32,7 +32,8 @@ pub struct Volume {
 
 /// What a git repository holds when the instance is started: one commit, without submodules and without what git LFS keeps
 /// elsewhere. It is fetched from within the network of the instance, before any container starts, and kept with all that the
-/// containers write there through their restarts; the next start of the instance fetches anew.
+/// containers write there through their restarts; the next start of the instance fetches anew. Only with the isolation
+/// `shared`: the machine's own kernel unpacks it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitVolume {

@@ -134,7 +134,7 @@ fn limits_above_what_is_reserved_can_be_refused() {
 #[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
-    let cases: [(&str, Break); 67] = [
+    let cases: [(&str, Break); 68] = [
         ("containers", |s| s.containers.clear()),
         ("containers", |s| s.containers = vec![init("a", 100)]),
         ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
@@ -186,6 +186,10 @@ fn every_bound_names_its_field() {
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("ssh://git@a.example/b.git"))]),
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("https://me:pass@a.example/b"))]),
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("file:///etc"))]),
+        ("volumes[0].git", |s| {
+            s.volumes = vec![volume("g", repository("https://a.example/b"))];
+            s.isolation = Isolation::Sandboxed;
+        }),
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("http://-a/b"))]),
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("http://a b/c"))]),
         ("volumes[0].git.revision", |s| {

@@ -87,6 +87,11 @@ impl InstanceSpec {
                 return wrong(format!("{field}.name"), format!("{} is used twice", volume.name));
             }
             volume.check(&field, memory, self.ephemeral_disk)?;
+            if matches!(volume.source, VolumeSource::Git { .. }) && !self.isolation.is_shared() {
+                let message = "a repository is unpacked by the machine's own kernel, which an instance with another isolation \
+                               than shared keeps away from: fetch it in an init container instead";
+                return wrong(format!("{field}.git"), message);
+            }
             bytes = bytes.saturating_add(match &volume.source {
                 VolumeSource::Secret { files, .. } => files.values().map(|content| content.as_str().len()).sum(),
                 VolumeSource::Config { files } => files.values().map(String::len).sum(),
