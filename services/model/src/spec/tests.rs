@@ -268,7 +268,7 @@ fn every_bound_names_its_field() {
         ("schedule.cron", |s| s.schedule = Some(Schedule::new("* * * *", "UTC"))),
         ("schedule.time_zone", |s| s.schedule = Some(Schedule::new("@daily", "Europe/Atlantis"))),
         ("schedule.starting_deadline_seconds", |s| {
-            s.schedule = Some(Schedule { starting_deadline_seconds: 0, ..Schedule::new("@daily", "UTC") });
+            s.schedule = Some(Schedule { starting_deadline_seconds: 9, ..Schedule::new("@daily", "UTC") });
         }),
         ("restart_policy", |s| {
             s.schedule = Some(Schedule::new("@daily", "UTC"));
