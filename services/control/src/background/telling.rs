@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wherry_model::{DeliveryId, InstanceId, Timestamp, WebhookId};
@@ -44,24 +44,83 @@ const LAST_TRIES: Duration = Duration::from_secs(3);
 /// Tries under way.
 #[derive(Default)]
 struct Flights {
-    tasks: JoinSet<DeliveryId>,
+    tasks: JoinSet<()>,
+    /// Which delivery each of them tries, also for those that end by a bug.
+    deliveries: BTreeMap<Id, DeliveryId>,
     /// Of each, whose it is.
     of: BTreeMap<DeliveryId, WebhookRecord>,
-    /// The webhook after which the next turn begins to look for work, and likewise for events.
-    launched: Option<WebhookId>,
-    followed: Option<WebhookId>,
+    /// Where the next turn begins to look for work, and likewise for events.
+    launched: Round,
+    followed: Round,
+}
+
+/// The way through all webhooks, a page at a turn.
+#[derive(Default)]
+struct Round {
+    /// The webhook after which the next page begins; none at the beginning of a round.
+    after: Option<WebhookId>,
+    /// Whether this round has done anything.
+    moved: bool,
+    /// After a round that did nothing, though there were webhooks for more than one page, when the next may begin.
+    rests_until: Option<Instant>,
+}
+
+impl Round {
+    fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn rest(&mut self) {
+        self.rests_until = Some(Instant::now() + RETRY);
+    }
+
+    /// A page was looked at, which `next` follows. What was written since the round began may be missed by it: then another begins.
+    fn looked(&mut self, next: Option<WebhookId>) -> Turn {
+        let is_first = self.after.is_none();
+        self.after = next;
+        self.rests_until = None;
+        if next.is_some() {
+            return Turn::More;
+        }
+        let moved = std::mem::take(&mut self.moved);
+        if is_first {
+            return Turn::Done;
+        }
+        if moved {
+            return Turn::More;
+        }
+        self.rest();
+        Turn::Later
+    }
 }
 
 impl Flights {
-    fn landed(&mut self, done: Option<Result<DeliveryId, tokio::task::JoinError>>) {
-        match done {
-            Some(Ok(id)) => drop(self.of.remove(&id)),
-            // Which one is not known: with none left, none is under way.
-            Some(Err(error)) => tracing::error!(%error, "a try of a delivery ended by a bug"),
-            None => {}
+    fn launch(
+        &mut self,
+        webhook: WebhookRecord,
+        delivery: DeliveryId,
+        make: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.of.insert(delivery, webhook);
+        self.deliveries.insert(self.tasks.spawn(make).id(), delivery);
+    }
+
+    fn landed(&mut self, done: Option<Result<(Id, ()), JoinError>>) {
+        let Some(done) = done else { return };
+        let id = match &done {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        if let Some(delivery) = self.deliveries.remove(&id) {
+            self.of.remove(&delivery);
         }
-        if self.tasks.is_empty() {
-            self.of.clear();
+        // There is room for another.
+        self.launched.rests_until = None;
+        self.followed.rests_until = None;
+        if let Err(error) = done {
+            tracing::error!(%error, "a try of a delivery ended by a bug");
+            // It is as due as before, and would end so again.
+            self.launched.rest();
         }
     }
 
@@ -79,7 +138,7 @@ pub(super) async fn tell(control: Control, index: usize, statuses: Statuses, sto
         let pause = match &turn {
             Ok(Turn::More) => Some(GATHER),
             Ok(Turn::Done) => None,
-            Ok(Turn::Idle) | Err(_) => Some(RETRY),
+            Ok(Turn::Later | Turn::Idle) | Err(_) => Some(RETRY),
         };
         super::told(&statuses, index, turn.map(|_| None));
         let pause = async {
@@ -91,7 +150,7 @@ pub(super) async fn tell(control: Control, index: usize, statuses: Statuses, sto
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            done = flights.tasks.join_next(), if !flights.tasks.is_empty() => flights.landed(done),
+            done = flights.tasks.join_next_with_id(), if !flights.tasks.is_empty() => flights.landed(done),
             () = pause => {}
         }
     }
@@ -106,6 +165,8 @@ pub(super) async fn tell(control: Control, index: usize, statuses: Statuses, sto
 enum Turn {
     /// There is more at once.
     More,
+    /// Nothing for a while, whatever is written.
+    Later,
     /// Nothing until something is written, or a time comes.
     Done,
     /// It is not for this replica now.
@@ -118,27 +179,36 @@ impl Control {
         if !self.leads().await? {
             return Ok(Turn::Idle);
         }
-        let more_events = self.follow_for_webhooks(flights).await?;
-        let more_work = self.launch(flights, &sender).await?;
-        Ok(if more_events || more_work { Turn::More } else { Turn::Done })
+        let events = self.follow_for_webhooks(&mut flights.followed).await?;
+        let work = self.launch(flights, &sender).await?;
+        Ok(match (events, work) {
+            (Turn::More, _) | (_, Turn::More) => Turn::More,
+            (Turn::Later, _) | (_, Turn::Later) => Turn::Later,
+            _ => Turn::Done,
+        })
     }
 
-    /// Makes deliveries of events, one page of webhooks, some events each. True when there is more.
-    async fn follow_for_webhooks(&self, flights: &mut Flights) -> Result<bool, Error> {
+    /// Makes deliveries of events, one page of webhooks, some events each.
+    async fn follow_for_webhooks(&self, round: &mut Round) -> Result<Turn, Error> {
+        if round.rests() {
+            return Ok(Turn::Later);
+        }
         let most = self.inner.config.webhooks.most_waiting;
-        let lagging = self.store().lagging_webhooks(flights.followed, most, PAGE).await?;
+        let lagging = self.store().lagging_webhooks(round.after, most, PAGE).await?;
         let full = u32::try_from(lagging.len()).is_ok_and(|found| found >= PAGE);
-        let came_round = flights.followed.is_some() && !full;
-        flights.followed = lagging.last().filter(|_| full).map(|last| last.webhook.id);
-        let mut more = full || came_round;
+        let next = lagging.last().filter(|_| full).map(|last| last.webhook.id);
+        let mut more = false;
         for behind in lagging {
             if behind.open < most {
                 more |= self.follow_for(behind).await?;
+                round.moved = true;
             }
         }
-        Ok(more)
+        let turn = round.looked(next);
+        Ok(if more { Turn::More } else { turn })
     }
 
+    /// True when it has more events than were looked at.
     async fn follow_for(&self, behind: Lagging) -> Result<bool, Error> {
         let Lagging { webhook, followed, open: _ } = behind;
         let (tenant, project) = (webhook.tenant, webhook.project);
@@ -185,26 +255,31 @@ impl Control {
         Ok(instance.is_some_and(|instance| has(&instance.spec.labels)))
     }
 
-    /// Begins tries, one page of webhooks, as many as there is room for. True when there are more webhooks to look at.
-    async fn launch(&self, flights: &mut Flights, sender: &Arc<dyn WebhookSender>) -> Result<bool, Error> {
+    /// Begins tries, one page of webhooks, as many as there is room for.
+    async fn launch(&self, flights: &mut Flights, sender: &Arc<dyn WebhookSender>) -> Result<Turn, Error> {
         let settings = &self.inner.config.webhooks;
         if flights.of.len() >= settings.concurrency {
-            return Ok(false);
+            return Ok(Turn::Done);
+        }
+        if flights.launched.rests() {
+            return Ok(Turn::Later);
         }
         let now = self.now();
-        let due = self.store().due_webhooks(now, flights.launched, PAGE).await?;
+        let due = self.store().due_webhooks(now, flights.launched.after, PAGE).await?;
         let full = u32::try_from(due.len()).is_ok_and(|found| found >= PAGE);
-        let came_round = flights.launched.is_some() && !full;
-        flights.launched = None;
+        let next = due.last().filter(|_| full).map(|last| last.id);
+        let mut looked_at = None;
         for webhook in due {
             let of_webhook = flights.count(|other| other.id == webhook.id);
             let of_tenant = flights.count(|other| other.tenant == webhook.tenant);
             let room = settings.concurrency_per_webhook.saturating_sub(of_webhook);
             let room = room.min(settings.concurrency_per_tenant.saturating_sub(of_tenant));
             if flights.of.len() >= settings.concurrency {
-                return Ok(false);
+                // What lands makes room, and the next turn goes on here.
+                flights.launched.after = looked_at.or(flights.launched.after);
+                return Ok(Turn::Done);
             }
-            flights.launched = Some(webhook.id);
+            looked_at = Some(webhook.id);
             if room == 0 {
                 continue;
             }
@@ -214,21 +289,15 @@ impl Control {
             let deliveries: Vec<_> =
                 deliveries.into_iter().filter(|delivery| !flights.of.contains_key(&delivery.id)).take(room).collect();
             for delivery in deliveries {
-                flights.of.insert(delivery.id, webhook.clone());
-                let (control, sender, webhook) = (self.clone(), Arc::clone(sender), webhook.clone());
-                flights.tasks.spawn(async move {
-                    let id = delivery.id;
-                    control.inner.webhook_counters.under_way.fetch_add(1, Ordering::Relaxed);
-                    control.make(&sender, webhook, delivery).await;
-                    control.inner.webhook_counters.under_way.fetch_sub(1, Ordering::Relaxed);
-                    id
+                let (control, sender, to) = (self.clone(), Arc::clone(sender), webhook.clone());
+                flights.launched.moved = true;
+                flights.launch(webhook.clone(), delivery.id, async move {
+                    let _counted = UnderWay::of(&control);
+                    control.make(&sender, to, delivery).await;
                 });
             }
         }
-        if !full {
-            flights.launched = None;
-        }
-        Ok(full || came_round)
+        Ok(flights.launched.looked(next))
     }
 
     /// One try, and what became of it.
@@ -247,8 +316,9 @@ impl Control {
         let SendOutcome { status, error } = outcome.clone();
         let latest = AttemptRecord { at: self.now(), status, duration_millis, error };
         if let Err(error) = self.settle(&webhook, &delivery, &outcome, latest).await {
-            let (id, error) = (delivery.id, &error as &dyn std::error::Error);
-            tracing::warn!(delivery = %id, error, "what became of a delivery was not stored, it is made again");
+            tracing::warn!(delivery = %delivery.id, %error, "what became of a delivery was not stored, it is made again");
+            // It is still due: while this one is under way it is not begun anew.
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -329,8 +399,44 @@ impl Control {
     }
 }
 
+/// A try that is counted as under way, however it ends.
+struct UnderWay(Control);
+
+impl UnderWay {
+    fn of(control: &Control) -> Self {
+        control.inner.webhook_counters.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(control.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.inner.webhook_counters.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn is_of_interest(webhook: &WebhookRecord, event: &StoredEvent) -> bool {
     let kind = event.event.kind.as_str();
     (webhook.kinds.is_empty() || webhook.kinds.iter().any(|wanted| wanted == kind))
         && webhook.instance.as_ref().is_none_or(|name| *name == event.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_through_many_webhooks_that_does_nothing_is_followed_by_a_rest() {
+        let page = Some("07".repeat(16).parse::<WebhookId>().unwrap());
+        let mut round = Round::default();
+        assert!(matches!(round.looked(None), Turn::Done), "a single page is looked at again when something is written");
+        assert!(matches!(round.looked(page), Turn::More));
+        assert!(matches!(round.looked(page), Turn::More));
+        round.moved = true;
+        assert!(matches!(round.looked(None), Turn::More) && !round.rests(), "it did something");
+        assert!(matches!(round.looked(page), Turn::More));
+        assert!(matches!(round.looked(None), Turn::Later) && round.rests());
+        tokio::time::sleep(RETRY).await;
+        assert!(!round.rests());
+    }
 }

@@ -25,6 +25,7 @@ struct Receiver {
 enum Answer {
     Status(u16),
     Never,
+    Panic,
 }
 
 impl Receiver {
@@ -49,6 +50,7 @@ impl WebhookSender for Receiver {
         match answer {
             Answer::Status(status) => SendOutcome { status: Some(status), error: None },
             Answer::Never => std::future::pending().await,
+            Answer::Panic => panic!("a sender with a bug"),
         }
     }
 }
@@ -203,6 +205,31 @@ impl WebhookSender for ByTenant {
         }
         SendOutcome { status: Some(200), error: None }
     }
+}
+
+#[tokio::test]
+async fn a_try_that_ends_by_a_bug_gives_its_place_back_while_others_are_under_way() {
+    let stack = Stack::start().await;
+    let (acme, blue) = (stack.acme(), stack.blue());
+    // One try that never ends keeps the tasks from being none.
+    let receiver = Receiver::that([Answer::Never].into_iter().chain([Answer::Panic; 8]));
+    stack.control().set_webhook_sender(receiver.clone());
+    made(stack.control(), blue, "slow", to_all()).await;
+    stack.create(blue, "web", spec()).await;
+    let background = Background::start(stack.control());
+    eventually("one is under way for ever", || async {
+        (stack.control().webhook_counts().under_way == 1).then_some(())
+    })
+    .await;
+    made(stack.control(), acme, "all", to_all()).await;
+    for number in 0..8 {
+        stack.create(acme, &format!("web-{number}"), spec()).await;
+    }
+    taken(&stack, "all", 8).await;
+    eventually("only that one is left", || async { (stack.control().webhook_counts().under_way == 1).then_some(()) })
+        .await;
+    assert!(receiver.sent().len() >= 17, "eight ended by a bug and were made again: {}", receiver.sent().len());
+    background.stop().await;
 }
 
 #[tokio::test]
