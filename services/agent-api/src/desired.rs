@@ -126,6 +126,7 @@ impl DesiredInstance {
                 spec: spec.clone(),
                 digest: status.and_then(|status| status.image_digest.clone()),
                 revision: status.map_or(0, |status| status.revision),
+                asks_registry: status.is_some_and(|status| status.asks_registry),
             }
         });
         Self {
@@ -189,6 +190,10 @@ pub struct DesiredContainer {
     /// somebody asked for. A run that was started for a lower one is ended and followed by another.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+    /// Whether the registry is to be asked what its image reference means, whatever it means to others on the machine. An agent
+    /// that does not know this asks as the pull policy says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_registry: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -199,7 +204,7 @@ const fn is_zero(number: &u32) -> bool {
 impl DesiredContainer {
     /// One that was never changed.
     pub const fn new(spec: ContainerSpec, digest: Option<Digest>) -> Self {
-        Self { spec, digest, revision: 0 }
+        Self { spec, digest, revision: 0, asks_registry: false }
     }
 }
 

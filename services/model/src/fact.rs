@@ -51,7 +51,8 @@ pub enum Fact {
         container: ContainerName,
         /// What the registry said.
         message: String,
-        /// When the next try begins.
+        /// When the next try begins. One that does not lie ahead when this is said, of an instance that runs: none does, what ran
+        /// before runs on.
         retry_at: Timestamp,
     },
     /// The image of `container` is on the node.

@@ -228,6 +228,10 @@ pub struct ContainerStatus {
     /// Whether a run of that revision was asked for, has not begun, and follows another of this generation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_due: bool,
+    /// Whether somebody has asked that the registry be asked what its image reference means, and it has not been yet: what the
+    /// same reference means to others on its machine does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_registry: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -251,6 +255,7 @@ impl ContainerStatus {
             unready: false,
             revision: 0,
             is_due: false,
+            asks_registry: false,
         }
     }
 

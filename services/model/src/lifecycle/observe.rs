@@ -53,7 +53,7 @@ pub fn observe(instance: &Instance, observation: &Observation, now: Timestamp) -
     let changed = match &observation.fact {
         Fact::PullStarted { container } => pull_started(&mut draft, container, at),
         Fact::PullRetrying { container, message, retry_at } => {
-            pull_retrying(&mut draft, container, message, *retry_at, at)
+            pull_retrying(&mut draft, container, message, (observation.at, *retry_at), at)
         }
         Fact::Pulled { container, digest, cached } => {
             // Its image may have been changed since its node has let go of it.
@@ -115,13 +115,23 @@ fn pull_started(draft: &mut Draft, container: &ContainerName, at: Timestamp) -> 
     if !draft.instance.any_container_runs() {
         draft.instance.state = InstanceState::Pulling;
         draft.instance.message = None;
+        // What runs is metered as that, whatever is fetched beside it.
+        draft.open(MeterKind::Pull, at, false);
     }
-    draft.open(MeterKind::Pull, at, false);
     draft.event(EventKind::PullStarted, at, format!("pulling the image of {container}"));
     true
 }
 
-fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, retry: Timestamp, at: Timestamp) -> bool {
+/// What follows on the last try for an image that something else runs without.
+const GIVEN_UP: &str = "what ran before runs on, update or restart it to try again";
+
+fn pull_retrying(
+    draft: &mut Draft,
+    container: &ContainerName,
+    message: &str,
+    (said_at, retry): (Timestamp, Timestamp),
+    at: Timestamp,
+) -> bool {
     if !is_under_way(draft.instance.state) {
         return false;
     }
@@ -129,7 +139,12 @@ fn pull_retrying(draft: &mut Draft, container: &ContainerName, message: &str, re
         draft.instance.state = InstanceState::Pulling;
     }
     draft.close(MeterKind::Pull, at);
-    let message = format!("the image of {container} could not be pulled: {message}; next try at {retry}");
+    let next = if draft.instance.any_container_runs() && retry <= said_at {
+        GIVEN_UP.to_owned()
+    } else {
+        format!("next try at {retry}")
+    };
+    let message = format!("the image of {container} could not be pulled: {message}; {next}");
     draft.instance.message = Some(message.clone());
     draft.event(EventKind::PullRetrying, at, message);
     true
@@ -159,6 +174,7 @@ fn pulled(
     let first = status.image_digest.is_none();
     if is_of_now {
         status.image_digest.get_or_insert_with(|| digest.clone());
+        status.asks_registry = false;
     }
     if is_under_way(draft.instance.state) {
         draft.instance.state = resting_state(&draft.instance);

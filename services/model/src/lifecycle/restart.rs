@@ -44,6 +44,7 @@ pub fn restart(
     let known = &mut draft.instance.containers;
     for status in known.iter_mut().filter(|status| container.is_none_or(|one| *one == status.name)) {
         make_outdated(instance, status, pull);
+        status.asks_registry |= pull;
     }
     let what = container.map_or_else(|| "all containers".to_owned(), ToString::to_string);
     let how = if pull { ", with what its image reference means now" } else { "" };
@@ -52,14 +53,15 @@ pub fn restart(
     Ok(Some(draft.finish()))
 }
 
-/// What its image references meant is asked again at its next start. None when nothing is known of them.
+/// What its image references meant is asked again at its next start. None when it is anyhow.
 pub fn forget_images(instance: &Instance, now: Timestamp) -> Option<Change> {
-    if instance.containers.iter().all(|status| status.image_digest.is_none()) {
+    if instance.containers.iter().all(|status| status.image_digest.is_none() && status.asks_registry) {
         return None;
     }
     let mut draft = Draft::of(instance, now);
     for status in &mut draft.instance.containers {
         make_outdated(instance, status, true);
+        status.asks_registry = true;
     }
     Some(draft.finish())
 }

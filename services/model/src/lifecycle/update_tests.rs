@@ -107,15 +107,49 @@ fn a_pull_forgets_what_the_reference_meant_and_believes_no_older_word() {
     let kept = restart(&instance, None, false, "k", at(3)).unwrap().unwrap().after;
     assert_eq!(kept.containers[0].image_digest, instance.containers[0].image_digest);
     let asked = restart(&instance, Some(&name("web")), true, "k", at(3)).unwrap().unwrap().after;
-    assert_eq!(asked.containers[0].image_digest, None);
+    assert_eq!((asked.containers[0].image_digest.as_ref(), asked.containers[0].asks_registry), (None, true));
+    assert!(!asked.containers[1].asks_registry && !kept.containers[0].asks_registry, "of the others nobody asked it");
     let late = seen(&asked, 4, revision, fact).unwrap().after;
-    assert_eq!(late.containers[0].image_digest, None, "said of the revision before");
+    let of_web = &late.containers[0];
+    assert_eq!((of_web.image_digest.as_ref(), of_web.asks_registry), (None, true), "said of the revision before");
     let (revision, fact) = pulled(1, 'b');
     let now = seen(&asked, 5, revision, fact).unwrap().after;
-    assert!(now.containers[0].image_digest.is_some());
+    assert!(now.containers[0].image_digest.is_some() && !now.containers[0].asks_registry, "it was asked");
     let forgotten = forget_images(&now, at(6)).unwrap().after;
     assert_eq!((forgotten.containers[0].image_digest.as_ref(), forgotten.containers[0].revision), (None, 2));
     assert_eq!(forget_images(&forgotten, at(7)), None);
+}
+
+#[test]
+fn what_is_fetched_beside_what_runs_neither_changes_its_state_nor_its_meter() {
+    let mut instance = started(&born(InstanceSpec::new(vec![container("web")])), "web", 1, 1);
+    let mut spec = instance.spec.clone();
+    spec.containers[0].image = "r.example/next:1".parse().unwrap();
+    instance = update(&instance, &spec, "k", at(2)).unwrap().unwrap().after;
+    let begun = seen(&instance, 3, 1, Fact::PullStarted { container: name("web") }).unwrap();
+    assert_eq!((begun.after.state, begun.meter.as_slice()), (InstanceState::Running, [].as_slice()));
+    let failed = |retry_at| {
+        let fact = Fact::PullRetrying { container: name("web"), message: "away".into(), retry_at: at(retry_at) };
+        let change = seen(&begun.after, 4, 1, fact).unwrap();
+        assert_eq!((change.after.state, change.meter.as_slice()), (InstanceState::Running, [].as_slice()));
+        assert_eq!(
+            (change.after.message.as_ref(), change.events[0].kind),
+            (Some(&change.events[0].message), EventKind::PullRetrying)
+        );
+        change.after
+    };
+    assert!(failed(9).message.unwrap().contains("next try"));
+    let left = failed(4);
+    assert!(left.message.as_ref().unwrap().contains("runs on"), "{:?}", left.message);
+    assert_eq!(left.reason, None);
+    let (revision, fact) = pulled(1, 'b');
+    let here = seen(&left, 5, revision, fact).unwrap();
+    let after = (here.after.state, &here.after.message, here.meter.as_slice());
+    assert_eq!(after, (InstanceState::Running, &None, [].as_slice()));
+    // What does not run is not said to run on.
+    let waits =
+        seen(&born(spec), 4, 0, Fact::PullRetrying { container: name("web"), message: "away".into(), retry_at: at(4) });
+    assert!(!waits.unwrap().after.message.unwrap().contains("runs on"));
 }
 
 #[test]
