@@ -82,7 +82,7 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 
 /// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
 fn for_tenants(refusal: &Refusal) -> String {
-    let Demand { cpu, memory, architecture, fenced, isolation, .. } = refusal.demand;
+    let Demand { cpu, memory, architecture, fenced, isolation, .. } = *refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
@@ -210,6 +210,7 @@ mod tests {
             fenced: false,
             protocol: NodeRecord::PROTOCOL_OF_LEASES,
             isolation: wherry_model::IsolationSet::default(),
+            offer: wherry_model::NodeOffer::default(),
             fences: true,
             underlay: None,
             drain: None,
@@ -218,14 +219,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_read_meanwhile_does_not_free_what_is_proposed() {
-        let demand = Demand {
-            cpu: CpuMillis::new(600),
-            memory: MemoryMib::new(64),
-            architecture: None,
-            fenced: false,
-            protocol: 0,
-            isolation: wherry_model::Isolation::Shared,
-        };
+        let demand = Demand::new(CpuMillis::new(600), MemoryMib::new(64));
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));
         let node = index.propose(&demand).unwrap();

@@ -195,6 +195,7 @@ mod tests {
             fenced: false,
             protocol: NodeRecord::PROTOCOL_OF_LEASES,
             isolation: wherry_model::IsolationSet::default(),
+            offer: wherry_model::NodeOffer::default(),
             fences: true,
             underlay: None,
             drain: None,

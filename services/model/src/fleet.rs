@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BootId, NodeId};
+use crate::id::{BootId, NodeId, TenantId};
 use crate::isolation::{Isolation, IsolationSet};
 use crate::quantity::{CpuMillis, MemoryMib};
+use crate::terms::{GpuDemand, NodeOffer, ZoneName};
 use crate::time::Timestamp;
 
 /// Instruction set of a machine, in OCI's (Go's) names.
@@ -48,7 +49,8 @@ impl FromStr for Architecture {
     }
 }
 
-/// What an instance takes from a node while it is placed.
+/// What an instance takes from a node while it is placed, and of which nodes: what the node's row decides on. What it asks
+/// about the others there is in [`Terms`](crate::Terms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Demand {
     /// CPU of all its containers.
@@ -66,6 +68,53 @@ pub struct Demand {
     /// Only a machine that offers this class.
     #[serde(default, skip_serializing_if = "Isolation::is_shared")]
     pub isolation: Isolation,
+    /// Disk for what it writes; 0 is not counted.
+    #[serde(default = "no_memory", skip_serializing_if = "is_none")]
+    pub disk: MemoryMib,
+    /// GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuDemand>,
+    /// Only a machine of this zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
+    /// Whose it is. Without one it is of a tenant of its own: no machine that a tenant has alone takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// Only an empty machine, or one that its tenant has alone; no other tenant's instance comes there until it is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
+    /// It may be evicted when an instance that is not spot has no other place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spot: bool,
+}
+
+const fn no_memory() -> MemoryMib {
+    MemoryMib::new(0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference to it")]
+const fn is_none(memory: &MemoryMib) -> bool {
+    memory.get() == 0
+}
+
+impl Demand {
+    /// So much CPU and memory, on any machine.
+    pub const fn new(cpu: CpuMillis, memory: MemoryMib) -> Self {
+        Self {
+            cpu,
+            memory,
+            architecture: None,
+            fenced: false,
+            protocol: 0,
+            isolation: Isolation::Shared,
+            disk: no_memory(),
+            gpu: None,
+            zone: None,
+            tenant: None,
+            dedicated: false,
+            spot: false,
+        }
+    }
 }
 
 /// Amounts of what a node can hand out.
@@ -177,6 +226,9 @@ pub struct NodeRecord {
     /// The isolation classes that it offers.
     #[serde(default, skip_serializing_if = "IsolationSet::is_usual")]
     pub isolation: IsolationSet,
+    /// What else it offers.
+    #[serde(default)]
+    pub offer: NodeOffer,
     /// Its agent ends what may run elsewhere by itself when its lease is over. One of a protocol without leases does not,
     /// and one that has taken its place does only from its first counted proof of life on, which it gives with the desired
     /// state that says what to end. While this is false silence proves nothing about what still runs there.

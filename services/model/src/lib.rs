@@ -19,6 +19,7 @@ mod quantity;
 mod reference;
 pub mod sequence;
 mod spec;
+mod terms;
 mod time;
 
 pub use fact::{ContainerExit, Fact, Observation};
@@ -43,5 +44,9 @@ pub use spec::{
     Check, Condition, ContainerKind, ContainerSpec, Dependency, DnsReuseScope, DnsSettings, EnvVar, Header, Hooks,
     HostAlias, InstanceSpec, Limits, Medium, OnNodeLoss, OnOverlap, Port, Probe, Probes, Protocol, PullPolicy,
     RegistryCredential, RestartPolicy, Schedule, Sealed, SecretText, SpecError, Volume, VolumeMount, VolumeSource,
+};
+pub use terms::{
+    DeviceSet, GpuAmount, GpuDemand, GpuModel, Gpus, Group, HostPort, ImageKey, NodeOffer, Overcommit, Spread,
+    SpreadOver, Stock, Terms, ZoneName,
 };
 pub use time::{Clock, Timestamp};

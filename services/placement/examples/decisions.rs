@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use wherry_model::{Architecture, Capacity, CpuMillis, Demand, Isolation, IsolationSet, MemoryMib, NodeId, NodeState};
+use wherry_model::{Architecture, Capacity, CpuMillis, Demand, IsolationSet, MemoryMib, NodeId, NodeState};
 use wherry_placement::{Fleet, FleetChange, NodeSnapshot};
 
 const CPU_MILLIS: u64 = 96_000;
@@ -29,14 +29,7 @@ impl Draw {
         let mut pick = |from: &[u32]| from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)];
         let cpu = pick(&CPU);
         let memory = cpu * pick(&MIB_PER_CORE) / 1_000;
-        Demand {
-            cpu: CpuMillis::new(cpu),
-            memory: MemoryMib::new(memory),
-            architecture: None,
-            fenced: false,
-            protocol: 0,
-            isolation: Isolation::Shared,
-        }
+        Demand::new(CpuMillis::new(cpu), MemoryMib::new(memory))
     }
 }
 
@@ -50,6 +43,7 @@ fn node(number: u64, used: Capacity) -> Result<NodeSnapshot, Box<dyn std::error:
         fences: true,
         protocol: 3,
         isolation: IsolationSet::default(),
+        offer: wherry_model::NodeOffer::default(),
     })
 }
 
@@ -123,14 +117,7 @@ fn lopsided(nodes: u64) -> Result<(), Box<dyn std::error::Error>> {
     let mut deciding = Vec::with_capacity(DECISIONS);
     let mut candidates = 0;
     for _ in 0..DECISIONS {
-        let demand = Demand {
-            cpu: CpuMillis::new(1_000),
-            memory: MemoryMib::new(1_024),
-            architecture: None,
-            fenced: false,
-            protocol: 0,
-            isolation: Isolation::Shared,
-        };
+        let demand = Demand::new(CpuMillis::new(1_000), MemoryMib::new(1_024));
         let start = Instant::now();
         let decided = fleet.decide(&demand);
         deciding.push(start.elapsed());

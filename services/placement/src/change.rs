@@ -1,7 +1,7 @@
 //! What the fleet learns.
 
 use thiserror::Error;
-use wherry_model::{Architecture, Capacity, Demand, IsolationSet, NodeId, NodeRecord, NodeState};
+use wherry_model::{Architecture, Capacity, Demand, IsolationSet, NodeId, NodeOffer, NodeRecord, NodeState};
 
 /// One node as placement sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct NodeSnapshot {
     pub protocol: u32,
     /// The isolation classes that it offers.
     pub isolation: IsolationSet,
+    /// What else it offers.
+    pub offer: NodeOffer,
 }
 
 impl NodeSnapshot {
@@ -47,6 +49,7 @@ impl From<&NodeRecord> for NodeSnapshot {
             fences: record.fences,
             protocol: record.protocol,
             isolation: record.isolation,
+            offer: record.offer,
         }
     }
 }

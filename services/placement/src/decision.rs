@@ -38,7 +38,7 @@ impl fmt::Display for Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What was asked.
-    pub demand: Demand,
+    pub demand: Box<Demand>,
     /// How many nodes there are.
     pub nodes: u32,
     /// How many of them each limit refused; limits that refused none are absent. A node can be refused by several.

@@ -112,7 +112,7 @@ impl Fleet {
         let holds_when_empty =
             |node: &NodeSnapshot| node.capacity.holds(*demand) && !HardLimit::Architecture.refuses(node, demand, false);
         Refusal {
-            demand: *demand,
+            demand: Box::new(*demand),
             nodes: count(self.places.len()),
             refused: refused.filter(|(_, nodes)| *nodes > 0).collect(),
             fits_an_empty_node: self.nodes().any(holds_when_empty),

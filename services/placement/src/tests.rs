@@ -13,14 +13,7 @@ fn id(number: u128) -> NodeId {
 }
 
 fn demand(cpu: u32, memory: u32) -> Demand {
-    Demand {
-        cpu: CpuMillis::new(cpu),
-        memory: MemoryMib::new(memory),
-        architecture: None,
-        fenced: false,
-        protocol: 0,
-        isolation: Isolation::Shared,
-    }
+    Demand::new(CpuMillis::new(cpu), MemoryMib::new(memory))
 }
 
 fn capacity(cpu_millis: u64, memory_mib: u64, instances: u32) -> Capacity {
@@ -38,6 +31,7 @@ fn node(number: u128, used: Capacity) -> NodeSnapshot {
         fences: true,
         protocol: 3,
         isolation: IsolationSet::default(),
+        offer: wherry_model::NodeOffer::default(),
     }
 }
 
@@ -109,6 +103,7 @@ fn any_node() -> impl Strategy<Value = NodeSnapshot> {
                 fences,
                 protocol,
                 isolation: [isolation].into_iter().collect(),
+                offer: wherry_model::NodeOffer::default(),
             }
         },
     )

@@ -182,6 +182,7 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         fenced: false,
         protocol: node.protocol,
         isolation: node.isolation,
+        offer: wherry_model::NodeOffer::default(),
         fences: node.protocol >= NodeRecord::PROTOCOL_OF_LEASES,
         heartbeats: 0,
         underlay: node.underlay,

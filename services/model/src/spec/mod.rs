@@ -177,14 +177,15 @@ impl InstanceSpec {
     /// What the instance takes from a node: what its main containers take together, or the largest of those of the beginning,
     /// which run alone.
     pub fn demand(&self) -> Demand {
+        let cpu = CpuMillis::new(self.at_once(|container| container.cpu.get()));
+        let memory = MemoryMib::new(self.at_once(|container| container.memory.get()));
         Demand {
-            cpu: CpuMillis::new(self.at_once(|container| container.cpu.get())),
-            memory: MemoryMib::new(self.at_once(|container| container.memory.get())),
             architecture: self.architecture,
             fenced: self.on_node_loss == OnNodeLoss::Replace,
             // What the first releases knew, every agent knows.
             protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
             isolation: self.isolation,
+            ..Demand::new(cpu, memory)
         }
     }
 

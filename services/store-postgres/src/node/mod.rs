@@ -145,6 +145,7 @@ fn record(row: &PgRow) -> Result<NodeRecord, StoreError> {
         fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
         protocol: fields.count("protocol")?,
         isolation: IsolationSet::from_bits(fields.count("isolation")?),
+        offer: wherry_model::NodeOffer::default(),
         fences: fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES
             && fields.count_if_any::<u64>("unfenced_heartbeats")? < Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
