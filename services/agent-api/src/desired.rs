@@ -220,4 +220,8 @@ pub struct Desired {
     pub epoch: u64,
     /// All of them.
     pub instances: Vec<DesiredInstance>,
+    /// Instances of this node of which the control plane cannot say what they are to be, because it cannot read their records: they
+    /// go on as the agent knows them. Never given to an agent of the version before, which would end them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<InstanceId>,
 }

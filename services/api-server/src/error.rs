@@ -174,6 +174,7 @@ const fn control_status(error: &ControlError) -> StatusCode {
         | ControlError::GenerationMismatch(_)
         | ControlError::Busy(_)
         | ControlError::Conflict { .. } => StatusCode::CONFLICT,
+        ControlError::EventsForgotten { .. } => StatusCode::GONE,
         ControlError::TooManyEntries { .. } => StatusCode::TOO_MANY_REQUESTS,
         ControlError::CapacityUnavailable(_) | ControlError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ControlError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -277,6 +278,7 @@ mod tests {
             (SpecError::new("name", "bad").into(), 422, "invalid_field"),
             (ControlError::NameTaken("web".into()).into(), 409, "name_taken"),
             (ControlError::IdempotencyMismatch.into(), 409, "idempotency_parameter_mismatch"),
+            (ControlError::EventsForgotten { after: 1, through: 2 }.into(), 410, "events_forgotten"),
             (ControlError::Busy(InstanceState::Stopping).into(), 409, "instance_busy"),
             (ControlError::CapacityUnavailable("full".into()).into(), 503, "capacity_unavailable"),
             (unavailable.into(), 503, "unavailable"),

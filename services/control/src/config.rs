@@ -41,6 +41,8 @@ pub struct ControlConfig {
     pub allow_limits_above_request: bool,
     /// How long it stays on record who entered an instance. At least a day.
     pub audit_retention: Duration,
+    /// Events of one instance that are kept, the newest ones.
+    pub events_per_instance: u32,
     /// How often instances of one tenant may be entered within an hour, through each replica.
     pub entries_per_hour: u32,
     /// How long `start` waits for a stop that is still under way.
@@ -69,6 +71,7 @@ impl ControlConfig {
             retention: Duration::from_hours(7 * 24),
             allow_limits_above_request: false,
             audit_retention: Duration::from_hours(90 * 24),
+            events_per_instance: 2_000,
             entries_per_hour: 7_200,
             settle_wait: Duration::from_secs(20),
             webhooks: WebhookSettings::default(),

@@ -70,6 +70,17 @@ pub enum Error {
         /// What is the matter, and what to do.
         message: String,
     },
+    /// Events that were asked for are not kept any more.
+    #[error(
+        "events after {after} are asked for, and those through {through} are not kept any more: leave `after` (or Last-Event-ID) out for \
+         all that are kept, or go on after {through}"
+    )]
+    EventsForgotten {
+        /// After which number.
+        after: u64,
+        /// The highest that is gone.
+        through: u64,
+    },
     /// The tenant's instances were entered as often as they may be.
     #[error(
         "instances of this tenant were entered {most} times within an hour, which is the most: try again later, or do more in one \
@@ -120,6 +131,7 @@ impl Error {
             Self::GenerationMismatch(_) => "generation_mismatch",
             Self::Busy(_) => "instance_busy",
             Self::Conflict { code, .. } => code,
+            Self::EventsForgotten { .. } => "events_forgotten",
             Self::TooManyEntries { .. } => "too_many_entries",
             Self::CapacityUnavailable(_) => "capacity_unavailable",
             Self::Unavailable { .. } => "unavailable",
@@ -134,7 +146,7 @@ impl Error {
             Self::NameTaken(_) => Some("name"),
             Self::NotInPlace { field, .. } | Self::NotChangeable { field, .. } => Some(field),
             Self::DnsLabelTaken(_) => Some("dns_label"),
-
+            Self::EventsForgotten { .. } => Some("after"),
             Self::IdempotencyMismatch => Some("Idempotency-Key"),
             Self::GenerationMismatch(_) => Some("If-Match"),
             _ => None,

@@ -15,7 +15,7 @@
 
 use wherry_model::lifecycle::{self, Change};
 use wherry_model::{NodeId, NodeRecord};
-use wherry_store::FenceOutcome;
+use wherry_store::{FenceOutcome, OnNode};
 
 use crate::{Control, Error};
 
@@ -71,7 +71,7 @@ impl Control {
         if !(record.fences || confirmed_off) {
             return Ok(Vec::new());
         }
-        let Some((_, instances)) = self.store().instances_on(record.id).await? else { return Ok(Vec::new()) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(record.id).await? else { return Ok(Vec::new()) };
         let now = self.now();
         Ok(instances.iter().filter_map(|one| lifecycle::lose(one, record.proof_at, confirmed_off, now)).collect())
     }

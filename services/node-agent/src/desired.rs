@@ -96,7 +96,7 @@ impl DesiredStore {
     /// the disk.
     pub(crate) fn remove(&self) -> io::Result<()> {
         let (revision, epoch) = (self.revision().unwrap_or(0), self.epoch());
-        let desired = Desired { revision, epoch, instances: Vec::new() };
+        let desired = Desired { revision, epoch, instances: Vec::new(), kept: Vec::new() };
         let next = removed(desired.clone());
         self.known.send_if_modified(|known| {
             let changed = *known != next;
@@ -118,6 +118,17 @@ impl DesiredStore {
         for instance in &mut desired.instances {
             if let Some(before) = self.known.borrow().instances.get(&instance.id) {
                 carry_over(instance, before);
+            }
+        }
+        for id in std::mem::take(&mut desired.kept) {
+            if desired.instances.iter().any(|instance| instance.id == id) {
+                continue;
+            }
+            match self.known.borrow().instances.get(&id) {
+                Some(before) => desired.instances.push(DesiredInstance::clone(before)),
+                None => {
+                    tracing::warn!(instance = %id, "the control plane cannot read an instance that is not known here either")
+                }
             }
         }
         let next = known(desired.clone(), true);
@@ -180,7 +191,7 @@ mod tests {
     }
 
     fn desired(revision: u64) -> Desired {
-        Desired { revision, epoch: 1, instances: vec![] }
+        Desired { revision, epoch: 1, instances: vec![], kept: vec![] }
     }
 
     #[test]
@@ -285,6 +296,24 @@ mod tests {
         assert_eq!((known(&without), without.revision()), (None, Some(1)));
         without.receive(Desired { instances: vec![instance.clone()], ..desired(1) }).unwrap();
         assert_eq!(known(&open(folder.path())).as_deref(), Some("hush-hush"));
+    }
+
+    #[test]
+    fn what_the_control_plane_cannot_read_stays_as_it_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = crate::secrets::tests::instance();
+        let store = open(folder.path());
+        let there = |store: &DesiredStore| store.watch().borrow().instances.get(&instance.id).cloned();
+        let unreadable = |revision| Desired { kept: vec![instance.id], ..desired(revision) };
+        store.receive(unreadable(1)).unwrap();
+        assert_eq!(there(&store), None, "of which nothing was known");
+        store.receive(Desired { instances: vec![instance.clone()], ..desired(2) }).unwrap();
+        store.receive(unreadable(3)).unwrap();
+        for store in [&store, &open(folder.path())] {
+            assert_eq!(there(store).as_deref(), Some(&instance), "also after a restart");
+        }
+        store.receive(desired(4)).unwrap();
+        assert_eq!(there(&store), None, "which is not its any more");
     }
 
     #[test]

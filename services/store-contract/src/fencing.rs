@@ -157,7 +157,10 @@ pub async fn fencing_stores_all_of_it(subject: &mut impl Subject) {
         assert_eq!(world.read(change.after.id).await, change.after);
         assert_eq!(world.intervals(change.after.id).await[0].end_second, Some(at(20).grid_second()));
     }
-    assert_eq!((world.used(node).await, world.store.instances_on(node).await.unwrap().unwrap().1), (1, vec![kept]));
+    assert_eq!(
+        (world.used(node).await, world.store.instances_on(node).await.unwrap().unwrap().instances),
+        (1, vec![kept])
+    );
     invariants::check(&world.store).await.unwrap();
 }
 
@@ -273,6 +276,6 @@ pub async fn a_fencing_goes_on_in_epochs_of_its_own(subject: &mut impl Subject) 
     assert_eq!(prove(&world, node, 30, 1).await, LifeOutcome::Fenced { epoch: 2 }, "it may still hold the second");
     assert_eq!(prove(&world, node, 30, 2).await, LifeOutcome::Taken { doubt: None });
     assert_eq!(world.store.fence(node, 0, &[lost(&instances[2])]).await.unwrap(), FenceOutcome::Heard);
-    assert_eq!(world.store.instances_on(node).await.unwrap().unwrap().1, [instances[2].clone()]);
+    assert_eq!(world.store.instances_on(node).await.unwrap().unwrap().instances, [instances[2].clone()]);
     invariants::check(&world.store).await.unwrap();
 }

@@ -33,7 +33,7 @@ pub async fn check(store: &Arc<dyn Store>) -> Result<(), Broken> {
     let mut wrong = Vec::new();
     let mut live: BTreeMap<InstanceId, Instance> = BTreeMap::new();
     for node in store.nodes().await? {
-        let (_, instances) = store.instances_on(node.id).await?.unwrap_or_default();
+        let instances = store.instances_on(node.id).await?.unwrap_or_default().instances;
         let held = sum(instances.iter().filter(|instance| instance.holds_resources));
         if held != node.used {
             wrong.push(format!("node {} has handed out {:?}, its instances hold {held:?}", node.id, node.used));

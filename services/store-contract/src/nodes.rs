@@ -1,7 +1,7 @@
 //! Nodes.
 
 use wherry_model::{BootId, Capacity, NodeId, NodeState};
-use wherry_store::{LifeOutcome, NodeRegistration};
+use wherry_store::{LifeOutcome, NodeRegistration, OnNode};
 
 use crate::world::at;
 use crate::{Subject, World};
@@ -97,13 +97,13 @@ pub async fn instances_of_a_node_come_with_its_revision(subject: &mut impl Subje
     let world = World::new(subject).await;
     let other = world.with_tenant("umbrella").await;
     let (here, elsewhere) = (world.node_for(5).await, world.node_for(5).await);
-    assert_eq!(world.store.instances_on(here).await.unwrap(), Some((0, Vec::new())));
+    assert_eq!(world.store.instances_on(here).await.unwrap(), Some(OnNode::default()));
     let first = world.instance("a", here, 1).await;
     let second = other.instance("a", here, 2).await;
     world.instance("b", elsewhere, 3).await;
     let gone = world.instance("c", here, 4).await;
     world.deleted(&gone, 5).await;
-    let (revision, instances) = world.store.instances_on(here).await.unwrap().unwrap();
+    let OnNode { revision, instances, .. } = world.store.instances_on(here).await.unwrap().unwrap();
     assert_eq!(revision, world.node(here).await.desired_revision);
     assert_eq!(instances, [first, second]);
 }

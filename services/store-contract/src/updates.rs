@@ -128,8 +128,8 @@ pub async fn a_start_elsewhere_tells_both_nodes(subject: &mut impl Subject) {
     let after = (world.node(old).await.desired_revision, world.node(new).await.desired_revision);
     assert!(after.0 > before.0 && after.1 > before.1, "{before:?} {after:?}");
     assert_eq!((world.used(old).await, world.used(new).await), (0, 1));
-    assert_eq!(world.store.instances_on(old).await.unwrap().unwrap().1, []);
-    assert_eq!(world.store.instances_on(new).await.unwrap().unwrap().1, [moved]);
+    assert_eq!(world.store.instances_on(old).await.unwrap().unwrap().instances, []);
+    assert_eq!(world.store.instances_on(new).await.unwrap().unwrap().instances, [moved]);
 }
 
 /// Each change of what a node must do raises its revision: create, pinned digest, stop, start, an end, delete, removal.

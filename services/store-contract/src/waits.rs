@@ -45,7 +45,10 @@ pub async fn a_waiting_instance_is_nowhere(subject: &mut impl Subject) {
     let node = world.node_for(5).await;
     let running = world.running(&world.instance("web", node, 1).await, 2).await;
     let waiting = world.displaced(&running, 10).await;
-    assert_eq!((world.used(node).await, world.store.instances_on(node).await.unwrap().unwrap().1), (0, Vec::new()));
+    assert_eq!(
+        (world.used(node).await, world.store.instances_on(node).await.unwrap().unwrap().instances),
+        (0, Vec::new())
+    );
     assert_eq!(world.store.addressed(None, 10).await.unwrap(), []);
     assert_eq!(world.read(waiting.id).await, waiting);
     let by_name = world.store.instance_by_name(world.tenant, world.project, &waiting.name).await.unwrap();

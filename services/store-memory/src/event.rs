@@ -1,10 +1,13 @@
 //! Events. Their numbers are in commit order because units run one after another.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
-use wherry_model::{Event, Instance};
-use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent};
+use wherry_model::{Event, Instance, InstanceId};
+use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent, Trimmed};
 
 use crate::MemoryStore;
+use crate::database::Verdict;
 use crate::state::{EventRow, State};
 
 #[async_trait]
@@ -27,6 +30,59 @@ impl EventStore for MemoryStore {
         })
         .await
     }
+
+    async fn events_forgotten(&self, query: &EventQuery) -> Result<u64, StoreError> {
+        self.read("reading which events were forgotten", |state| {
+            let found = match query.instance {
+                None => state.events_forgotten.get(&(query.tenant, query.project)),
+                Some(instance) => state.instance_events_forgotten.get(&instance),
+            };
+            found.copied().unwrap_or(0)
+        })
+        .await
+    }
+
+    async fn trim_events(
+        &self,
+        after: Option<InstanceId>,
+        keep: u32,
+        instances: u32,
+        limit: u32,
+    ) -> Result<Trimmed, StoreError> {
+        self.write_quietly("forgetting old events", |state| {
+            let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+            let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            let found: Vec<InstanceId> = rest.map(|(id, _)| *id).take(size(instances)).collect();
+            let (mut next, mut left) = (after, size(limit));
+            for id in &found {
+                let of_it = state.events.iter().filter(|(_, row)| row.instance == *id).map(|(seq, _)| *seq);
+                let of_it: Vec<u64> = of_it.collect();
+                let goes = of_it.len().saturating_sub(size(keep)).min(left);
+                for seq in of_it.iter().take(goes) {
+                    forget(state, *seq);
+                }
+                left -= goes;
+                if goes > 0 && left == 0 {
+                    return Ok(Verdict::Keep(Trimmed { events: u64::from(limit), next }));
+                }
+                next = Some(*id);
+            }
+            let events = u64::try_from(size(limit) - left).unwrap_or(u64::MAX);
+            Ok(Verdict::Keep(Trimmed { events, next: next.filter(|_| found.len() == size(instances)) }))
+        })
+        .await
+    }
+}
+
+/// Removes an event and remembers that it was there.
+pub(crate) fn forget(state: &mut State, seq: u64) {
+    let Some(row) = state.events.get(&seq).cloned() else { return };
+    let higher = |known: Option<&u64>| known.copied().unwrap_or(0).max(seq);
+    let of_project = higher(state.events_forgotten.get(&(row.tenant, row.project)));
+    state.events_forgotten.put((row.tenant, row.project), of_project);
+    let of_instance = higher(state.instance_events_forgotten.get(&row.instance));
+    state.instance_events_forgotten.put(row.instance, of_instance);
+    state.events.remove(&seq);
 }
 
 /// Numbers and stores the events of a change.

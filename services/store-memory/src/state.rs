@@ -109,6 +109,9 @@ tables! {
     writes: u64 => InstanceId,
     idempotency: (TenantId, String) => IdempotencyRecord,
     events: u64 => EventRow,
+    /// The highest number of an event that was forgotten.
+    events_forgotten: (TenantId, ProjectId) => u64,
+    instance_events_forgotten: InstanceId => u64,
     intervals: IntervalKey => IntervalRow,
     books: String => PriceBook,
     current_book: () => String,

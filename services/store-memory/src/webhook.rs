@@ -1,5 +1,7 @@
 //! Webhooks and their deliveries.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
 use wherry_model::{DeliveryId, ProjectId, TenantId, Timestamp, WebhookId, WebhookName};
 use wherry_store::{DeliveryRecord, Lagging, NameOutcome, Settlement, StoreError, WebhookRecord, WebhookStore};
@@ -56,6 +58,14 @@ impl WebhookStore for MemoryStore {
             all.sort_by(|a, b| a.name.cmp(&b.name));
             all.truncate(bound(limit));
             all
+        })
+        .await
+    }
+
+    async fn every_webhook(&self, after: Option<WebhookId>, limit: u32) -> Result<Vec<WebhookRecord>, StoreError> {
+        self.read("reading webhooks by their ids", |state| {
+            let rest = state.webhooks.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            rest.take(bound(limit)).map(|(_, row)| row.record.clone()).collect()
         })
         .await
     }

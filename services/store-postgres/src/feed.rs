@@ -21,6 +21,7 @@ use crate::PostgresStore;
 use crate::columns::Fields;
 use crate::error::{Context, violation};
 use crate::instance;
+use crate::readable::readable;
 use crate::transaction::{Unit, Verdict, WRITERS};
 
 /// After this a waiter looks for itself: a notification may have been lost.
@@ -120,8 +121,7 @@ impl ChangeFeed for PostgresStore {
                 ChangeCursor(horizon.0.max(after.0))
             }
         };
-        let instances = rows.iter().map(instance::record).collect::<Result<Vec<_>, _>>()?;
-        Ok(Changes { instances, next, more })
+        Ok(Changes { instances: readable(&rows, instance::record), next, more })
     }
 }
 

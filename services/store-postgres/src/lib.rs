@@ -23,6 +23,7 @@ mod listener;
 mod meter;
 mod node;
 mod open;
+mod readable;
 mod rows;
 mod schema;
 mod session;

@@ -10,6 +10,7 @@ use wherry_store::{DeliveryRecord, Lagging, NameOutcome, Settlement, StoreError,
 use crate::PostgresStore;
 use crate::columns::{Fields, integer, json};
 use crate::error::Context;
+use crate::readable::{Filling, readable};
 use crate::transaction::{Unit, Verdict};
 
 /// The number of the last event of a project. Numbers appear in their order, so all below it can be seen too.
@@ -45,7 +46,22 @@ impl WebhookStore for PostgresStore {
                 .bind(tenant.as_uuid())
                 .bind(project.as_uuid())
                 .bind(i64::from(limit));
-        self.connections.fetch_all("listing webhooks", query).await?.iter().map(webhook).collect()
+        Ok(readable(&self.connections.fetch_all("listing webhooks", query).await?, webhook))
+    }
+
+    async fn every_webhook(&self, after: Option<WebhookId>, limit: u32) -> Result<Vec<WebhookRecord>, StoreError> {
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record FROM webhooks WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2 OFFSET $3",
+            )
+            .bind(after.map(|id| id.as_uuid()))
+            .bind(limit)
+            .bind(passed);
+            page.take(&self.connections.fetch_all("reading webhooks by their ids", query).await?, webhook);
+        }
+        Ok(page.found())
     }
 
     async fn change_webhook(&self, webhook: &WebhookRecord, anew: bool) -> Result<bool, StoreError> {
@@ -62,27 +78,31 @@ impl WebhookStore for PostgresStore {
         most: u32,
         limit: u32,
     ) -> Result<Vec<Lagging>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record, followed, (SELECT count(*) FROM (
+        let lagging = |row: &PgRow| {
+            let fields = Fields { table: "webhooks", row };
+            let (followed, open) = (fields.count("followed")?, fields.count("open")?);
+            Ok(Lagging { webhook: fields.json("record")?, followed, open })
+        };
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record, followed, (SELECT count(*) FROM (
                  SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at IS NOT NULL LIMIT $2
              ) AS counted) AS open
              FROM webhooks AS w
              WHERE ($1 IS NULL OR id > $1) AND enabled AND EXISTS (
                  SELECT 1 FROM events AS e WHERE e.tenant = w.tenant AND e.project = w.project AND e.seq > w.followed
              )
-             ORDER BY id LIMIT $3",
-        )
-        .bind(after.map(|id| id.as_uuid()))
-        .bind(i64::from(most))
-        .bind(i64::from(limit));
-        let rows = self.connections.fetch_all("looking for webhooks that lag", query).await?;
-        rows.iter()
-            .map(|row| {
-                let fields = Fields { table: "webhooks", row };
-                let (followed, open) = (fields.count("followed")?, fields.count("open")?);
-                Ok(Lagging { webhook: fields.json("record")?, followed, open })
-            })
-            .collect()
+             ORDER BY id LIMIT $3 OFFSET $4",
+            )
+            .bind(after.map(|id| id.as_uuid()))
+            .bind(i64::from(most))
+            .bind(limit)
+            .bind(passed);
+            page.take(&self.connections.fetch_all("looking for webhooks that lag", query).await?, lagging);
+        }
+        Ok(page.found())
     }
 
     async fn follow_events(
@@ -101,16 +121,22 @@ impl WebhookStore for PostgresStore {
         after: Option<WebhookId>,
         limit: u32,
     ) -> Result<Vec<WebhookRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record FROM webhooks AS w
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record FROM webhooks AS w
              WHERE ($1 IS NULL OR id > $1) AND enabled
                AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at <= $2)
-             ORDER BY id LIMIT $3",
-        )
-        .bind(after.map(|id| id.as_uuid()))
-        .bind(now.as_micros())
-        .bind(i64::from(limit));
-        self.connections.fetch_all("looking for webhooks with work", query).await?.iter().map(webhook).collect()
+             ORDER BY id LIMIT $3 OFFSET $4",
+            )
+            .bind(after.map(|id| id.as_uuid()))
+            .bind(now.as_micros())
+            .bind(limit)
+            .bind(passed);
+            page.take(&self.connections.fetch_all("looking for webhooks with work", query).await?, webhook);
+        }
+        Ok(page.found())
     }
 
     async fn due_deliveries(
@@ -119,18 +145,24 @@ impl WebhookStore for PostgresStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record FROM deliveries AS d
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record FROM deliveries AS d
              WHERE webhook = $1 AND next_at <= $2 AND NOT EXISTS (
                  SELECT 1 FROM deliveries AS e
                  WHERE e.webhook = d.webhook AND e.lane = d.lane AND e.number < d.number AND e.next_at IS NOT NULL
              )
-             ORDER BY next_at, number, id LIMIT $3",
-        )
-        .bind(webhook.as_uuid())
-        .bind(now.as_micros())
-        .bind(i64::from(limit));
-        self.connections.fetch_all("looking for deliveries that are due", query).await?.iter().map(delivery).collect()
+             ORDER BY next_at, number, id LIMIT $3 OFFSET $4",
+            )
+            .bind(webhook.as_uuid())
+            .bind(now.as_micros())
+            .bind(limit)
+            .bind(passed);
+            page.take(&self.connections.fetch_all("looking for deliveries that are due", query).await?, delivery);
+        }
+        Ok(page.found())
     }
 
     async fn add_delivery(&self, delivery: &DeliveryRecord, most: u32) -> Result<bool, StoreError> {
@@ -159,7 +191,7 @@ impl WebhookStore for PostgresStore {
                 .bind(webhook.as_uuid())
                 .bind(before.map_or_else(Uuid::max, |id| id.as_uuid()))
                 .bind(i64::from(limit));
-        self.connections.fetch_all("listing deliveries", query).await?.iter().map(delivery).collect()
+        Ok(readable(&self.connections.fetch_all("listing deliveries", query).await?, delivery))
     }
 
     async fn purge_deliveries(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

@@ -2,37 +2,157 @@
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use wherry_model::{Event, Generation, Instance};
-use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent};
+use wherry_model::{Event, Generation, Instance, InstanceId, ProjectId, TenantId};
+use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent, Trimmed};
 
 use crate::SqliteStore;
 use crate::columns::{Blob, Fields, integer};
 use crate::error::Context;
+use crate::readable::Filling;
+use crate::writer::Verdict;
 
 #[async_trait]
 impl EventStore for SqliteStore {
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         let after = i64::try_from(query.after).unwrap_or(i64::MAX);
-        let rows = match query.instance {
-            None => {
-                sqlx::query("SELECT * FROM events WHERE tenant = ? AND project = ? AND seq > ? ORDER BY seq LIMIT ?")
-                    .bind(query.tenant.blob())
-                    .bind(query.project.blob())
+        let mut page = Filling::of(query.limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let rows = match query.instance {
+                None => sqlx::query(
+                    "SELECT * FROM events WHERE tenant = ? AND project = ? AND seq > ? ORDER BY seq LIMIT ? OFFSET ?",
+                )
+                .bind(query.tenant.blob())
+                .bind(query.project.blob()),
+                Some(instance) => sqlx::query(
+                    "SELECT * FROM events WHERE instance = ? AND tenant = ? AND project = ? AND seq > ?
+                     ORDER BY seq LIMIT ? OFFSET ?",
+                )
+                .bind(instance.blob())
+                .bind(query.tenant.blob())
+                .bind(query.project.blob()),
             }
-            Some(instance) => sqlx::query(
-                "SELECT * FROM events WHERE instance = ? AND tenant = ? AND project = ? AND seq > ?
-                 ORDER BY seq LIMIT ?",
-            )
-            .bind(instance.blob())
-            .bind(query.tenant.blob())
-            .bind(query.project.blob()),
+            .bind(after)
+            .bind(limit)
+            .bind(passed)
+            .fetch_all(&self.readers)
+            .await
+            .context("reading events")?;
+            page.take(&rows, stored);
         }
-        .bind(after)
-        .bind(query.limit)
+        Ok(page.found())
+    }
+
+    async fn events_forgotten(&self, query: &EventQuery) -> Result<u64, StoreError> {
+        let found: Option<i64> = match query.instance {
+            None => sqlx::query_scalar("SELECT seq FROM events_forgotten WHERE tenant = ? AND project = ?")
+                .bind(query.tenant.blob())
+                .bind(query.project.blob()),
+            Some(instance) => {
+                sqlx::query_scalar("SELECT seq FROM instance_events_forgotten WHERE instance = ?").bind(instance.blob())
+            }
+        }
+        .fetch_optional(&self.readers)
+        .await
+        .context("reading which events were forgotten")?;
+        Ok(found.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
+    }
+
+    async fn trim_events(
+        &self,
+        after: Option<InstanceId>,
+        keep: u32,
+        instances: u32,
+        limit: u32,
+    ) -> Result<Trimmed, StoreError> {
+        const CONTEXT: &str = "looking for instances with many events";
+        // The newest event that is one too many: what is older goes with it. Later events change nothing about that.
+        let rows = sqlx::query(
+            "SELECT id, tenant, project, (
+                 SELECT seq FROM events WHERE instance = instances.id ORDER BY seq DESC LIMIT 1 OFFSET ?2
+             ) AS last
+             FROM instances WHERE id > ?1 ORDER BY id LIMIT ?3",
+        )
+        .bind(after.map(|id| id.blob()).unwrap_or_default())
+        .bind(keep)
+        .bind(instances)
         .fetch_all(&self.readers)
         .await
-        .context("reading events")?;
-        rows.iter().map(stored).collect()
+        .context(CONTEXT)?;
+        let mut next = after;
+        let mut trimmed = 0;
+        for row in &rows {
+            let fields = Fields { table: "instances", row };
+            let instance: InstanceId = fields.id("id")?;
+            if let Some(last) = fields.get::<Option<i64>>("last")? {
+                let (tenant, project) = (fields.id("tenant")?, fields.id("project")?);
+                let left = limit.saturating_sub(u32::try_from(trimmed).unwrap_or(u32::MAX));
+                let oldest = Oldest { tenant, project, instance, last, limit: left };
+                let gone = self
+                    .writer
+                    .run_quietly("forgetting old events", move |connection| Box::pin(oldest.forget(connection)))
+                    .await?;
+                trimmed += gone;
+                if gone >= u64::from(left) {
+                    // There may be more of it.
+                    return Ok(Trimmed { events: trimmed, next });
+                }
+            }
+            next = Some(instance);
+        }
+        let is_end = u32::try_from(rows.len()).is_ok_and(|found| found < instances);
+        Ok(Trimmed { events: trimmed, next: next.filter(|_| !is_end) })
+    }
+}
+
+/// The oldest events of an instance, up to one, and no more than so many.
+struct Oldest {
+    tenant: TenantId,
+    project: ProjectId,
+    instance: InstanceId,
+    last: i64,
+    limit: u32,
+}
+
+impl Oldest {
+    async fn forget(self, connection: &mut SqliteConnection) -> Result<Verdict<u64>, StoreError> {
+        const CONTEXT: &str = "forgetting old events";
+        let last: Option<i64> = sqlx::query_scalar(
+            "SELECT max(seq) FROM (SELECT seq FROM events WHERE instance = ? AND seq <= ? ORDER BY seq LIMIT ?)",
+        )
+        .bind(self.instance.blob())
+        .bind(self.last)
+        .bind(self.limit)
+        .fetch_one(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        let Some(last) = last else { return Ok(Verdict::Undo(0)) };
+        sqlx::query(
+            "INSERT INTO instance_events_forgotten (instance, seq) VALUES (?, ?)
+             ON CONFLICT (instance) DO UPDATE SET seq = max(seq, excluded.seq)",
+        )
+        .bind(self.instance.blob())
+        .bind(last)
+        .execute(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        sqlx::query(
+            "INSERT INTO events_forgotten (tenant, project, seq) VALUES (?, ?, ?)
+             ON CONFLICT (tenant, project) DO UPDATE SET seq = max(seq, excluded.seq)",
+        )
+        .bind(self.tenant.blob())
+        .bind(self.project.blob())
+        .bind(last)
+        .execute(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        let gone = sqlx::query("DELETE FROM events WHERE instance = ? AND seq <= ?")
+            .bind(self.instance.blob())
+            .bind(last)
+            .execute(connection)
+            .await
+            .context(CONTEXT)?;
+        Ok(Verdict::Keep(gone.rows_affected()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::SqliteStore;
 use crate::columns::Fields;
 use crate::error::Context;
 use crate::instance;
+use crate::readable::readable;
 use crate::writer::Verdict;
 
 /// After this a waiter looks for itself: another process may have written.
@@ -59,9 +60,8 @@ impl ChangeFeed for SqliteStore {
             Some(row) => ChangeCursor(Fields { table: "instances", row }.count("changed")?),
             None => after,
         };
-        let instances = rows.iter().map(instance::record).collect::<Result<Vec<_>, _>>()?;
-        let more = u64::try_from(instances.len()).is_ok_and(|found| found >= u64::from(limit));
-        Ok(Changes { instances, next, more })
+        let more = u64::try_from(rows.len()).is_ok_and(|found| found >= u64::from(limit));
+        Ok(Changes { instances: readable(&rows, instance::record), next, more })
     }
 }
 

@@ -25,6 +25,7 @@ mod node;
 mod open;
 #[cfg(test)]
 mod plan;
+mod readable;
 mod tenant;
 mod webhook;
 mod writer;

@@ -8,6 +8,7 @@ use wherry_store::{DeliveryRecord, Lagging, NameOutcome, Settlement, StoreError,
 use crate::SqliteStore;
 use crate::columns::{Blob, Fields, integer, json};
 use crate::error::Context;
+use crate::readable::{Filling, readable};
 use crate::writer::Verdict;
 
 /// The number of the last event of a project.
@@ -50,7 +51,19 @@ impl WebhookStore for SqliteStore {
                 .fetch_all(&self.readers)
                 .await
                 .context("listing webhooks")?;
-        rows.iter().map(webhook).collect()
+        Ok(readable(&rows, webhook))
+    }
+
+    async fn every_webhook(&self, after: Option<WebhookId>, limit: u32) -> Result<Vec<WebhookRecord>, StoreError> {
+        let after = after.map(|id| id.blob()).unwrap_or_default();
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query("SELECT id, record FROM webhooks WHERE id > ? ORDER BY id LIMIT ? OFFSET ?");
+            let rows = query.bind(after.clone()).bind(limit).bind(passed).fetch_all(&self.readers).await;
+            page.take(&rows.context("reading webhooks by their ids")?, webhook);
+        }
+        Ok(page.found())
     }
 
     async fn change_webhook(&self, webhook: &WebhookRecord, anew: bool) -> Result<bool, StoreError> {
@@ -87,29 +100,35 @@ impl WebhookStore for SqliteStore {
         most: u32,
         limit: u32,
     ) -> Result<Vec<Lagging>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, record, followed, (SELECT count(*) FROM (
+        let lagging = |row: &SqliteRow| {
+            let fields = Fields { table: "webhooks", row };
+            let (followed, open) = (fields.count("followed")?, fields.count("open")?);
+            Ok(Lagging { webhook: fields.json("record")?, followed, open })
+        };
+        let after = after.map(|id| id.blob()).unwrap_or_default();
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let rows = sqlx::query(
+                "SELECT id, record, followed, (SELECT count(*) FROM (
                  SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at IS NOT NULL LIMIT ?2
              )) AS open
              FROM webhooks AS w
              WHERE id > ?1 AND enabled = 1 AND EXISTS (
                  SELECT 1 FROM events AS e WHERE e.tenant = w.tenant AND e.project = w.project AND e.seq > w.followed
              )
-             ORDER BY id LIMIT ?3",
-        )
-        .bind(after.map(|id| id.blob()).unwrap_or_default())
-        .bind(most)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .context("looking for webhooks that lag")?;
-        rows.iter()
-            .map(|row| {
-                let fields = Fields { table: "webhooks", row };
-                let (followed, open) = (fields.count("followed")?, fields.count("open")?);
-                Ok(Lagging { webhook: fields.json("record")?, followed, open })
-            })
-            .collect()
+             ORDER BY id LIMIT ?3 OFFSET ?4",
+            )
+            .bind(after.clone())
+            .bind(most)
+            .bind(limit)
+            .bind(passed)
+            .fetch_all(&self.readers)
+            .await
+            .context("looking for webhooks that lag")?;
+            page.take(&rows, lagging);
+        }
+        Ok(page.found())
     }
 
     async fn follow_events(
@@ -133,19 +152,26 @@ impl WebhookStore for SqliteStore {
         after: Option<WebhookId>,
         limit: u32,
     ) -> Result<Vec<WebhookRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, record FROM webhooks AS w
-             WHERE id > ?1 AND enabled = 1
-               AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at <= ?2)
-             ORDER BY id LIMIT ?3",
-        )
-        .bind(after.map(|id| id.blob()).unwrap_or_default())
-        .bind(now.as_micros())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .context("looking for webhooks with work")?;
-        rows.iter().map(webhook).collect()
+        let after = after.map(|id| id.blob()).unwrap_or_default();
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let rows = sqlx::query(
+                "SELECT id, record FROM webhooks AS w
+                 WHERE id > ?1 AND enabled = 1
+                   AND EXISTS (SELECT 1 FROM deliveries AS d WHERE d.webhook = w.id AND d.next_at <= ?2)
+                 ORDER BY id LIMIT ?3 OFFSET ?4",
+            )
+            .bind(after.clone())
+            .bind(now.as_micros())
+            .bind(limit)
+            .bind(passed)
+            .fetch_all(&self.readers)
+            .await
+            .context("looking for webhooks with work")?;
+            page.take(&rows, self::webhook);
+        }
+        Ok(page.found())
     }
 
     async fn due_deliveries(
@@ -154,21 +180,27 @@ impl WebhookStore for SqliteStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, record FROM deliveries AS d
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let rows = sqlx::query(
+                "SELECT id, record FROM deliveries AS d
              WHERE webhook = ?1 AND next_at <= ?2 AND NOT EXISTS (
                  SELECT 1 FROM deliveries AS e
                  WHERE e.webhook = d.webhook AND e.lane = d.lane AND e.number < d.number AND e.next_at IS NOT NULL
              )
-             ORDER BY next_at, number, id LIMIT ?3",
-        )
-        .bind(webhook.blob())
-        .bind(now.as_micros())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .context("looking for deliveries that are due")?;
-        rows.iter().map(delivery).collect()
+             ORDER BY next_at, number, id LIMIT ?3 OFFSET ?4",
+            )
+            .bind(webhook.blob())
+            .bind(now.as_micros())
+            .bind(limit)
+            .bind(passed)
+            .fetch_all(&self.readers)
+            .await
+            .context("looking for deliveries that are due")?;
+            page.take(&rows, delivery);
+        }
+        Ok(page.found())
     }
 
     async fn add_delivery(&self, delivery: &DeliveryRecord, most: u32) -> Result<bool, StoreError> {
@@ -229,7 +261,7 @@ impl WebhookStore for SqliteStore {
                 .fetch_all(&self.readers)
                 .await
                 .context("listing deliveries")?;
-        rows.iter().map(delivery).collect()
+        Ok(readable(&rows, delivery))
     }
 
     async fn purge_deliveries(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

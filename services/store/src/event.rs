@@ -34,9 +34,33 @@ pub struct EventQuery {
     pub limit: u32,
 }
 
-/// Events. They are written by the changes that cause them, never alone.
+/// A piece of the way through all instances whose events were bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Events that were forgotten.
+    pub events: u64,
+    /// The instance after which to go on; none when all were looked at.
+    pub next: Option<InstanceId>,
+}
+
+/// Events. They are written by the changes that cause them, never alone. Those of an instance are forgotten with it, and its oldest
+/// when it has too many; the highest number that was is remembered of its project, and of the instance while it is there.
 #[async_trait]
 pub trait EventStore: Send + Sync {
-    /// The next events, in order.
+    /// The next events, in order. One that cannot be read is left out, and said in the log.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// The highest number that was forgotten of what the query asks for; 0 if none was. Read after [`Self::events`], a number that is
+    /// not above `query.after` proves that the page misses nothing.
+    async fn events_forgotten(&self, query: &EventQuery) -> Result<u64, StoreError>;
+
+    /// Forgets the oldest events of instances that have more than `keep`: looks at `instances` of them in order of id after `after`,
+    /// and forgets `limit` events at most.
+    async fn trim_events(
+        &self,
+        after: Option<InstanceId>,
+        keep: u32,
+        instances: u32,
+        limit: u32,
+    ) -> Result<Trimmed, StoreError>;
 }

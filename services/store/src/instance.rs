@@ -106,7 +106,21 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// What is on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OnNode {
+    /// The node's desired revision.
+    pub revision: u64,
+    /// By id.
+    pub instances: Vec<Instance>,
+    /// Those of which nothing is known but that they are there, because their records cannot be read.
+    pub unreadable: Vec<InstanceId>,
+}
+
 /// Instances.
+///
+/// A record that cannot be read (damaged, or written by a newer release) costs itself alone: what asks for it by name or id
+/// fails with [`StoreError::Corrupt`], what asks for many leaves it out, with its id in the log.
 #[async_trait]
 pub trait InstanceStore: Send + Sync {
     /// Stores a new instance in one transaction: record, name, resources taken from the node's row if it is ready and
@@ -153,7 +167,7 @@ pub trait InstanceStore: Send + Sync {
 
     /// Every instance whose place is this node and that is not deleted, with the node's desired revision, read together.
     /// None when there is no such node.
-    async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError>;
+    async fn instances_on(&self, node: NodeId) -> Result<Option<OnNode>, StoreError>;
 
     /// Instances that wait for a place, longest waiting first (by their last write), at most `limit`.
     async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError>;
@@ -167,6 +181,9 @@ pub trait InstanceStore: Send + Sync {
 
     /// Every instance that has an address: what the zone is made of. In order of id, after `after`, at most `limit`.
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError>;
+
+    /// Every instance of whichever tenant, deleted ones included, in order of id, after `after`, at most `limit`.
+    async fn every_instance(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
     /// Forgets instances deleted before `before` (their intervals stay) and idempotency records made before it, at most
     /// `limit` of each. Says how many rows went.

@@ -25,14 +25,14 @@ mod webhook;
 
 pub use audit::{AuditEnd, AuditKind, AuditOutcome, AuditQuery, AuditRecord, AuditStore};
 pub use error::StoreError;
-pub use event::{EventQuery, EventStore, StoredEvent};
+pub use event::{EventQuery, EventStore, StoredEvent, Trimmed};
 pub use feed::{ChangeCursor, ChangeFeed, Changes, Counters};
 pub use fleet::{
     CallRecord, CallStore, EnrolOutcome, EnrolmentRecord, EnrolmentStore, InstallationStore, JoinTokenRecord,
     LeaseStore, ReplicaRecord, ReplicaStore,
 };
 pub use instance::{
-    Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome,
+    Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
 };
 pub use meter::{MeterStore, PriceBookOutcome, UsageQuery};
 pub use node::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome};

@@ -216,6 +216,9 @@ pub trait WebhookStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<WebhookRecord>, StoreError>;
 
+    /// Every webhook of whichever tenant, in order of id, after `after`, at most `limit`.
+    async fn every_webhook(&self, after: Option<WebhookId>, limit: u32) -> Result<Vec<WebhookRecord>, StoreError>;
+
     /// Stores a webhook whose revision before was one less; false when it was another. With `anew` it tells what happens from
     /// now on and nothing of before.
     async fn change_webhook(&self, webhook: &WebhookRecord, anew: bool) -> Result<bool, StoreError>;

@@ -71,7 +71,7 @@ async fn a_renewal_breaks_nothing_that_is_open() {
 
     answering.scripted.lines.send(b"still here\n".to_vec()).unwrap();
     assert_eq!(tokio::time::timeout(SOON, followed.next()).await.unwrap(), Some(Ok(b"still here\n".to_vec())));
-    world.control.desired.send_replace(Desired { revision: 8, epoch: 1, instances: Vec::new() });
+    world.control.desired.send_replace(Desired { revision: 8, epoch: 1, instances: Vec::new(), kept: Vec::new() });
     let polled = tokio::time::timeout(SOON, polling).await.unwrap().unwrap();
     assert_eq!(polled.unwrap().unwrap().revision, 8, "the long poll went on");
 

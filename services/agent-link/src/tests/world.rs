@@ -192,7 +192,7 @@ impl World {
             heartbeats: Mutex::default(),
             hellos: Mutex::default(),
             reports: Mutex::default(),
-            desired: watch::Sender::new(Desired { revision: 7, epoch: 1, instances: Vec::new() }),
+            desired: watch::Sender::new(Desired { revision: 7, epoch: 1, instances: Vec::new(), kept: Vec::new() }),
             endpoints: Mutex::default(),
             removed: Mutex::default(),
             unknown: Mutex::default(),

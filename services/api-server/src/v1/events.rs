@@ -25,7 +25,7 @@ const PAGE: u32 = 200;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Only events after this one; all that are kept when absent.
+    /// Only events after this one; all that are kept when absent, or 0.
     #[param(required = false, maximum = 9_007_199_254_740_991_u64, value_type = u64)]
     pub(super) after: u64,
     /// Whether to go on with events as they happen; `false` ends after those that have happened. `true` when absent.
@@ -43,6 +43,10 @@ impl FromQuery for EventsQuery {
 ///
 /// Server-sent events: first those that have happened after `after`, then each new one. `id` is the event's `seq`, `event`
 /// its `kind`, `data` an Event as JSON. A comment every few seconds says that the stream is alive.
+///
+/// Of each instance the newest events are kept (2,000 unless the operator chose another number), and those of a deleted one for some
+/// days. Who asks for events after one behind which something is gone gets 410 `events_forgotten`, with the number from which all are
+/// kept; a stream that is read so slowly that this happens to it ends.
 #[utoipa::path(
     get,
     path = "/v1/projects/{project}/events",
@@ -55,6 +59,7 @@ impl FromQuery for EventsQuery {
         LastEventId,
     ),
     responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"),
+        (status = 410, description = "Events after that number are not kept any more.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(

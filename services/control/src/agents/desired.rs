@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 use wherry_agent_api::{ControlError, Desired, DesiredInstance};
-use wherry_model::{Instance, NodeId};
+use wherry_model::{Instance, NodeId, NodeRecord};
+use wherry_store::OnNode;
 
 use super::NEWS_WAIT;
 use crate::{Control, Error};
@@ -19,9 +20,13 @@ impl Control {
                 // never more.
                 let epoch = record.epoch;
                 let found = self.store().instances_on(node).await.map_err(Error::from)?;
-                let (revision, instances) = found.ok_or(ControlError::UnknownNode)?;
+                let OnNode { revision, instances, unreadable } = found.ok_or(ControlError::UnknownNode)?;
+                if !unreadable.is_empty() && record.protocol < NodeRecord::PROTOCOL_OF_REVISIONS {
+                    // It would end them.
+                    return Err(Error::internal("an instance of a node whose agent is old cannot be read").into());
+                }
                 let instances = instances.iter().map(|instance| self.desired_instance(instance)).collect();
-                return Ok(Some(Desired { revision, epoch, instances }));
+                return Ok(Some(Desired { revision, epoch, instances, kept: unreadable }));
             }
             if tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
                 return Ok(None);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wherry_agent_api::{ControlError, Heartbeat};
 use wherry_model::lifecycle;
 use wherry_model::{ContainerName, NodeState};
-use wherry_store::LifeOutcome;
+use wherry_store::{LifeOutcome, OnNode};
 
 use crate::effects::carry_through;
 use crate::{Control, Error, Progress, lock};
@@ -64,7 +64,7 @@ impl Control {
             tracing::info!(node = %heartbeat.node, "a silent node is heard again");
         }
         self.learn_node(heartbeat.node).await?;
-        let Some((_, instances)) = self.store().instances_on(heartbeat.node).await? else { return Ok(true) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(heartbeat.node).await? else { return Ok(true) };
         let mut all = true;
         for instance in instances.into_iter().filter(|instance| instance.unknown_since.is_some()) {
             let after = self.change_instance(instance, |instance| {

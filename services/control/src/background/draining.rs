@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use wherry_model::lifecycle;
 use wherry_model::{Drain, DrainThen, Instance, Leaving, NodeId, NodeRecord};
+use wherry_store::OnNode;
 
 use super::failures::Failures;
 use super::{Reconciler, Work};
@@ -87,7 +88,7 @@ impl Promises {
         for node in nodes.iter().filter(|node| node.drain.is_some()) {
             match control.store().instances_on(node.id).await {
                 Ok(None) => {}
-                Ok(Some((_, instances))) => {
+                Ok(Some(OnNode { instances, .. })) => {
                     on_the_way.extend(instances.into_iter().filter(|one| one.leaving == Some(Leaving::Move)));
                 }
                 Err(error) => {
@@ -115,7 +116,7 @@ impl Promises {
 
 impl Control {
     async fn empty(&self, node: &NodeRecord, drain: &Drain, promises: &mut Promises) -> Result<u32, Error> {
-        let Some((_, instances)) = self.store().instances_on(node.id).await? else { return Ok(0) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(node.id).await? else { return Ok(0) };
         let (how, mut more) = match drain.then {
             DrainThen::Move => {
                 let moving = instances.iter().filter(|instance| instance.leaving.is_some()).count();

@@ -84,7 +84,7 @@ impl Background {
             Arc::new(placing::Placing::default()),
             Arc::new(expiring::Expiring),
             Arc::new(running::Running),
-            Arc::new(retention::Retention),
+            Arc::new(retention::Retention::default()),
             Arc::new(serials::Serials),
         ];
         let background = Self { statuses: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use wherry_model::lifecycle;
 use wherry_model::{Instance, NodeRecord, NodeState};
+use wherry_store::OnNode;
 
 use super::failures::Failures;
 use super::settled::Settled;
@@ -61,7 +62,7 @@ impl Reconciler for Silent {
 
 impl Control {
     async fn doubt_instances_of(&self, node: &NodeRecord) -> Result<u32, Error> {
-        let Some((_, instances)) = self.store().instances_on(node.id).await? else { return Ok(0) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(node.id).await? else { return Ok(0) };
         let now = self.now();
         // A clock that was set back makes old proofs look like the future, which proves nothing.
         let known: Vec<Instance> = instances

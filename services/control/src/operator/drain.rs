@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wherry_model::{Drain, DrainThen, Leaving, NodeRecord, Principal, Scope, SpecError};
+use wherry_store::OnNode;
 
 use super::NodeStatus;
 use crate::{Control, Error, lock};
@@ -85,7 +86,7 @@ impl Control {
         if record.drain.is_none() {
             return Ok(None);
         }
-        let Some((_, instances)) = self.store().instances_on(record.id).await? else { return Ok(None) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(record.id).await? else { return Ok(None) };
         let mut progress = DrainProgress::default();
         for instance in instances.iter().filter(|instance| instance.holds_resources) {
             progress.left += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wherry_model::lifecycle;
 use wherry_model::{NodeId, NodeRecord, NodeState, Principal, Scope};
-use wherry_store::RemoveOutcome;
+use wherry_store::{OnNode, RemoveOutcome};
 
 use super::DrainProgress;
 use crate::loss::Loss;
@@ -134,7 +134,7 @@ impl Control {
 
     /// What has ended on the machine has no place any more.
     async fn forsake_node(&self, node: NodeId) -> Result<(), Error> {
-        let Some((_, instances)) = self.store().instances_on(node).await? else { return Ok(()) };
+        let Some(OnNode { instances, .. }) = self.store().instances_on(node).await? else { return Ok(()) };
         for instance in instances {
             self.change_instance(instance, |instance| {
                 let here = instance.node == Some(node);

@@ -212,7 +212,7 @@ impl Run {
         for instance in &running {
             agent.exit(*instance, 137, None);
         }
-        let there = self.stack.store().instances_on(agent.node()).await.unwrap().unwrap().1;
+        let there = self.stack.store().instances_on(agent.node()).await.unwrap().unwrap().instances;
         self.given_up.extend(there.iter().map(|instance| instance.id));
         self.given_up.extend(running);
         let (control, operator) = (self.control(), self.stack.operator().clone());

@@ -186,7 +186,7 @@ async fn when_many_are_silent_at_once_nothing_is_replaced_and_it_is_said() {
     for agent in stack.agents() {
         assert_eq!(stack.store().node(agent.node()).await.unwrap().unwrap().epoch, 0);
     }
-    let unknown = stack.store().instances_on(stack.agents()[0].node()).await.unwrap().unwrap().1;
+    let unknown = stack.store().instances_on(stack.agents()[0].node()).await.unwrap().unwrap().instances;
     assert!(!unknown.is_empty() && unknown.iter().all(|one| one.state == InstanceState::Unknown), "detection goes on");
 
     // An operator who knows better: one machine is really off. That is one silent machine less, and one is no mass.
@@ -236,7 +236,7 @@ async fn machines_that_were_lost_long_ago_do_not_hold_the_brake_also_after_a_res
         assert!(matches!(agent.heartbeat().await, Err(ControlError::Fenced { .. })));
         agent.obey().await;
         assert!(!stack.store().node(agent.node()).await.unwrap().unwrap().fenced);
-        let kept = stack.store().instances_on(agent.node()).await.unwrap().unwrap().1;
+        let kept = stack.store().instances_on(agent.node()).await.unwrap().unwrap().instances;
         assert!(!kept.is_empty() && kept.iter().all(|one| one.state == InstanceState::Running), "{kept:?}");
     }
     wherry_store_contract::invariants::check(&stack.store()).await.unwrap();

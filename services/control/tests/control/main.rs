@@ -28,6 +28,7 @@ mod silence;
 mod stuck;
 mod support;
 mod surroundings;
+mod telling;
 mod tenants;
 mod usage;
 mod wait;

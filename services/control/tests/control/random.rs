@@ -213,7 +213,7 @@ impl Run {
         wherry_store_contract::invariants::check(&store).await.unwrap();
         let mut answering = BTreeMap::new();
         for agent in self.stack.agents() {
-            let (_, instances) = store.instances_on(agent.node()).await.unwrap().unwrap();
+            let instances = store.instances_on(agent.node()).await.unwrap().unwrap().instances;
             for instance in instances.iter().filter(|instance| instance.state == InstanceState::Running) {
                 if let Some(address) = instance.address {
                     answering.insert(self.stack.control().config().fqdn(instance), address);

@@ -140,7 +140,7 @@ impl Fleet {
     }
 
     async fn on(&self, node: NodeId) -> Vec<Instance> {
-        self.store.instances_on(node).await.unwrap().unwrap().1
+        self.store.instances_on(node).await.unwrap().unwrap().instances
     }
 
     /// The first two are silent, and what is on them is unknown: nobody writes it while they are fenced.

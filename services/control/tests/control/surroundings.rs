@@ -41,7 +41,7 @@ async fn a_node_learns_names_ways_and_neighbours() {
         let peers: Vec<_> = around.peers.iter().map(|peer| (peer.node, peer.range)).collect();
         assert_eq!(peers, [(far.node(), far.introduction().range)]);
         assert_eq!(Some(around.peers[0].underlay), far.introduction().underlay);
-        let (_, elsewhere) = stack.store().instances_on(far.node()).await.unwrap().unwrap();
+        let elsewhere = stack.store().instances_on(far.node()).await.unwrap().unwrap().instances;
         let acme: Vec<Ipv4Addr> = elsewhere
             .iter()
             .filter(|instance| instance.tenant == stack.acme().record.id)

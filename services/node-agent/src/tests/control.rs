@@ -219,7 +219,7 @@ impl ControlPlane for FakeControl {
         let state = self.answers()?;
         let listed = state.instances.values().filter(|instance| instance.state != InstanceState::Deleted);
         let instances = listed.map(desired_of).collect();
-        Ok(revision.map(|revision| Desired { revision, epoch: state.epoch, instances }))
+        Ok(revision.map(|revision| Desired { revision, epoch: state.epoch, instances, kept: Vec::new() }))
     }
 
     async fn report(&self, report: Report) -> Result<Ack, ControlError> {

@@ -12,7 +12,8 @@ use wherry_model::{
     Instance, InstanceId, InstanceName, InstanceState, JournalId, NodeId, ProjectId, TenantId, Timestamp,
 };
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome, StoreError,
+    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
+    StoreError,
 };
 
 use crate::MemoryStore;
@@ -84,10 +85,11 @@ impl InstanceStore for MemoryStore {
         self.read("listing instances", |state| read::page(state, query)).await
     }
 
-    async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+    async fn instances_on(&self, node: NodeId) -> Result<Option<OnNode>, StoreError> {
         self.read("reading a node's instances", |state| {
             let row = state.nodes.get(&node).filter(|row| !row.removed)?;
-            Some((row.record.desired_revision, placed_on(state, node).cloned().collect()))
+            let instances = placed_on(state, node).cloned().collect();
+            Some(OnNode { revision: row.record.desired_revision, instances, unreadable: Vec::new() })
         })
         .await
     }
@@ -128,6 +130,14 @@ impl InstanceStore for MemoryStore {
             let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
             let found = rest.map(|(_, row)| &row.record).filter(|record| record.address.is_some());
             found.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|record| (**record).clone()).collect()
+        })
+        .await
+    }
+
+    async fn every_instance(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        self.read("reading instances by their ids", |state| {
+            let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+            rest.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|(_, row)| (*row.record).clone()).collect()
         })
         .await
     }

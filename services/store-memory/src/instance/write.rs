@@ -123,7 +123,12 @@ pub(super) fn purge(state: &mut State, before: Timestamp, limit: u32) -> Verdict
         state.instances.remove(id);
         state.writes.remove(write);
         state.idempotency.remove_where(|_, record| record.instance == *id);
-        state.events.remove_where(|_, event| event.instance == *id);
+        let events: Vec<u64> =
+            state.events.iter().filter(|(_, event)| event.instance == *id).map(|(seq, _)| *seq).collect();
+        for seq in events {
+            crate::event::forget(state, seq);
+        }
+        state.instance_events_forgotten.remove(id);
     }
     let rows = u64::try_from(keys.len() + gone.len()).unwrap_or(u64::MAX);
     if rows > 0 { Verdict::Keep(rows) } else { Verdict::Undo(0) }

@@ -7,18 +7,24 @@
 
 use sqlx::QueryBuilder;
 use sqlx::postgres::{PgRow, Postgres};
-use wherry_model::{Instance, InstanceState};
+use wherry_model::InstanceState;
 use wherry_store::{Cursor, ListQuery, Page, StoreError};
 
 use super::read;
+use crate::columns::Fields;
+use crate::readable::readable;
 
 pub(super) fn page(query: &ListQuery, rows: &[PgRow]) -> Result<Page, StoreError> {
-    let mut instances = rows.iter().map(read::record).collect::<Result<Vec<Instance>, _>>()?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let more = instances.len() > limit;
-    instances.truncate(limit);
-    let last = instances.last().map(|last| Cursor { created_at: last.created_at, id: last.id });
-    Ok(Page { instances, next: if more { last } else { None } })
+    let (page, beyond) = rows.split_at(rows.len().min(limit));
+    let next = match page.last() {
+        Some(row) if !beyond.is_empty() => {
+            let fields = Fields { table: "instances", row };
+            Some(Cursor { created_at: fields.time("created_at")?, id: fields.id("id")? })
+        }
+        _ => None,
+    };
+    Ok(Page { instances: readable(page, read::record), next })
 }
 
 pub(super) fn statement(query: &ListQuery) -> QueryBuilder<Postgres> {
@@ -31,7 +37,8 @@ pub(super) fn statement(query: &ListQuery) -> QueryBuilder<Postgres> {
     states.dedup();
     // One more than asked tells whether there is a next page.
     let wanted = i64::from(query.limit) + 1;
-    let mut sql = QueryBuilder::new("SELECT id, record::text AS record FROM instances WHERE id IN (SELECT id FROM (");
+    let mut sql =
+        QueryBuilder::new("SELECT id, record::text AS record, created_at FROM instances WHERE id IN (SELECT id FROM (");
     if query.labels.is_empty() {
         by_state(&mut sql, query, &states, wanted);
     } else {

@@ -14,10 +14,12 @@ use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
 use wherry_model::{Instance, InstanceId, InstanceName, JournalId, NodeId, ProjectId, TenantId, Timestamp};
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome, StoreError,
+    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
+    StoreError,
 };
 
 use crate::PostgresStore;
+use crate::readable::Filling;
 
 pub(crate) use change::{apply_all, stand};
 pub(crate) use lane::Lanes;
@@ -84,50 +86,84 @@ impl InstanceStore for PostgresStore {
         list::page(query, &rows)
     }
 
-    async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+    async fn instances_on(&self, node: NodeId) -> Result<Option<OnNode>, StoreError> {
         read::on_node(&self.connections.fetch_all("reading a node's instances", read::of_node(node)).await?)
     }
 
     async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError> {
-        // The transaction of the last write tells who has waited longest.
-        let query = sqlx::query(
-            "SELECT id, record::text AS record FROM instances WHERE state = 'pending' ORDER BY changed, id LIMIT $1",
-        );
-        self.connections
-            .fetch_all("reading waiting instances", query.bind(i64::from(limit)))
-            .await?
-            .iter()
-            .map(record)
-            .collect()
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            // The transaction of the last write tells who has waited longest.
+            let query = sqlx::query(
+                "SELECT id, record::text AS record FROM instances WHERE state = 'pending' ORDER BY changed, id
+                 LIMIT $1 OFFSET $2",
+            );
+            let query = query.bind(limit).bind(passed);
+            page.take(&self.connections.fetch_all("reading waiting instances", query).await?, record);
+        }
+        Ok(page.found())
     }
 
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record::text AS record FROM instances
-             WHERE (record ->> 'expires_at')::bigint <= $1 ORDER BY (record ->> 'expires_at')::bigint LIMIT $2",
-        );
-        let query = query.bind(now.as_micros()).bind(i64::from(limit));
-        self.connections.fetch_all("reading instances whose time is over", query).await?.iter().map(record).collect()
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record::text AS record FROM instances
+                 WHERE (record ->> 'expires_at')::bigint <= $1 ORDER BY (record ->> 'expires_at')::bigint
+                 LIMIT $2 OFFSET $3",
+            );
+            let query = query.bind(now.as_micros()).bind(limit).bind(passed);
+            page.take(&self.connections.fetch_all("reading instances whose time is over", query).await?, record);
+        }
+        Ok(page.found())
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record::text AS record FROM instances
-             WHERE (record -> 'timetable' ->> 'due_at')::bigint <= $1
-             ORDER BY (record -> 'timetable' ->> 'due_at')::bigint LIMIT $2",
-        );
-        let query = query.bind(now.as_micros()).bind(i64::from(limit));
-        let context = "reading instances whose schedule asks for something";
-        self.connections.fetch_all(context, query).await?.iter().map(record).collect()
+        const CONTEXT: &str = "reading instances whose schedule asks for something";
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record::text AS record FROM instances
+                 WHERE (record -> 'timetable' ->> 'due_at')::bigint <= $1
+                 ORDER BY (record -> 'timetable' ->> 'due_at')::bigint LIMIT $2 OFFSET $3",
+            );
+            let query = query.bind(now.as_micros()).bind(limit).bind(passed);
+            page.take(&self.connections.fetch_all(CONTEXT, query).await?, record);
+        }
+        Ok(page.found())
     }
 
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, record::text AS record FROM instances
-             WHERE address IS NOT NULL AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2",
-        );
-        let query = query.bind(after.map(|id| id.as_uuid())).bind(i64::from(limit));
-        self.connections.fetch_all("reading instances with an address", query).await?.iter().map(record).collect()
+        const CONTEXT: &str = "reading instances with an address";
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record::text AS record FROM instances
+                 WHERE address IS NOT NULL AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2 OFFSET $3",
+            );
+            let query = query.bind(after.map(|id| id.as_uuid())).bind(limit).bind(passed);
+            page.take(&self.connections.fetch_all(CONTEXT, query).await?, record);
+        }
+        Ok(page.found())
+    }
+
+    async fn every_instance(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        const CONTEXT: &str = "reading instances by their ids";
+        let mut page = Filling::of(limit);
+        while !page.is_done() {
+            let (limit, passed) = page.next();
+            let query = sqlx::query(
+                "SELECT id, record::text AS record FROM instances
+                 WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2 OFFSET $3",
+            );
+            let query = query.bind(after.map(|id| id.as_uuid())).bind(limit).bind(passed);
+            page.take(&self.connections.fetch_all(CONTEXT, query).await?, record);
+        }
+        Ok(page.found())
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

@@ -29,10 +29,17 @@ impl Unit for Purge {
                 "forgetting idempotency records",
             ),
             (
-                "DELETE FROM instances WHERE id IN (
+                // In order of their projects: two that forget at once wait for each other in turn.
+                "WITH gone AS MATERIALIZED (
                      SELECT id FROM instances WHERE deleted_at IS NOT NULL AND deleted_at < $1 ORDER BY deleted_at LIMIT $2
                      FOR UPDATE SKIP LOCKED
-                 )",
+                 ), noted AS (
+                     INSERT INTO events_forgotten (tenant, project, seq)
+                     SELECT tenant, project, max(seq) FROM events WHERE instance IN (SELECT id FROM gone)
+                     GROUP BY tenant, project ORDER BY tenant, project
+                     ON CONFLICT (tenant, project) DO UPDATE SET seq = greatest(events_forgotten.seq, excluded.seq)
+                 )
+                 DELETE FROM instances WHERE id IN (SELECT id FROM gone)",
                 "forgetting deleted instances",
             ),
         ] {

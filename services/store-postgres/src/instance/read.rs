@@ -4,7 +4,7 @@ use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use wherry_model::{Instance, InstanceId, NodeId, TenantId};
-use wherry_store::{IdempotencyRecord, StoreError};
+use wherry_store::{IdempotencyRecord, OnNode, StoreError};
 
 use crate::columns::Fields;
 
@@ -39,17 +39,24 @@ pub(super) fn of_node<'q>(node: NodeId) -> Asked<'q> {
     .bind(node.as_uuid())
 }
 
-pub(super) fn on_node(rows: &[PgRow]) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+pub(super) fn on_node(rows: &[PgRow]) -> Result<Option<OnNode>, StoreError> {
     let Some(first) = rows.first() else { return Ok(None) };
     let revision = Fields { table: "nodes", row: first }.count("desired_revision")?;
-    let mut instances = Vec::with_capacity(rows.len());
+    let mut found = OnNode { revision, instances: Vec::with_capacity(rows.len()), unreadable: Vec::new() };
     for row in rows {
         let fields = Fields { table: "instances", row };
-        if fields.get::<Option<&str>>("record")?.is_some() {
-            instances.push(fields.json("record")?);
+        if fields.get::<Option<&str>>("record")?.is_none() {
+            continue;
+        }
+        match record(row) {
+            Ok(instance) => found.instances.push(instance),
+            Err(error) => {
+                tracing::error!(%error, "an instance of a node cannot be read");
+                found.unreadable.push(fields.id("id")?);
+            }
         }
     }
-    Ok(Some((revision, instances)))
+    Ok(Some(found))
 }
 
 pub(super) fn idempotency(tenant: TenantId, key: &str) -> Asked<'_> {

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
 use wherry_model::{Instance, InstanceId, InstanceName, JournalId, NodeId, ProjectId, TenantId, Timestamp};
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, Page, Placed, ReportOutcome, StoreError,
+    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
+    StoreError,
 };
 
 use crate::SqliteStore;
@@ -91,7 +92,7 @@ impl InstanceStore for SqliteStore {
         list::page(&mut connection, query).await
     }
 
-    async fn instances_on(&self, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+    async fn instances_on(&self, node: NodeId) -> Result<Option<OnNode>, StoreError> {
         read::on_node(&self.readers, node).await
     }
 
@@ -112,7 +113,12 @@ impl InstanceStore for SqliteStore {
 
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let mut connection = self.reader().await?;
-        read::addressed(&mut connection, after, limit).await
+        read::by_id(&mut connection, true, after, limit).await
+    }
+
+    async fn every_instance(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut connection = self.reader().await?;
+        read::by_id(&mut connection, false, after, limit).await
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

@@ -21,6 +21,18 @@ pub(super) async fn purge(
     .execute(&mut *connection)
     .await
     .context("forgetting idempotency records")?;
+    sqlx::query(
+        "INSERT INTO events_forgotten (tenant, project, seq)
+         SELECT tenant, project, max(seq) FROM events WHERE instance IN
+             (SELECT id FROM instances WHERE deleted_at IS NOT NULL AND deleted_at < ? ORDER BY deleted_at LIMIT ?)
+         GROUP BY tenant, project
+         ON CONFLICT (tenant, project) DO UPDATE SET seq = max(seq, excluded.seq)",
+    )
+    .bind(before.as_micros())
+    .bind(limit)
+    .execute(&mut *connection)
+    .await
+    .context("noting which events are forgotten")?;
     let instances = sqlx::query(
         "DELETE FROM instances WHERE id IN
              (SELECT id FROM instances WHERE deleted_at IS NOT NULL AND deleted_at < ? ORDER BY deleted_at LIMIT ?)",

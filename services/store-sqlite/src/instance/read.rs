@@ -3,10 +3,11 @@
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, SqlitePool};
 use wherry_model::{Instance, InstanceId, InstanceName, NodeId, ProjectId, TenantId, Timestamp};
-use wherry_store::{IdempotencyRecord, StoreError};
+use wherry_store::{IdempotencyRecord, OnNode, StoreError};
 
 use crate::columns::{Blob, Fields};
 use crate::error::Context;
+use crate::readable::Filling;
 
 pub(crate) fn record(row: &SqliteRow) -> Result<Instance, StoreError> {
     Fields { table: "instances", row }.json("record")
@@ -77,7 +78,7 @@ pub(super) async fn of_any_tenant(
 }
 
 /// Revision and instances from one snapshot.
-pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option<(u64, Vec<Instance>)>, StoreError> {
+pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option<OnNode>, StoreError> {
     const CONTEXT: &str = "reading a node's instances";
     let mut snapshot = readers.begin().await.context(CONTEXT)?;
     let row = sqlx::query("SELECT id, desired_revision FROM nodes WHERE id = ? AND removed_at IS NULL")
@@ -87,23 +88,35 @@ pub(super) async fn on_node(readers: &SqlitePool, node: NodeId) -> Result<Option
         .context(CONTEXT)?;
     let Some(row) = row else { return Ok(None) };
     let revision = Fields { table: "nodes", row: &row }.count("desired_revision")?;
+    let mut found = OnNode { revision, instances: Vec::new(), unreadable: Vec::new() };
     let rows = sqlx::query("SELECT id, record FROM instances WHERE node = ? AND deleted_at IS NULL ORDER BY id")
         .bind(node.blob())
         .fetch_all(&mut *snapshot)
         .await
         .context(CONTEXT)?;
     snapshot.rollback().await.context(CONTEXT)?;
-    Ok(Some((revision, rows.iter().map(record).collect::<Result<_, _>>()?)))
+    for row in &rows {
+        match record(row) {
+            Ok(instance) => found.instances.push(instance),
+            Err(error) => {
+                tracing::error!(%error, %node, "an instance of a node cannot be read");
+                found.unreadable.push(Fields { table: "instances", row }.id("id")?);
+            }
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The number of the last write tells who has waited longest.
 pub(super) async fn pending(connection: &mut SqliteConnection, limit: u32) -> Result<Vec<Instance>, StoreError> {
-    let rows = sqlx::query("SELECT id, record FROM instances WHERE state = 'pending' ORDER BY changed LIMIT ?")
-        .bind(limit)
-        .fetch_all(connection)
-        .await
-        .context("reading waiting instances")?;
-    rows.iter().map(record).collect()
+    let mut page = Filling::of(limit);
+    while !page.is_done() {
+        let (limit, passed) = page.next();
+        let sql = "SELECT id, record FROM instances WHERE state = 'pending' ORDER BY changed LIMIT ? OFFSET ?";
+        let rows = sqlx::query(sql).bind(limit).bind(passed).fetch_all(&mut *connection).await;
+        page.take(&rows.context("reading waiting instances")?, record);
+    }
+    Ok(page.found())
 }
 
 pub(super) async fn expired(
@@ -111,16 +124,21 @@ pub(super) async fn expired(
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<Instance>, StoreError> {
-    let rows = over(now, limit).build().fetch_all(connection).await.context("reading instances whose time is over")?;
-    rows.iter().map(record).collect()
+    let mut page = Filling::of(limit);
+    while !page.is_done() {
+        let rows = over(now, page.next()).build().fetch_all(&mut *connection).await;
+        page.take(&rows.context("reading instances whose time is over")?, record);
+    }
+    Ok(page.found())
 }
 
-fn over(now: Timestamp, limit: u32) -> QueryBuilder<Sqlite> {
+fn over(now: Timestamp, (limit, passed): (u32, u32)) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(
         "SELECT id, record FROM instances
          WHERE json_extract(record, '$.expires_at') IS NOT NULL AND json_extract(record, '$.expires_at') <= ",
     );
     sql.push_bind(now.as_micros()).push(" ORDER BY json_extract(record, '$.expires_at') LIMIT ").push_bind(limit);
+    sql.push(" OFFSET ").push_bind(passed);
     sql
 }
 
@@ -130,32 +148,45 @@ pub(super) async fn due(
     limit: u32,
 ) -> Result<Vec<Instance>, StoreError> {
     const CONTEXT: &str = "reading instances whose schedule asks for something";
-    let rows = come(now, limit).build().fetch_all(connection).await.context(CONTEXT)?;
-    rows.iter().map(record).collect()
+    let mut page = Filling::of(limit);
+    while !page.is_done() {
+        let rows = come(now, page.next()).build().fetch_all(&mut *connection).await.context(CONTEXT)?;
+        page.take(&rows, record);
+    }
+    Ok(page.found())
 }
 
-fn come(now: Timestamp, limit: u32) -> QueryBuilder<Sqlite> {
+fn come(now: Timestamp, (limit, passed): (u32, u32)) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(
         "SELECT id, record FROM instances
          WHERE json_extract(record, '$.timetable.due_at') IS NOT NULL AND json_extract(record, '$.timetable.due_at') <= ",
     );
     sql.push_bind(now.as_micros()).push(" ORDER BY json_extract(record, '$.timetable.due_at') LIMIT ").push_bind(limit);
+    sql.push(" OFFSET ").push_bind(passed);
     sql
 }
 
-pub(super) async fn addressed(
+/// By id, of those with an address or of all.
+pub(super) async fn by_id(
     connection: &mut SqliteConnection,
+    is_addressed: bool,
     after: Option<InstanceId>,
     limit: u32,
 ) -> Result<Vec<Instance>, StoreError> {
+    let sql = if is_addressed {
+        "SELECT id, record FROM instances WHERE address IS NOT NULL AND id > ? ORDER BY id LIMIT ? OFFSET ?"
+    } else {
+        "SELECT id, record FROM instances WHERE id > ? ORDER BY id LIMIT ? OFFSET ?"
+    };
     // The empty blob sorts before every id.
-    let rows = sqlx::query("SELECT id, record FROM instances WHERE address IS NOT NULL AND id > ? ORDER BY id LIMIT ?")
-        .bind(after.map_or_else(Vec::new, |id| id.blob()))
-        .bind(limit)
-        .fetch_all(connection)
-        .await
-        .context("reading instances with an address")?;
-    rows.iter().map(record).collect()
+    let after = after.map_or_else(Vec::new, |id| id.blob());
+    let mut page = Filling::of(limit);
+    while !page.is_done() {
+        let (limit, passed) = page.next();
+        let rows = sqlx::query(sql).bind(after.clone()).bind(limit).bind(passed).fetch_all(&mut *connection).await;
+        page.take(&rows.context("reading instances by their ids")?, record);
+    }
+    Ok(page.found())
 }
 
 pub(super) async fn idempotency(
@@ -189,13 +220,13 @@ mod tests {
     #[tokio::test]
     async fn whose_time_is_over_is_found_by_index() {
         let plan = "SEARCH instances USING INDEX instances_expiring";
-        assert_plan(over(Timestamp::from_seconds(1), 10), &[plan]).await;
+        assert_plan(over(Timestamp::from_seconds(1), (10, 0)), &[plan]).await;
     }
 
     /// Likewise.
     #[tokio::test]
     async fn what_is_due_is_found_by_index() {
         let plan = "SEARCH instances USING INDEX instances_due";
-        assert_plan(come(Timestamp::from_seconds(1), 10), &[plan]).await;
+        assert_plan(come(Timestamp::from_seconds(1), (10, 0)), &[plan]).await;
     }
 }

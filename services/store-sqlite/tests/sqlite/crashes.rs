@@ -135,7 +135,7 @@ async fn a_torn_wal_opens_to_a_prefix_of_the_commits() {
             let shared: std::sync::Arc<dyn Store> = store.clone();
             invariants::check(&shared).await.unwrap();
             let kept = match store.instances_on(node).await.unwrap() {
-                Some((_, instances)) => instances.iter().map(|instance| instance.id).collect::<Vec<_>>(),
+                Some(found) => found.instances.iter().map(|instance| instance.id).collect::<Vec<_>>(),
                 None => Vec::new(),
             };
             assert_eq!(kept, made[..kept.len()], "cut at {position}");

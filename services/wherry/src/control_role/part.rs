@@ -212,6 +212,7 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.fence_margin = settings.fleet.fence_margin();
     config.audit_retention = settings.fleet.audit_retention();
     config.entries_per_hour = settings.fleet.entries_per_hour;
+    config.events_per_instance = settings.fleet.events_per_instance;
     config.lease_time = settings.fleet.lease();
     config.fleet_range = parse_range(&settings.fleet.range).context("fleet.range")?;
     config.node_prefix = settings.fleet.node_prefix;

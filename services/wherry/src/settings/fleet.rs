@@ -72,6 +72,8 @@ pub(crate) struct Fleet {
     pub(crate) lease_seconds: u64,
     /// How long it stays on record who entered an instance.
     pub(crate) audit_days: u64,
+    /// Events of one instance that are kept.
+    pub(crate) events_per_instance: u32,
     /// How often instances of one tenant may be entered within an hour, through each replica.
     pub(crate) entries_per_hour: u32,
     /// Whether `limits` of a container may be above what is reserved for it.
@@ -88,6 +90,7 @@ impl Default for Fleet {
             fence_margin_seconds: 45,
             lease_seconds: 5,
             audit_days: 90,
+            events_per_instance: 2_000,
             entries_per_hour: 7_200,
             allow_limits_above_request: false,
         }
@@ -112,6 +115,10 @@ impl Fleet {
         anyhow::ensure!((20..=3_600).contains(&self.fence_margin_seconds), "fence_margin_seconds: from 20 to 3600");
         anyhow::ensure!((1..=60).contains(&self.lease_seconds), "lease_seconds: from 1 to 60");
         anyhow::ensure!((1..=3_650).contains(&self.audit_days), "audit_days: from 1 to 3650");
+        anyhow::ensure!(
+            (100..=1_000_000).contains(&self.events_per_instance),
+            "events_per_instance: from 100 to 1000000"
+        );
         anyhow::ensure!((60..=1_000_000).contains(&self.entries_per_hour), "entries_per_hour: from 60 to 1000000");
         Ok(())
     }
@@ -161,6 +168,7 @@ mod tests {
             Fleet { lease_seconds: 0, ..Fleet::default() },
             Fleet { audit_days: 0, ..Fleet::default() },
             Fleet { entries_per_hour: 59, ..Fleet::default() },
+            Fleet { events_per_instance: 99, ..Fleet::default() },
         ];
         for fleet in wrong {
             assert!(fleet.check().is_err(), "{fleet:?}");

@@ -27,6 +27,7 @@ use crate::v1::events::{EventsQuery, stream};
         LastEventId,
     ),
     responses((status = 200, description = "Server-sent events whose `data` is an Event.", body = EventMessage, content_type = "text/event-stream"),
+        (status = 410, description = "Events after that number are not kept any more.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The tenant has too many waits and streams open.", body = Problem, content_type = "application/problem+json"))
 )]
 pub(crate) async fn handle(
