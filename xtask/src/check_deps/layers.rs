@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (BINARY, &["wherry"]),
     ("stand-ins", &["wherry-store-memory"]),
     (TEST_CRATES, &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit"]),
-    ("fleet lab", &["wherry-fleet-lab"]),
+    ("fleet lab", &["wherry-fleet-lab", "wherry-loadtest"]),
     ("end to end", &["wherry-e2e"]),
     ("automation", &["xtask"]),
 ];
