@@ -165,6 +165,8 @@ impl Node {
             desired_revision: None,
             underlay: None,
             isolation: wherry_model::IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use wherry_model::{Architecture, BootId, Capacity, IsolationSet, JournalId, NodeId};
+use wherry_model::{Architecture, BootId, Capacity, IsolationSet, JournalId, NodeId, ZoneName};
 
 /// What an agent says of its machine when it comes up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct NodeHello {
     /// The isolation classes that its machine offers.
     #[serde(default, skip_serializing_if = "IsolationSet::is_usual")]
     pub isolation: IsolationSet,
+    /// The part of the fleet in which its machine stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
+    /// The disk that it hands out for what instances write, in MiB; not counted when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mib: Option<u64>,
     /// The version of this contract that the two speak. Not a part of the message: the transport knows it, and says this to the
     /// control plane. An agent of a version without leases ends nothing by itself
     /// ([`fence_after_seconds`](crate::DesiredInstance::fence_after_seconds)).

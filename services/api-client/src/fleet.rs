@@ -1,12 +1,23 @@
 //! What operators do with machines. All of it needs the scope `admin`. A machine is named by its name or id.
 
 use reqwest::Method;
-use wherry_api_types::{Fleet, JoinTokenCreate, JoinTokenCreated, Node, NodeDrainRequest, NodeList, ReplicaList};
+use wherry_api_types::{
+    Explanation, Fleet, InstanceSpec, JoinTokenCreate, JoinTokenCreated, Node, NodeDrainRequest, NodeList, ReplicaList,
+    SecretsResealed, WhatIf, WhatIfAnswer,
+};
 
 use crate::error::ClientError;
 use crate::transport::{Call, Client, segment};
 
 const NODES: &str = "/v1/admin/nodes";
+const EXPLAIN: &str = "/v1/admin/explain";
+
+fn of_tenant<'c>(call: Call<'c>, tenant: Option<&str>) -> Call<'c> {
+    match tenant {
+        Some(tenant) => call.query("tenant", tenant),
+        None => call,
+    }
+}
 
 fn node(name: &str) -> String {
     format!("{NODES}/{}", segment(name))
@@ -63,8 +74,40 @@ impl Client {
         self.json(Call::get("/v1/admin/replicas".to_owned())).await
     }
 
+    /// Seals some stored secrets with the newest key: those after `next` of the answer before (scope `admin`).
+    pub async fn reseal_secrets(&self, after: Option<&str>) -> Result<SecretsResealed, ClientError> {
+        let call = Call::new(Method::POST, "/v1/admin/secrets:reseal".to_owned(), true);
+        let call = match after {
+            Some(after) => call.query("after", after),
+            None => call,
+        };
+        self.json(call).await
+    }
+
     /// The fleet in numbers.
     pub async fn fleet(&self) -> Result<Fleet, ClientError> {
         self.json(Call::get("/v1/admin/fleet".to_owned())).await
+    }
+
+    /// What would become of the fleet if machines were emptied or joined.
+    pub async fn what_if(&self, change: &WhatIf) -> Result<WhatIfAnswer, ClientError> {
+        self.json(Call::new(Method::POST, "/v1/admin/fleet/what-if".to_owned(), true).json(change)).await
+    }
+
+    /// Where an instance of this spec would be placed, and why.
+    pub async fn explain_spec(&self, tenant: Option<&str>, spec: &InstanceSpec) -> Result<Explanation, ClientError> {
+        let call = Call::new(Method::POST, EXPLAIN.to_owned(), true).json(spec);
+        self.json(of_tenant(call, tenant)).await
+    }
+
+    /// Where this instance would be placed, and why.
+    pub async fn explain_instance(
+        &self,
+        tenant: Option<&str>,
+        project: &str,
+        instance: &str,
+    ) -> Result<Explanation, ClientError> {
+        let call = Call::get(EXPLAIN.to_owned()).query("project", project).query("instance", instance);
+        self.json(of_tenant(call, tenant)).await
     }
 }

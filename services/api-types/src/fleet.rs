@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::room::Room;
 use crate::state::{Architecture, DrainThen, FleetEventKind, Isolation, NodeState};
 use crate::{number, text};
 
@@ -28,6 +29,22 @@ pub struct Node {
     pub capacity: NodeCapacity,
     /// What it has handed out.
     pub used: NodeCapacity,
+    /// The part of the fleet in which it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::ZoneName)]
+    pub zone: Option<String>,
+    /// Disk for instances that ask for an amount of it; absent where it is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = NodeDisk)]
+    pub disk: Option<NodeDisk>,
+    /// The tenant that has it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::Id)]
+    pub sole_tenant_id: Option<String>,
+    /// How much of what it has it hands out; absent when that is all of it and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Overcommit)]
+    pub overcommit: Option<Overcommit>,
     /// The range its instances get addresses from.
     #[schema(value_type = text::AddressRange)]
     pub address_range: String,
@@ -47,6 +64,29 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = NodeDrain)]
     pub drain: Option<NodeDrain>,
+}
+
+/// Disk of a machine for what instances write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeDisk {
+    /// All of it, in MiB.
+    pub total_mib: u64,
+    /// What it has handed out, in MiB.
+    pub used_mib: u64,
+}
+
+/// How much of what it has a machine hands out, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Overcommit {
+    /// Of CPU.
+    #[schema(minimum = 1, maximum = 1000, example = 150)]
+    pub cpu_percent: u16,
+    /// Of memory.
+    #[schema(minimum = 1, maximum = 1000, example = 100)]
+    pub memory_percent: u16,
+    /// Of disk.
+    #[schema(minimum = 1, maximum = 1000, example = 100)]
+    pub disk_percent: u16,
 }
 
 /// Amounts of what a machine can hand out.
@@ -178,6 +218,24 @@ pub struct ReplicaList {
     pub items: Vec<Replica>,
 }
 
+/// Some secrets, sealed with the newest key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretsResealed {
+    /// The id of that key.
+    #[schema(example = "2026-11")]
+    pub key: String,
+    /// Instances and webhooks that were looked at for this answer.
+    pub examined: u32,
+    /// Those among them of which secrets were sealed anew; the others need nothing.
+    pub resealed: u32,
+    /// Secrets that could not be opened, because their key is not at the replica that answers: they stay as they are.
+    pub unopened: u32,
+    /// Ask again with this as `after`; absent when all were looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::ResealCursor)]
+    pub next: Option<String>,
+}
+
 /// The whole fleet in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fleet {
@@ -189,6 +247,9 @@ pub struct Fleet {
     pub used: NodeCapacity,
     /// `used` as a part of `capacity`, in thousandths.
     pub packing: Packing,
+    /// How well the machines are used, and what still fits.
+    #[serde(default)]
+    pub room: Room,
     /// Instances that wait for room on a machine, counted up to 1000.
     pub pending_instances: u32,
     /// Why nothing is placed anew although machines are lost: too many are silent at once, so it is taken for a fault of

@@ -11,6 +11,7 @@ mod fleet;
 mod instance;
 mod number;
 mod problem;
+mod room;
 mod session;
 mod spec;
 mod state;
@@ -25,13 +26,17 @@ pub use event::{Event, EventMessage};
 pub use exec::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, MAX_EXEC_TIMEOUT_SECONDS, OutputEncoding};
 pub use fleet::{
     DEFAULT_JOIN_TOKEN_TTL_SECONDS, Fleet, FleetEvent, FleetEventMessage, JoinTokenCreate, JoinTokenCreated, Node,
-    NodeCapacity, NodeCounts, NodeDrain, NodeDrainRequest, NodeList, Packing, Replica, ReplicaList,
+    NodeCapacity, NodeCounts, NodeDisk, NodeDrain, NodeDrainRequest, NodeList, Overcommit, Packing, Replica,
+    ReplicaList, SecretsResealed,
 };
 pub use instance::{
     Container, ContainerRestart, ContainerRun, Cost, DryRun, FinishedRun, Instance, InstanceList, Progress, Updated,
     Waited, WaitingRun,
 };
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use room::{
+    Candidate, Explanation, Move, NodesToAdd, PlacedOn, RefusedBy, Room, ScorePart, ShapeRoom, WhatIf, WhatIfAnswer,
+};
 pub use session::{
     AuditEntry, AuditKind, AuditList, AuditState, BEARER_PROTOCOL, Channel, MAX_SESSION_MESSAGE_BYTES,
     SESSION_PROTOCOL, SessionCommand, SessionEnd, TerminalSize,
@@ -40,8 +45,9 @@ pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
     DEFAULT_STARTING_DEADLINE_SECONDS, DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar,
     ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch,
-    InstanceSpec, MAX_SECRET_CHARACTERS, Medium, OnOverlap, Port, Probe, PullPolicy, RegistryCredential,
-    ResourceLimits, Schedule, SchedulePatch, SecretText, SecretVolume, TcpCheck, Volume, VolumeMount,
+    InstanceSpec, MAX_SECRET_CHARACTERS, Medium, OnOverlap, Placement, Port, Priority, Probe, PullPolicy,
+    RegistryCredential, ResourceLimits, Schedule, SchedulePatch, SecretText, SecretVolume, Spread, SpreadOver,
+    TcpCheck, Volume, VolumeMount,
 };
 pub use state::{
     Architecture, ContainerState, DnsReuseScope, DrainThen, EndReason, EventKind, FleetEventKind, InstanceState,

@@ -57,6 +57,10 @@ text_schema!(
     }
 );
 text_schema!(
+    /// How far secrets were sealed anew.
+    ResealCursor { pattern: "^[iw][0-9a-f]{32}$", length: 33..=33, example: "i0193573e7a0070008000000000000001" }
+);
+text_schema!(
     /// The name of a machine, or its id.
     NodeNameOrId { pattern: r"^[^/\u0000-\u001f\u007f]+$", length: 1..=255, example: "lyon-3" }
 );
@@ -218,6 +222,18 @@ text_schema!(
 text_schema!(
     /// The value of a label: at most 255 bytes of UTF-8, no control characters.
     LabelValue { pattern: r"^[^\u0000-\u001f\u007f-\u009f]*$", length: 0..=255, example: "shop" }
+);
+text_schema!(
+    /// A label with its value: KEY=VALUE.
+    LabelMatch {
+        pattern: r"^[A-Za-z0-9._/-]{1,255}=[^\u0000-\u001f\u007f-\u009f]*$",
+        length: 2..=511,
+        example: "app=shop"
+    }
+);
+text_schema!(
+    /// A zone: 1 to 31 lower-case letters, digits and inner hyphens.
+    ZoneName { pattern: "^[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?$", length: 1..=31, example: "rack-7" }
 );
 text_schema!(
     /// What a person calls something: not empty, no control characters.

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use wherry_model::PriceBook;
+use wherry_model::{Overcommit, PriceBook};
 use wherry_sealing::Keyring;
 
 use crate::webhooks::WebhookSettings;
@@ -49,6 +49,8 @@ pub struct ControlConfig {
     pub settle_wait: Duration,
     /// Bounds of webhooks.
     pub webhooks: WebhookSettings,
+    /// How much more than they have machines hand out.
+    pub overcommit: Overcommit,
     /// What new intervals are rated with.
     pub price_book: PriceBook,
 }
@@ -75,6 +77,7 @@ impl ControlConfig {
             entries_per_hour: 7_200,
             settle_wait: Duration::from_secs(20),
             webhooks: WebhookSettings::default(),
+            overcommit: Overcommit::default(),
             price_book: PriceBook::default_book(),
         }
     }

@@ -108,7 +108,7 @@ impl Control {
         let instance = &change.after;
         // One that takes another amount of the same node is seen by a look at the row.
         if let Some(node) = change.releases.filter(|node| change.takes != Some(*node)) {
-            lock(&self.inner.fleet).release(node, instance.spec.demand());
+            lock(&self.inner.fleet).release(node, instance.demand());
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));
     }

@@ -2,16 +2,16 @@
 //! behind them, and learns from each refusal, from the follower of other replicas' writes, and from a look at the rows
 //! every second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use wherry_model::{Capacity, Demand, IsolationSet, NodeId, NodeRecord};
+use wherry_model::{Capacity, Demand, IsolationSet, NodeId, NodeRecord, ZoneName};
 use wherry_placement::{Fleet, FleetChange, NodeSnapshot, Refusal};
 
 use crate::watch::Seeing;
 use crate::{Control, Error, lock};
 
 /// The placement engine with what happens around it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FleetIndex {
     fleet: Fleet,
     /// What is proposed and not yet decided by the row, by node: a row that is read meanwhile does not know of it.
@@ -24,9 +24,19 @@ impl FleetIndex {
         self.fleet.decide(demand).err().map(|refusal| for_tenants(&refusal))
     }
 
+    /// A copy to think on.
+    pub(crate) fn picture(&self) -> Fleet {
+        self.fleet.clone()
+    }
+
     /// The isolation classes that machines of the fleet offer; none where there is no machine.
     pub(crate) fn offered_isolation(&self) -> Option<IsolationSet> {
         self.fleet.nodes().map(|node| node.isolation).reduce(IsolationSet::or)
+    }
+
+    /// The zones in which machines of the fleet stand.
+    pub(crate) fn zones(&self) -> BTreeSet<ZoneName> {
+        self.fleet.nodes().filter_map(|node| node.offer.zone).collect()
     }
 
     /// An instance has left `node`.
@@ -48,7 +58,7 @@ impl FleetIndex {
         }
     }
 
-    fn propose(&mut self, demand: &Demand) -> Result<NodeId, Refusal> {
+    pub(crate) fn propose(&mut self, demand: &Demand) -> Result<NodeId, Refusal> {
         let placement = self.fleet.decide(demand)?;
         tracing::debug!(node = %placement.node, why = %placement.why, "place proposed");
         self.apply(FleetChange::Reserve { node: placement.node, demand: *demand });
@@ -72,7 +82,7 @@ fn amount(demand: &Demand) -> Capacity {
     Capacity { cpu_millis: u64::from(demand.cpu.get()), memory_mib: u64::from(demand.memory.get()), instances: 1 }
 }
 
-fn plus(a: Capacity, b: Capacity) -> Capacity {
+pub(crate) fn plus(a: Capacity, b: Capacity) -> Capacity {
     Capacity {
         cpu_millis: a.cpu_millis.saturating_add(b.cpu_millis),
         memory_mib: a.memory_mib.saturating_add(b.memory_mib),
@@ -81,7 +91,7 @@ fn plus(a: Capacity, b: Capacity) -> Capacity {
 }
 
 /// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
-fn for_tenants(refusal: &Refusal) -> String {
+pub(crate) fn for_tenants(refusal: &Refusal) -> String {
     let Demand { cpu, memory, architecture, fenced, isolation, .. } = *refusal.demand;
     let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
@@ -131,6 +141,16 @@ impl Control {
         let proposed = lock(&self.inner.fleet).propose(demand);
         let node = proposed.map_err(|refusal| Error::CapacityUnavailable(for_tenants(&refusal)))?;
         Ok(Reservation { control: self.clone(), node, demand: *demand, kept: false })
+    }
+
+    /// The picture for one that wonders what would fit, with these rows, just read, in it: what is proposed there takes nothing from
+    /// anybody.
+    pub(crate) fn fleet_apart(&self, records: &[NodeRecord]) -> FleetIndex {
+        let mut apart = lock(&self.inner.fleet).clone();
+        for record in records {
+            apart.learn(record);
+        }
+        apart
     }
 
     /// Takes the node's row into the picture.

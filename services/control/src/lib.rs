@@ -69,7 +69,8 @@ pub use instances::{
     LogRequest, LogStream, NEXT_RUNS, ProjectUse, Put, UpdatePreview, Waited,
 };
 pub use operator::{
-    DrainProgress, DrainRequest, FleetEventStream, FleetSummary, JoinTokenRequest, NewJoinToken, NodeStatus, NodeView,
+    Candidate, DrainProgress, DrainRequest, ExplainInstance, Explanation, FleetEventStream, FleetSummary, Forecast,
+    JoinTokenRequest, Move, NewJoinToken, NewNodes, NodeStatus, NodeView, RefusedBy, Resealed, Room, ShapeRoom, WhatIf,
 };
 pub use tenancy::{NewKey, TenantKeyRequest};
 pub use usage::Usage;
@@ -122,6 +123,8 @@ struct Inner {
     lease: Lease,
     /// Whether the brake was on at the last look.
     braked: AtomicBool,
+    /// Whether replicas of a release before were there at the last look.
+    older_replicas: AtomicBool,
     /// When this replica last said that it lives.
     present: Mutex<Option<Instant>>,
     start_waits: instances::StartWaits,
@@ -179,6 +182,7 @@ impl Control {
             followed: Mutex::new(followed),
             lease: Lease::default(),
             braked: AtomicBool::default(),
+            older_replicas: AtomicBool::default(),
             present: Mutex::default(),
             start_waits: instances::StartWaits::default(),
             entries: TaskTracker::new(),
@@ -198,6 +202,7 @@ impl Control {
         control.load_zone().await?;
         control.inner.fleet_events.begin();
         control.note_presence().await?;
+        control.look_for_older_replicas().await?;
         Ok(control)
     }
 

@@ -159,6 +159,8 @@ async fn agent(
         desired_revision: None,
         underlay: None,
         isolation: wherry_model::IsolationSet::default(),
+        zone: None,
+        disk_mib: None,
         protocol: wherry_agent_api::PROTOCOL,
     };
     // Its answer names all replicas, this one first.

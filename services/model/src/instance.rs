@@ -6,10 +6,12 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::ContainerExit;
+use crate::fleet::Demand;
 use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::name::{ContainerName, InstanceName, ProjectName};
 use crate::reference::Digest;
 use crate::spec::{ContainerKind, InstanceSpec};
+use crate::terms::Terms;
 use crate::time::Timestamp;
 
 /// Counts changes of an instance's spec or placement. Every message about an instance carries it; an older one loses.
@@ -436,6 +438,16 @@ impl Instance {
     /// what they have read.
     pub const fn version(&self) -> Generation {
         Generation(self.generation.0.saturating_add(self.updates))
+    }
+
+    /// What it takes from its node.
+    pub fn demand(&self) -> Demand {
+        Demand { tenant: Some(self.tenant), ..self.spec.demand() }
+    }
+
+    /// What it asks about the other instances on its node, and what they may ask about it.
+    pub fn terms(&self) -> Terms {
+        self.spec.terms(self.tenant)
     }
 
     /// Whether a container is known to run.

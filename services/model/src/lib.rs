@@ -42,8 +42,9 @@ pub use quantity::{CpuMillis, MemoryMib, QuantityError, Seconds};
 pub use reference::{Digest, ImageReference, ReferenceError};
 pub use spec::{
     Check, Condition, ContainerKind, ContainerSpec, Dependency, DnsReuseScope, DnsSettings, EnvVar, Header, Hooks,
-    HostAlias, InstanceSpec, Limits, Medium, OnNodeLoss, OnOverlap, Port, Probe, Probes, Protocol, PullPolicy,
-    RegistryCredential, RestartPolicy, Schedule, Sealed, SecretText, SpecError, Volume, VolumeMount, VolumeSource,
+    HostAlias, InstanceSpec, LabelMatch, Limits, Medium, OnNodeLoss, OnOverlap, PlacementRules, Port, Priority, Probe,
+    Probes, Protocol, PullPolicy, RegistryCredential, RestartPolicy, Schedule, Sealed, SecretText, SpecError,
+    SpreadRule, Volume, VolumeMount, VolumeSource,
 };
 pub use terms::{
     DeviceSet, GpuAmount, GpuDemand, GpuModel, Gpus, Group, HostPort, ImageKey, NodeOffer, Overcommit, Spread,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wherry_agent_api::NodeHello;
-use wherry_model::{Architecture, BootId, Capacity, InstanceId, IsolationSet, JournalId, NodeId};
+use wherry_model::{Architecture, BootId, Capacity, InstanceId, IsolationSet, JournalId, NodeId, ZoneName};
 
 /// How much output of a container is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,10 @@ pub struct AgentConfig {
     pub journal_max_bytes: u64,
     /// The isolation classes that its engine has a handler of that name for, beside the shared one.
     pub isolation: IsolationSet,
+    /// The part of the fleet in which its machine stands.
+    pub zone: Option<ZoneName>,
+    /// Disk that it hands out for what instances write, in MiB; not counted when absent.
+    pub disk_mib: Option<u64>,
     /// Failed starts in a row, for reasons that may pass, before the instance fails.
     pub start_tries: u32,
 }
@@ -162,6 +166,8 @@ impl AgentConfig {
             poll_every: Duration::from_secs(1),
             journal_max_bytes: 16 * 1024 * 1024,
             isolation: IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
             start_tries: 5,
         }
     }
@@ -179,6 +185,8 @@ impl AgentConfig {
             desired_revision,
             underlay: machine.underlay,
             isolation: self.isolation,
+            zone: self.zone,
+            disk_mib: self.disk_mib,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

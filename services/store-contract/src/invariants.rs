@@ -54,7 +54,7 @@ pub async fn check(store: &Arc<dyn Store>) -> Result<(), Broken> {
 
 fn sum<'i>(instances: impl Iterator<Item = &'i Instance>) -> Capacity {
     instances.fold(Capacity::default(), |sum, instance| {
-        let demand = instance.spec.demand();
+        let demand = instance.demand();
         Capacity {
             cpu_millis: sum.cpu_millis + u64::from(demand.cpu.get()),
             memory_mib: sum.memory_mib + u64::from(demand.memory.get()),

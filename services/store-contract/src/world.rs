@@ -149,6 +149,9 @@ impl World {
             underlay: None,
             protocol: NodeRecord::PROTOCOL_OF_REVISIONS,
             isolation: IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
+            overcommit: wherry_model::Overcommit::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Capacity, Demand, Drain, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_model::{Capacity, Demand, Drain, NodeId, NodeOffer, NodeRecord, NodeState, Overcommit, Stock, Timestamp};
 use wherry_store::{Applied, FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome, StoreError};
 
 use crate::MemoryStore;
@@ -182,7 +182,12 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         fenced: false,
         protocol: node.protocol,
         isolation: node.isolation,
-        offer: wherry_model::NodeOffer::default(),
+        offer: NodeOffer {
+            zone: node.zone,
+            disk: node.disk_mib.map(|total_mib| Stock { total_mib, used_mib: 0 }),
+            overcommit: node.overcommit,
+            ..NodeOffer::default()
+        },
         fences: node.protocol >= NodeRecord::PROTOCOL_OF_LEASES,
         heartbeats: 0,
         underlay: node.underlay,
@@ -201,6 +206,10 @@ fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
     }
     record.capacity = node.capacity;
     record.isolation = node.isolation;
+    let used_mib = record.offer.disk.map_or(0, |disk| disk.used_mib);
+    record.offer.zone = node.zone;
+    record.offer.disk = node.disk_mib.map(|total_mib| Stock { total_mib, used_mib });
+    record.offer.overcommit = node.overcommit;
     record.boot = node.boot;
     record.range = node.range;
     record.underlay = node.underlay;
@@ -230,18 +239,45 @@ pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
     let fits = row(state, node).is_some_and(|row| {
         let record = &row.record;
         record.state == NodeState::Ready
-            && record.capacity.minus(record.used).holds(demand)
+            && offered(record).minus(record.used).holds(demand)
             && demand.architecture.is_none_or(|wanted| wanted == record.architecture)
             && (record.fences || !demand.fenced)
             && record.protocol >= demand.protocol
             && record.isolation.has(demand.isolation)
+            && record.offer.disk.is_none_or(|disk| {
+                let total = Overcommit::of(disk.total_mib, record.offer.overcommit.disk_percent);
+                total.saturating_sub(disk.used_mib) >= u64::from(demand.disk.get())
+            })
+            && demand.zone.is_none_or(|zone| record.offer.zone == Some(zone))
+            && (record.used.instances == 0
+                || match record.offer.sole_tenant {
+                    Some(tenant) => demand.tenant == Some(tenant),
+                    None => !demand.dedicated,
+                })
     });
     fits && state.nodes.change(&node, |row| {
         let used = &mut row.record.used;
         used.cpu_millis += u64::from(demand.cpu.get());
         used.memory_mib += u64::from(demand.memory.get());
         used.instances += 1;
+        let offer = &mut row.record.offer;
+        if let Some(disk) = &mut offer.disk {
+            disk.used_mib += u64::from(demand.disk.get());
+        }
+        if demand.dedicated {
+            offer.sole_tenant = demand.tenant;
+        }
     })
+}
+
+/// What it hands out, which may be more than it has.
+fn offered(record: &NodeRecord) -> Capacity {
+    let Overcommit { cpu_percent, memory_percent, .. } = record.offer.overcommit;
+    Capacity {
+        cpu_millis: Overcommit::of(record.capacity.cpu_millis, cpu_percent),
+        memory_mib: Overcommit::of(record.capacity.memory_mib, memory_percent),
+        ..record.capacity
+    }
 }
 
 /// Gives back what [`take`] took. More than is taken is a bug of the caller.
@@ -255,7 +291,16 @@ pub(crate) fn give_back(state: &mut State, node: NodeId, demand: Demand) -> Resu
     };
     let rest = state.nodes.get(&node).and_then(|row| less(row.record.used));
     let rest = rest.ok_or_else(|| violation(format!("more was given back to node {node} than was taken from it")))?;
-    state.nodes.change(&node, |row| row.record.used = rest);
+    state.nodes.change(&node, |row| {
+        let record = &mut row.record;
+        record.used = rest;
+        if let Some(disk) = &mut record.offer.disk {
+            disk.used_mib = disk.used_mib.saturating_sub(u64::from(demand.disk.get()));
+        }
+        if rest.instances == 0 {
+            record.offer.sole_tenant = None;
+        }
+    });
     Ok(())
 }
 

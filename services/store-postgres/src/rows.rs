@@ -23,7 +23,8 @@ macro_rules! columns {
         "id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib, capacity_instances, used_cpu_millis, used_memory_mib, \
          used_instances, boot, range_first, range_prefix, proof_at, desired_revision, epoch, heartbeats, doubt, resolved_doubt, underlay, \
          drain_asked_at, drain_grace_until, drain_then, removed_at, fenced_heartbeats, protocol, unfenced_heartbeats, \
-         isolation"
+         isolation, zone, disk_total_mib, disk_used_mib, sole_tenant, overcommit_cpu_percent, overcommit_memory_percent, \
+         overcommit_disk_percent"
     };
     (replicas) => {
         "id, agents_url, seen_at"

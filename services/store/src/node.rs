@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Architecture, BootId, Capacity, Drain, IsolationSet, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_model::{
+    Architecture, BootId, Capacity, Drain, IsolationSet, NodeId, NodeRecord, NodeState, Overcommit, Timestamp, ZoneName,
+};
 
 use crate::error::StoreError;
 
@@ -33,6 +35,12 @@ pub struct NodeRegistration {
     pub protocol: u32,
     /// The isolation classes that it offers.
     pub isolation: IsolationSet,
+    /// The part of the fleet in which it stands.
+    pub zone: Option<ZoneName>,
+    /// Disk for what instances write, in MiB; not counted when absent.
+    pub disk_mib: Option<u64>,
+    /// How much more than it has it hands out.
+    pub overcommit: Overcommit,
 }
 
 /// What became of a proof of life.

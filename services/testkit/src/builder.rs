@@ -187,6 +187,8 @@ fn hello(machine: Machine, clock: &ManualClock, entropy: &SeededEntropy) -> Node
         desired_revision: None,
         underlay: machine.underlay,
         isolation: wherry_model::IsolationSet::default(),
+        zone: None,
+        disk_mib: None,
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

@@ -15,7 +15,10 @@ mod webhooks;
 
 use std::path::PathBuf;
 
-pub(crate) use admin::{AdminCommand, DrainArgs, LostArgs, NodeCommand, NodeTokenArgs, NodesArgs, ViewArgs};
+pub(crate) use admin::{
+    AdminCommand, DrainArgs, ExplainArgs, FleetArgs, LostArgs, NodeCommand, NodeLike, NodeTokenArgs, NodesArgs,
+    ResealArgs, SecretsCommand, ViewArgs,
+};
 use clap::{Args, Parser, Subcommand};
 pub(crate) use inside::{AttachArgs, CopyArgs, ExecArgs, Place, PortForwardArgs, PortPair};
 pub(crate) use instances::{

@@ -41,6 +41,8 @@ pub(super) fn hello(number: u128) -> NodeHello {
         desired_revision: None,
         underlay: Some("192.0.2.1".parse().unwrap()),
         isolation: wherry_model::IsolationSet::default(),
+        zone: None,
+        disk_mib: None,
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use wherry_api_types as wire;
 use wherry_control::{
     Brake, DrainProgress, DrainRequest, FleetEvent, FleetEventKind, FleetSummary, JoinTokenRequest, NewJoinToken,
-    NodeStatus, ReplicaRecord,
+    NodeStatus, ReplicaRecord, Room,
 };
 use wherry_model as model;
 use wherry_model::SpecError;
@@ -29,12 +29,25 @@ pub(crate) fn node(status: NodeStatus) -> wire::Node {
         },
         capacity: capacity(record.capacity),
         used: capacity(record.used),
+        zone: record.offer.zone.map(|zone| zone.to_string()),
+        disk: record.offer.disk.map(|model::Stock { total_mib, used_mib }| wire::NodeDisk { total_mib, used_mib }),
+        sole_tenant_id: record.offer.sole_tenant.map(|tenant| tenant.to_string()),
+        overcommit: overcommit(record.offer.overcommit),
         address_range: range(record.range),
         underlay: record.underlay.map(|address| address.to_string()),
         proof_at: record.proof_at.to_string(),
         silent_seconds: silent_for.map(|time| time.as_secs()),
         drain,
     }
+}
+
+fn overcommit(overcommit: model::Overcommit) -> Option<wire::Overcommit> {
+    let model::Overcommit { cpu_percent, memory_percent, disk_percent } = overcommit;
+    (overcommit != model::Overcommit::default()).then_some(wire::Overcommit {
+        cpu_percent,
+        memory_percent,
+        disk_percent,
+    })
 }
 
 fn drain(asked: model::Drain, progress: DrainProgress) -> wire::NodeDrain {
@@ -67,7 +80,7 @@ pub(crate) fn drain_request(body: wire::NodeDrainRequest) -> DrainRequest {
     }
 }
 
-const fn capacity(capacity: model::Capacity) -> wire::NodeCapacity {
+pub(super) const fn capacity(capacity: model::Capacity) -> wire::NodeCapacity {
     let model::Capacity { cpu_millis, memory_mib, instances } = capacity;
     wire::NodeCapacity { cpu_millis, memory_mib, instances }
 }
@@ -105,12 +118,12 @@ pub(crate) fn new_join_token(made: NewJoinToken, join: &JoinPoint) -> wire::Join
 
 /// A replica.
 pub(crate) fn replica(record: ReplicaRecord) -> wire::Replica {
-    let ReplicaRecord { id, agents_url, seen_at } = record;
+    let ReplicaRecord { id, agents_url, seen_at, .. } = record;
     wire::Replica { id: id.to_string(), agents_url, seen_at: seen_at.to_string() }
 }
 
 /// The fleet in numbers.
-pub(crate) fn fleet(summary: &FleetSummary, brake: Option<Brake>) -> wire::Fleet {
+pub(crate) fn fleet(summary: &FleetSummary, room: Room, brake: Option<Brake>) -> wire::Fleet {
     let (all, used) = (summary.capacity, summary.used);
     wire::Fleet {
         nodes: wire::NodeCounts {
@@ -126,13 +139,14 @@ pub(crate) fn fleet(summary: &FleetSummary, brake: Option<Brake>) -> wire::Fleet
             memory_permille: permille(used.memory_mib, all.memory_mib),
             instances_permille: permille(used.instances.into(), all.instances.into()),
         },
+        room: super::room::room(room),
         pending_instances: summary.pending_instances,
         brake: brake.map(|brake| brake.to_string()),
     }
 }
 
 /// Rounded down. A node that shrank may have handed out more than it has; it is full, not fuller.
-fn permille(used: u64, all: u64) -> u32 {
+pub(super) fn permille(used: u64, all: u64) -> u32 {
     let part = u128::from(used) * 1_000 / u128::from(all.max(1));
     u32::try_from(part.min(1_000)).unwrap_or(1_000)
 }

@@ -149,7 +149,7 @@ pub(crate) fn event(stored: StoredEvent) -> wire::Event {
     }
 }
 
-const fn state(state: model::InstanceState) -> wire::InstanceState {
+pub(super) const fn state(state: model::InstanceState) -> wire::InstanceState {
     match state {
         model::InstanceState::Pending => wire::InstanceState::Pending,
         model::InstanceState::Scheduled => wire::InstanceState::Scheduled,

@@ -58,6 +58,7 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
     let null = || Value::Null;
     let key = || json!({"name": "k", "scopes": ["logs:read"]});
     let node = |rest: &str| format!("/v1/admin/nodes/{}{rest}", theirs.node);
+    let explain = format!("/v1/admin/explain?tenant={}&project=vault&instance=web", theirs.tenant);
     let mut rows = vec![
         row("token_create", "POST", "/oauth2/token", null(), Public),
         row("jwks_get", "GET", "/.well-known/jwks.json", null(), Public),
@@ -235,7 +236,11 @@ fn rows(theirs: &Theirs) -> Vec<Row> {
         ),
         row("node_list", "GET", "/v1/admin/nodes", null(), Operator),
         row("fleet_get", "GET", "/v1/admin/fleet", null(), Operator),
+        row("fleet_what_if", "POST", "/v1/admin/fleet/what-if", json!({}), Operator),
+        row("explain_spec", "POST", "/v1/admin/explain", create("new"), Operator),
+        row("explain_instance", "GET", &explain, null(), Operator),
         row("fleet_events", "GET", "/v1/admin/events?follow=false", null(), Operator),
+        row("secrets_reseal", "POST", "/v1/admin/secrets:reseal", null(), Operator),
         row("replica_list", "GET", "/v1/admin/replicas", null(), Operator),
         row("join_token_create", "POST", "/v1/admin/join-tokens", json!({}), Operator),
     ];

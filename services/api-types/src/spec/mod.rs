@@ -2,6 +2,7 @@
 
 mod container;
 mod patch;
+mod place;
 mod probe;
 mod schedule;
 mod secret;
@@ -21,6 +22,7 @@ pub use container::{
     PullPolicy, ResourceLimits,
 };
 pub use patch::{InstancePatch, SchedulePatch};
+pub use place::{Placement, Priority, Spread, SpreadOver};
 pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCheck};
 pub use schedule::{DEFAULT_STARTING_DEADLINE_SECONDS, OnOverlap, Schedule};
 pub use secret::{MAX_SECRET_CHARACTERS, RegistryCredential, SecretText, SecretVolume};
@@ -118,6 +120,19 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub registry_credentials: Vec<RegistryCredential>,
+    /// Only machines of this zone will do; any when absent. Refused where no machine is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::ZoneName>)]
+    pub zone: Option<String>,
+    /// Only a machine on which no other tenant has anything; and none gets there while this is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
+    /// Whether it makes room for others; `regular` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Where, by the tenant's other instances. It is kept when an instance is placed; what runs is not moved because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// The tenant's own marks; lists can be filtered by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(schema_with = text::labels_schema)]

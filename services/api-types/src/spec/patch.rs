@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ContainerSpec, DnsSettings, HostAlias, OnOverlap, RegistryCredential, Volume};
+use super::{ContainerSpec, DnsSettings, HostAlias, OnOverlap, Placement, Priority, RegistryCredential, Volume};
 use crate::state::{Architecture, DnsReuseScope, Isolation, OnNodeLoss, RestartPolicy};
 
 /// A JSON merge patch of an InstanceSpec: what is absent stays, `null` is the default again, lists are replaced whole.
@@ -86,6 +86,19 @@ pub struct InstancePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 16)]
     pub registry_credentials: Option<Vec<RegistryCredential>>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::text::ZoneName>)]
+    pub zone: Option<String>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedicated: Option<bool>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Once the instance has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Marks to set, and with `null` to take away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = crate::text::labels_schema)]

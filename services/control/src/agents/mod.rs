@@ -41,6 +41,9 @@ impl ControlPlane for Control {
             underlay: hello.underlay,
             protocol: hello.protocol,
             isolation: hello.isolation,
+            zone: hello.zone,
+            disk_mib: hello.disk_mib,
+            overcommit: self.inner.config.overcommit,
         };
         if hello.protocol < NodeRecord::PROTOCOL_OF_LEASES {
             tracing::warn!(

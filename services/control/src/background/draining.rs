@@ -14,7 +14,7 @@ use wherry_store::OnNode;
 
 use super::failures::Failures;
 use super::{Reconciler, Work};
-use crate::fleet::Reservation;
+use crate::fleet::FleetIndex;
 use crate::{Control, Error, lock};
 
 /// Instances that leave one node for another at the same time.
@@ -58,9 +58,15 @@ impl Reconciler for Draining {
             if lock(&control.inner.watch).silent_for(node.id) > control.inner.config.detection {
                 continue;
             }
-            match control.empty(&node, &drain, &mut promises).await {
-                Ok(0) => {}
-                Ok(count) => left.push(format!("{count} instances leave {}", node.name)),
+            match control.empty(&node, &drain, &mut promises, &mut failures).await {
+                Ok((count, go_on)) => {
+                    if count > 0 {
+                        left.push(format!("{count} instances leave {}", node.name));
+                    }
+                    if !go_on {
+                        break;
+                    }
+                }
                 Err(error) => {
                     if !failures.note(control, node.id, error).await {
                         break;
@@ -72,8 +78,10 @@ impl Reconciler for Draining {
     }
 }
 
-/// Room elsewhere that is spoken for: by instances that are on their way, and by those that are sent on it in this pass.
-struct Promises(Vec<Reservation>);
+/// Room elsewhere that is spoken for: by instances that are on their way, and by those that are sent on it in this pass. Taken
+/// from a picture of its own: nothing is kept from creates and from placing meanwhile, who would find the fleet full while this
+/// pass goes on, and an instance that waits would be kept from the very place that is kept for it.
+struct Promises(FleetIndex);
 
 impl Promises {
     /// Also the nodes that could not be read: what leaves them is not counted, and they are left alone in this pass. None when
@@ -99,24 +107,32 @@ impl Promises {
                 }
             }
         }
-        let rooms = on_the_way.iter().filter_map(|one| control.propose(&one.spec.demand()).ok()).collect();
-        Ok(Some((Self(rooms), unread)))
+        // The rows after what waits: what is placed in between counts twice, and the next pass finds the room that it left. The
+        // other way round it would not count at all.
+        let mut promises = Self(control.fleet_apart(&control.store().nodes().await?));
+        for one in &on_the_way {
+            promises.make(one);
+        }
+        Ok(Some((promises, unread)))
     }
 
     /// Promises room to one more; false when there is none.
-    fn make(&mut self, control: &Control, instance: &Instance) -> Result<bool, Error> {
-        match control.propose(&instance.spec.demand()) {
-            Ok(room) => self.0.push(room),
-            Err(Error::CapacityUnavailable(_)) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        Ok(true)
+    fn make(&mut self, instance: &Instance) -> bool {
+        self.0.propose(&instance.demand()).is_ok()
     }
 }
 
 impl Control {
-    async fn empty(&self, node: &NodeRecord, drain: &Drain, promises: &mut Promises) -> Result<u32, Error> {
-        let Some(OnNode { instances, .. }) = self.store().instances_on(node.id).await? else { return Ok(0) };
+    /// How many begin to leave, and whether to go on with other nodes. An instance that cannot be dealt with stays, the others of
+    /// its node leave.
+    async fn empty(
+        &self,
+        node: &NodeRecord,
+        drain: &Drain,
+        promises: &mut Promises,
+        failures: &mut Failures,
+    ) -> Result<(u32, bool), Error> {
+        let Some(OnNode { instances, .. }) = self.store().instances_on(node.id).await? else { return Ok((0, true)) };
         let (how, mut more) = match drain.then {
             DrainThen::Move => {
                 let moving = instances.iter().filter(|instance| instance.leaving.is_some()).count();
@@ -131,7 +147,7 @@ impl Control {
             if more == 0 {
                 break;
             }
-            if how == Leaving::Move && !promises.make(self, &instance)? {
+            if how == Leaving::Move && !promises.make(&instance) {
                 continue;
             }
             more -= 1;
@@ -140,14 +156,20 @@ impl Control {
             if still != Some(*drain) {
                 break;
             }
-            let after = self
-                .change_instance(instance, |instance| {
-                    let here = instance.node == Some(node.id);
-                    Ok(here.then(|| lifecycle::leave(instance, how, self.now())).flatten())
-                })
-                .await?;
-            left += u32::from(after.leaving.is_some());
+            let id = instance.id;
+            let after = self.change_instance(instance, |instance| {
+                let here = instance.node == Some(node.id);
+                Ok(here.then(|| lifecycle::leave(instance, how, self.now())).flatten())
+            });
+            match after.await {
+                Ok(after) => left += u32::from(after.leaving.is_some()),
+                Err(error) => {
+                    if !failures.note_instance(self, id, error).await {
+                        return Ok((left, false));
+                    }
+                }
+            }
         }
-        Ok(left)
+        Ok((left, true))
     }
 }

@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// Refuses a spec that is wrong, or that this service does not offer.
-    pub(super) fn check_spec(&self, spec: &InstanceSpec) -> Result<(), Error> {
+    pub(crate) fn check_spec(&self, spec: &InstanceSpec) -> Result<(), Error> {
         spec.check()?;
         if !self.inner.config.allow_limits_above_request {
             spec.check_limits_are_reserved()?;
@@ -75,6 +75,14 @@ impl Control {
     pub(super) fn check_offered(&self, spec: &InstanceSpec) -> Result<(), Error> {
         let wanted = spec.isolation;
         let offered = if wanted.is_shared() { None } else { lock(&self.inner.fleet).offered_isolation() };
+        if let Some(zone) = spec.zone {
+            let zones = lock(&self.inner.fleet).zones();
+            if !zones.contains(&zone) {
+                let there: Vec<_> = zones.iter().map(ToString::to_string).collect();
+                let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+                return Err(SpecError::new("zone", format!("there is no zone {zone} here; there is: {there}")).into());
+            }
+        }
         match offered {
             Some(offered) if !offered.has(wanted) => {
                 let message = format!("no machine here offers {wanted}; there is: {offered}");
@@ -98,6 +106,9 @@ impl Control {
             None => self.generated_name()?,
         };
         self.check_offered(&spec)?;
+        if !spec.is_of_the_first_release() {
+            self.refuse_while_mixed("what the release before does not know")?;
+        }
         let birth = Birth {
             id,
             tenant: principal.tenant,

@@ -73,7 +73,7 @@ impl Control {
             _ if offered.is_some() => offered,
             Some(node) => {
                 let row = self.store().node(node).await?;
-                let fits = row.is_some_and(|row| room_beside(&row, instance.spec.demand()).holds(demand));
+                let fits = row.is_some_and(|row| room_beside(&row, instance.demand()).holds(demand));
                 (!fits).then(|| no_room().to_string())
             }
             // With a schedule it needs no room before its time.
@@ -113,6 +113,7 @@ impl Control {
             let proof_at = self.proof_before(&plan, &instance).await?;
             let change = lifecycle::update_proved(&instance, &spec, &actor, proof_at, self.now());
             let Some(change) = change.map_err(|why| not_in_place(why, &instance))? else { return Ok(instance) };
+            self.refuse_while_mixed("changes of what is there")?;
             self.require_able_node(&instance, &change.after).await?;
             let resized = change.takes;
             match self.write(change, None).await? {

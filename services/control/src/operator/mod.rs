@@ -4,9 +4,12 @@
 //! replica that was asked.
 
 mod drain;
+mod explain;
 mod fleet;
 mod join;
 mod nodes;
+mod reseal;
+mod room;
 
 use wherry_model::{NodeId, NodeRecord, Principal, Scope, TenantId, TenantName};
 use wherry_store::TenantRecord;
@@ -14,9 +17,12 @@ use wherry_store::TenantRecord;
 use crate::{Control, Error, FleetEventKind, NewKey, TenantKeyRequest};
 
 pub use drain::{DrainProgress, DrainRequest};
+pub use explain::{Candidate, ExplainInstance, Explanation, RefusedBy};
 pub use fleet::{FleetEventStream, FleetSummary};
 pub use join::{JoinTokenRequest, NewJoinToken};
 pub use nodes::NodeStatus;
+pub use reseal::Resealed;
+pub use room::{Forecast, Move, NewNodes, Room, ShapeRoom, WhatIf};
 
 /// A node as operators see it.
 pub type NodeView = NodeRecord;

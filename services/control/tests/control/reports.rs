@@ -166,6 +166,8 @@ async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_se
         desired_revision: None,
         underlay: None,
         isolation: wherry_model::IsolationSet::default(),
+        zone: None,
+        disk_mib: None,
         protocol: wherry_agent_api::PROTOCOL,
     };
     stack.control().hello(hello).await.unwrap();

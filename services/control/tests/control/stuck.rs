@@ -4,22 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use wherry_agent_api::{ControlPlane, Heartbeat, NodeHello};
 use wherry_control::{Background, Control, ControlConfig, DrainRequest, FleetEventKind, ReconcilerStatus};
 use wherry_model::{
     Architecture, BootId, Capacity, Clock, DrainThen, Instance, InstanceSpec, InstanceState, JournalId, NodeId,
-    NodeRecord, NodeState, Principal, RestartPolicy, Schedule, ScopeSet, Subject, TenantName,
+    NodeRecord, NodeState, OnNodeLoss, Principal, RestartPolicy, Schedule, ScopeSet, Subject, TenantName,
 };
 use wherry_store::{InstanceStore, NodeStore, StoreError};
 use wherry_testkit::{ManualClock, MemoryStore, RecordingZone, SeededEntropy, Stack, Trouble, replaceable, sized};
 
 use crate::support::{asked, seconds};
 
-/// Fails the next call of this name, once it is armed, or one after that.
+/// Fails the next call of this name, once it is armed, or one after that. Or holds it, where there is a permit to wait for.
 struct FailsOnce {
     call: &'static str,
     armed: AtomicBool,
     passing: AtomicU32,
+    holds: Option<Semaphore>,
 }
 
 #[async_trait]
@@ -29,6 +31,10 @@ impl Trouble for FailsOnce {
             || self.passing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if call == self.call && self.armed.load(Ordering::SeqCst) && !passes() {
             self.armed.store(false, Ordering::SeqCst);
+            if let Some(holds) = &self.holds {
+                let _held = holds.acquire().await;
+                return Ok(());
+            }
             return Err(StoreError::Violation { context: "the test wants it so".to_owned(), source: None });
         }
         Ok(())
@@ -55,9 +61,13 @@ struct Fleet {
 
 impl Fleet {
     async fn start(count: u8, call: &'static str) -> Self {
+        Self::with(count, call, None).await
+    }
+
+    async fn with(count: u8, call: &'static str, holds: Option<Semaphore>) -> Self {
         let (clock, entropy) = (Arc::new(ManualClock::default()), Arc::new(SeededEntropy::new(1)));
         clock.run();
-        let trouble = Arc::new(FailsOnce { call, armed: AtomicBool::new(false), passing: AtomicU32::new(0) });
+        let trouble = Arc::new(FailsOnce { call, armed: AtomicBool::new(false), passing: AtomicU32::new(0), holds });
         let store = Arc::new(MemoryStore::new().handle(Arc::clone(&trouble) as Arc<dyn Trouble>));
         let control = application(&store, &clock, &entropy).await;
         let mut nodes = Vec::new();
@@ -73,6 +83,8 @@ impl Fleet {
                 desired_revision: None,
                 underlay: None,
                 isolation: wherry_model::IsolationSet::default(),
+                zone: None,
+                disk_mib: None,
                 protocol: wherry_agent_api::PROTOCOL,
             };
             control.hello(hello.clone()).await.unwrap();
@@ -235,6 +247,45 @@ async fn a_node_that_cannot_be_emptied_does_not_hold_up_those_behind_it() {
         Stack::background_of(&fleet.control).await;
         assert_eq!(leaving().await, 2, "it is tried again: {call}");
     }
+}
+
+/// A pass that empties a machine keeps room for what waits, in its own picture: it goes on for long, and what waits gets that room.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_placed_while_a_machine_is_emptied() {
+    let fleet = Fleet::with(3, "reading a node's instances", Some(Semaphore::new(0))).await;
+    let operator = fleet.operator().await;
+    // More than half of a machine each.
+    let mut nodes = Vec::new();
+    for spec in [InstanceSpec { on_node_loss: OnNodeLoss::Replace, ..sized(11_000, 64) }, sized(11_000, 64)] {
+        nodes.push(fleet.create(&operator, spec).await);
+    }
+    assert_eq!(nodes, [fleet.nodes[0].node, fleet.nodes[1].node]);
+    // The first is lost, and what was on it waits: the third, which is empty, takes nothing yet.
+    let empty = fleet.nodes[2].node;
+    fleet.control.cordon_node(&operator, &empty.to_string()).await.unwrap();
+    tokio::time::sleep(seconds(400)).await;
+    fleet.heard(1).await;
+    Stack::background_of(&fleet.control).await;
+    let waiting = async || fleet.store.pending(10).await.unwrap().len();
+    assert_eq!(waiting().await, 1);
+    fleet.control.uncordon_node(&operator, &empty.to_string()).await.unwrap();
+    let request = DrainRequest { grace: std::time::Duration::ZERO, then: DrainThen::Move };
+    fleet.control.drain_node(&operator, &nodes[1].to_string(), request).await.unwrap();
+
+    // It is read what else leaves the second, and then, with room kept for what waits, what is on it: there the pass stands.
+    fleet.trouble.passing.store(1, Ordering::SeqCst);
+    fleet.trouble.armed.store(true, Ordering::SeqCst);
+    let background = Background::start(&fleet.control);
+    for _ in 0..20 {
+        fleet.heard(1).await;
+        tokio::time::sleep(seconds(1)).await;
+    }
+    assert!(!fleet.trouble.armed.load(Ordering::SeqCst), "the pass stands");
+    assert_eq!((waiting().await, fleet.placed().await), (0, 2), "what waited has its place");
+    fleet.trouble.holds.as_ref().unwrap().add_permits(1_000);
+    background.stop().await;
+    let stays = fleet.on(nodes[1]).await;
+    assert_eq!(stays[0].state, InstanceState::Scheduled, "there is no room for the other one");
 }
 
 /// Whoever fences dies in the middle of it: what was not taken yet is still where it was, and is taken by the next pass.

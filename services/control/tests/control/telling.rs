@@ -112,6 +112,8 @@ impl Project {
             desired_revision: None,
             underlay: None,
             isolation: IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
             protocol: wherry_agent_api::PROTOCOL,
         };
         control.hello(hello).await.unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wherry_control::{
     Control, CreateInstance, DeliveryPageRequest, DrainRequest, EntriesRequest, Error, EventsRequest, ExecRequest,
-    JoinTokenRequest, ListInstances, LogRequest, SessionKind, TenantKeyRequest, WebhookRecord, WebhookRequest,
+    ExplainInstance, JoinTokenRequest, ListInstances, LogRequest, SessionKind, TenantKeyRequest, WebhookRecord,
+    WebhookRequest, WhatIf,
 };
 use wherry_model::{
     ApiKeyId, DeliveryId, DrainThen, Instance, InstanceState, Principal, ProjectName, Scope, ScopeSet, TenantId,
@@ -38,7 +39,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 58] = [
+const TABLE: [(&str, Scope, Kind); 61] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),
@@ -93,6 +94,10 @@ const TABLE: [(&str, Scope, Kind); 58] = [
     ("remove_node", Scope::Admin, Kind::Other),
     ("create_join_token", Scope::Admin, Kind::Other),
     ("replicas", Scope::Admin, Kind::Other),
+    ("reseal_secrets", Scope::Admin, Kind::Other),
+    ("explain_spec", Scope::Admin, Kind::Other),
+    ("explain_instance", Scope::Admin, Kind::Other),
+    ("what_if", Scope::Admin, Kind::Other),
     ("fleet_events", Scope::Admin, Kind::Other),
     ("fleet_event_stream", Scope::Admin, Kind::Other),
     ("project_events", Scope::InstancesRead, Kind::Own),
@@ -223,6 +228,14 @@ async fn ask(control: &Control, who: &Principal, use_case: &str, target: &Target
         "remove_node" => control.remove_node(who, NODE).await,
         "create_join_token" => control.create_join_token(who, JoinTokenRequest::default()).await.map(drop),
         "replicas" => control.replicas(who).await.map(drop),
+        "reseal_secrets" => control.reseal_secrets(who, None).await.map(drop),
+        "explain_spec" => control.explain_spec(who, None, &spec()).await.map(drop),
+        "explain_instance" => {
+            let tenant = Some(target.tenant.to_string());
+            let request = ExplainInstance { tenant, project: project.clone(), instance: instance.to_owned() };
+            control.explain_instance(who, &request).await.map(drop)
+        }
+        "what_if" => control.what_if(who, &WhatIf { drain: vec![NODE.to_owned()], add: None }).await.map(drop),
         "fleet_events" => control.fleet_events(who, 0, 10).map(drop),
         "fleet_event_stream" => control.fleet_event_stream(who, 0).map(drop),
         other => panic!("{other} has a row in the table but no call"),

@@ -186,6 +186,8 @@ impl Agent {
             desired_revision: None,
             underlay: Some(self.underlay),
             isolation: wherry_model::IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

@@ -76,6 +76,8 @@ impl Member {
             desired_revision: None,
             underlay: None,
             isolation: wherry_model::IsolationSet::default(),
+            zone: None,
+            disk_mib: None,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

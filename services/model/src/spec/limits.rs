@@ -59,6 +59,12 @@ impl Limits {
     pub const MAX_HOST_ALIASES: usize = 64;
     /// Name servers, and search domains, that can be asked for.
     pub const MAX_DNS_ENTRIES: usize = 6;
+    /// Rules of even distribution.
+    pub const MAX_SPREADS: usize = 4;
+    /// The largest skew that can be asked for.
+    pub const MAX_SKEW: u32 = 1000;
+    /// Labels of others that an instance is placed near, or apart from.
+    pub const MAX_NEIGHBOURS: usize = 16;
     /// Registries with credentials.
     pub const MAX_REGISTRIES: usize = 16;
     /// Characters of the name of a user of a registry.

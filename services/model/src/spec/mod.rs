@@ -8,6 +8,7 @@ mod container;
 mod cron;
 mod limits;
 mod naming;
+mod place;
 mod port;
 mod probe;
 mod schedule;
@@ -27,10 +28,12 @@ use crate::fleet::{Architecture, Demand};
 use crate::isolation::Isolation;
 use crate::name::{ContainerName, DnsLabel};
 use crate::quantity::{CpuMillis, MemoryMib};
+use crate::terms::ZoneName;
 
 pub use container::{Condition, ContainerKind, ContainerSpec, Dependency, EnvVar, PullPolicy};
 pub use limits::Limits;
 pub use naming::DnsReuseScope;
+pub use place::{LabelMatch, PlacementRules, Priority, SpreadRule};
 pub use port::{Port, Protocol};
 pub use probe::{Check, Header, Hooks, Probe, Probes};
 pub use schedule::{OnOverlap, Schedule};
@@ -143,6 +146,18 @@ pub struct InstanceSpec {
     /// Who it is for registries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registry_credentials: Vec<RegistryCredential>,
+    /// Only machines of this zone will do; any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
+    /// Only a machine that no other tenant shares.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
+    /// Whether it makes room for others.
+    #[serde(default, skip_serializing_if = "Priority::is_regular")]
+    pub priority: Priority,
+    /// Where, by the tenant's other instances.
+    #[serde(default, skip_serializing_if = "PlacementRules::is_empty")]
+    pub placement: PlacementRules,
     /// The tenant's own marks.
     pub labels: BTreeMap<String, String>,
 }
@@ -170,6 +185,10 @@ impl InstanceSpec {
             dns_reuse_scope: DnsReuseScope::Project,
             publish_unready: false,
             registry_credentials: Vec::new(),
+            zone: None,
+            dedicated: false,
+            priority: Priority::Regular,
+            placement: PlacementRules { spread: Vec::new(), near: Vec::new(), apart: Vec::new() },
             labels: BTreeMap::new(),
         }
     }
@@ -185,6 +204,10 @@ impl InstanceSpec {
             // What the first releases knew, every agent knows.
             protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
             isolation: self.isolation,
+            disk: self.ephemeral_disk.unwrap_or(MemoryMib::new(0)),
+            zone: self.zone,
+            dedicated: self.dedicated,
+            spot: self.priority == Priority::Spot,
             ..Demand::new(cpu, memory)
         }
     }
@@ -214,19 +237,38 @@ impl InstanceSpec {
         crate::sequence::runs_once(&self.containers, container)
     }
 
-    /// The version of the agents' contract that knows everything which is asked for here: an older agent would ignore it
-    /// silently.
-    pub fn least_protocol(&self) -> u32 {
-        let plain = Self {
+    /// The same without what came later.
+    fn of_the_first_release(&self) -> Self {
+        Self {
             restart_policy: self.restart_policy,
             architecture: self.architecture,
             stop_grace_seconds: self.stop_grace_seconds,
             on_node_loss: self.on_node_loss,
             labels: self.labels.clone(),
             ..Self::new(self.containers.iter().map(ContainerSpec::of_the_first_release).collect())
-        };
+        }
+    }
+
+    /// Whether the first release would keep all of it when it writes its record.
+    pub fn is_of_the_first_release(&self) -> bool {
+        self.containers.len() == 1 && *self == self.of_the_first_release()
+    }
+
+    /// The version of the agents' contract that knows everything which is asked for here: an older agent would ignore it
+    /// silently.
+    pub fn least_protocol(&self) -> u32 {
+        let plain = self.of_the_first_release();
         // What only the control plane acts upon is no matter to the agent.
-        let asked = Self { ttl_seconds: None, schedule: None, publish_unready: false, ..self.clone() };
+        let asked = Self {
+            ttl_seconds: None,
+            schedule: None,
+            publish_unready: false,
+            zone: None,
+            dedicated: false,
+            priority: Priority::Regular,
+            placement: PlacementRules::default(),
+            ..self.clone()
+        };
         if plain == asked && self.containers.len() == 1 { 2 } else { 3 }
     }
 }

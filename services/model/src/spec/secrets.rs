@@ -69,6 +69,26 @@ impl InstanceSpec {
         self
     }
 
+    /// The same with each secret as `reseal` gives it; one that it gives nothing for stays.
+    #[must_use]
+    pub(crate) fn resealed(mut self, mut reseal: impl FnMut(&Sealed) -> Option<Sealed>) -> Self {
+        let mut replace = |secret: &mut Sealed| {
+            if let Some(again) = reseal(secret) {
+                *secret = again;
+            }
+        };
+        for container in &mut self.containers {
+            container.env.iter_mut().filter_map(|variable| variable.secret.as_mut()).for_each(&mut replace);
+        }
+        for volume in &mut self.volumes {
+            if let VolumeSource::Secret { files, .. } = &mut volume.source {
+                files.values_mut().for_each(&mut replace);
+            }
+        }
+        self.registry_credentials.iter_mut().for_each(|credential| replace(&mut credential.password));
+        self
+    }
+
     /// Refuses a secret that is said to be there and is not; names the first.
     pub fn check_secrets_are_given(&self) -> Result<(), SpecError> {
         match self.secrets().into_iter().find(|(_, secret)| secret.is_kept()) {
@@ -140,6 +160,9 @@ mod tests {
         let mut turned = before.clone();
         turned.containers[0].env.reverse();
         assert!(turned.secrets_changed_since(&before).is_empty(), "only its place is another");
+        let again = before.clone().resealed(|_| Some(Sealed::new("z".to_owned())));
+        assert!(again.secrets().iter().all(|(_, secret)| secret.as_str() == "z"), "each of them");
+        assert_eq!(before.clone().resealed(|_| None), before);
         // Another user's password, another variable, another volume.
         let mut others = kept;
         others.registry_credentials[0].username = "you".to_owned();

@@ -27,7 +27,7 @@ pub(super) fn place_and_create(state: &mut State, placed: &Placed) -> Result<Ver
     }
     let taken = read::taken(state, instance);
     if let Some(place) = change.takes
-        && !node::take(state, place, instance.spec.demand())
+        && !node::take(state, place, instance.demand())
     {
         // A name in use will stay so, a full node may not: the lasting reason is the one to tell.
         return Ok(Verdict::Undo(taken.unwrap_or(CreateOutcome::NodeRefused)));
@@ -164,13 +164,13 @@ fn settle_resources(state: &mut State, before: &Instance, change: &Change) -> Re
         if held != Some(node) {
             return Err(violation(format!("instance {id} gives back to node {node} what it does not hold there")));
         }
-        node::give_back(state, node, before.spec.demand())?;
+        node::give_back(state, node, before.demand())?;
     }
     if let Some(node) = change.takes {
         if held.is_some() && change.releases.is_none() {
             return Err(violation(format!("instance {id} takes from node {node} while it holds resources already")));
         }
-        return Ok(node::take(state, node, change.after.spec.demand()));
+        return Ok(node::take(state, node, change.after.demand()));
     }
     Ok(true)
 }

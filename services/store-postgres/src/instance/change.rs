@@ -141,13 +141,13 @@ fn settle_resources(settlement: &mut Settlement, before: &Instance, change: &Cha
         if held != Some(node) {
             return Err(violation(format!("instance {id} gives back to node {node} what it does not hold there")));
         }
-        settlement.give_back(node, before.spec.demand());
+        settlement.give_back(node, before.demand());
     }
     if let Some(node) = change.takes {
         if held.is_some() && change.releases.is_none() {
             return Err(violation(format!("instance {id} takes from node {node} while it holds resources already")));
         }
-        settlement.take(node, change.after.spec.demand());
+        settlement.take(node, change.after.demand());
     }
     Ok(())
 }

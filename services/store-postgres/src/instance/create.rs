@@ -110,7 +110,7 @@ pub(super) async fn attempt(
         let change = &placed.change;
         meter::apply_edges(connection, &change.after, &change.meter).await?;
         if let Some(place) = change.takes {
-            settlement.take(place, change.after.spec.demand());
+            settlement.take(place, change.after.demand());
             settlement.tell(place);
         }
         events.add(&change.after, &change.events)?;

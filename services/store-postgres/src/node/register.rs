@@ -29,9 +29,10 @@ impl Unit for Register<'_> {
             concat!(
                 "INSERT INTO nodes AS known (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
                  capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol,
-                 isolation)
+                 isolation, zone, disk_total_mib, overcommit_cpu_percent, overcommit_memory_percent,
+                 overcommit_disk_percent)
              SELECT $1, $2, $3, 'ready', $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 > 0 THEN $11 + 1 ELSE 0 END, $12, $13,
-                 $14
+                 $14, $15, $16, $17, $18, $19
              WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = $1 AND removed_at IS NOT NULL)
              ON CONFLICT (id) DO UPDATE SET
                  name = excluded.name,
@@ -51,7 +52,12 @@ impl Unit for Register<'_> {
                  heartbeats = known.heartbeats + CASE WHEN known.protocol >= 2 AND $13 < 2 THEN 1 ELSE 0 END,
                  protocol = excluded.protocol,
                  underlay = excluded.underlay,
-                 isolation = excluded.isolation
+                 isolation = excluded.isolation,
+                 zone = excluded.zone,
+                 disk_total_mib = excluded.disk_total_mib,
+                 overcommit_cpu_percent = excluded.overcommit_cpu_percent,
+                 overcommit_memory_percent = excluded.overcommit_memory_percent,
+                 overcommit_disk_percent = excluded.overcommit_disk_percent
              WHERE known.removed_at IS NULL
              RETURNING ",
                 columns!(nodes)
@@ -71,6 +77,11 @@ impl Unit for Register<'_> {
         .bind(node.underlay.map(|address| i64::from(Ipv4Addr::to_bits(address))))
         .bind(i64::from(node.protocol))
         .bind(i64::from(node.isolation.bits()))
+        .bind(node.zone.map(|zone| zone.to_string()))
+        .bind(node.disk_mib.map(integer).transpose()?)
+        .bind(i64::from(node.overcommit.cpu_percent))
+        .bind(i64::from(node.overcommit.memory_percent))
+        .bind(i64::from(node.overcommit.disk_percent))
         .fetch_optional(connection)
         .await
         .context("registering a node")?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
-use wherry_model::{Architecture, Demand, IsolationSet, NodeId};
+use wherry_model::{Architecture, Demand, IsolationSet, NodeId, TenantId, ZoneName};
 use wherry_store::StoreError;
 
 use crate::error::{Context, violation};
@@ -24,6 +24,14 @@ struct Difference {
     protocol: u32,
     /// The isolation classes that one that is taken must offer.
     isolation: IsolationSet,
+    /// The zone in which one that is taken must stand.
+    zone: Option<ZoneName>,
+    /// The tenant of all that is taken; none when there are several.
+    tenant: Option<TenantId>,
+    /// One that is taken must be alone with its tenant.
+    dedicated: bool,
+    /// What is taken is of several tenants.
+    is_mixed: bool,
     /// Two instances want two kinds of machine of one node.
     impossible: bool,
     news: i64,
@@ -34,6 +42,7 @@ struct Amounts {
     cpu_millis: i64,
     memory_mib: i64,
     instances: i64,
+    disk_mib: i64,
 }
 
 impl Amounts {
@@ -41,6 +50,7 @@ impl Amounts {
         self.cpu_millis += i64::from(demand.cpu.get());
         self.memory_mib += i64::from(demand.memory.get());
         self.instances += 1;
+        self.disk_mib += i64::from(demand.disk.get());
     }
 }
 
@@ -68,6 +78,16 @@ impl Settlement {
         difference.fenced |= demand.fenced;
         difference.protocol = difference.protocol.max(demand.protocol);
         difference.isolation = difference.isolation.or([demand.isolation].into_iter().collect());
+        let is_first = difference.taken.instances == 1;
+        difference.is_mixed |= demand.tenant.is_none() || (!is_first && difference.tenant != demand.tenant);
+        difference.tenant = demand.tenant.filter(|_| !difference.is_mixed);
+        difference.dedicated |= demand.dedicated;
+        difference.impossible |= difference.dedicated && difference.is_mixed;
+        match (difference.zone, demand.zone) {
+            (Some(one), Some(other)) => difference.impossible |= one != other,
+            (None, asked) => difference.zone = asked,
+            (Some(_), None) => {}
+        }
         match (difference.architecture, demand.architecture) {
             (Some(one), Some(other)) => difference.impossible |= one != other,
             (None, asked) => difference.architecture = asked,
@@ -106,6 +126,11 @@ impl Settlement {
             .bind(all().map(|one| one.fenced).collect::<Vec<_>>())
             .bind(column(|one| i64::from(one.protocol)))
             .bind(column(|one| i64::from(one.isolation.bits())))
+            .bind(column(|one| one.given.disk_mib))
+            .bind(column(|one| one.taken.disk_mib))
+            .bind(all().map(|one| one.zone.map(|zone| zone.to_string())).collect::<Vec<_>>())
+            .bind(all().map(|one| one.tenant.map(|tenant| tenant.as_uuid())).collect::<Vec<_>>())
+            .bind(all().map(|one| one.dedicated).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
             .await
             .context(CONTEXT)?;
@@ -139,16 +164,21 @@ macro_rules! settle {
         concat!(
             "WITH wanted AS (
                  SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
-                     $8::int8[], $9::text[], $10::bool[], $11::int8[], $12::int8[])
+                     $8::int8[], $9::text[], $10::bool[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::text[],
+                     $16::uuid[], $17::bool[])
                      AS wanted (id, given_cpu, given_memory, given, taken_cpu, taken_memory, taken, news, architecture,
-                         fenced, protocol, isolation)
+                         fenced, protocol, isolation, given_disk, taken_disk, zone, tenant, dedicated)
              )",
             $before,
             "UPDATE nodes AS node SET
                  used_cpu_millis = node.used_cpu_millis - wanted.given_cpu + wanted.taken_cpu,
                  used_memory_mib = node.used_memory_mib - wanted.given_memory + wanted.taken_memory,
                  used_instances = node.used_instances - wanted.given + wanted.taken,
-                 desired_revision = node.desired_revision + wanted.news
+                 desired_revision = node.desired_revision + wanted.news,
+                 disk_used_mib = CASE WHEN node.used_instances = wanted.given THEN 0
+                     ELSE greatest(node.disk_used_mib - wanted.given_disk, 0) END + wanted.taken_disk,
+                 sole_tenant = CASE WHEN wanted.dedicated THEN wanted.tenant
+                     WHEN node.used_instances = wanted.given THEN NULL ELSE node.sole_tenant END
              FROM wanted
              WHERE node.id = wanted.id",
             $ordered,
@@ -158,14 +188,26 @@ macro_rules! settle {
                AND node.used_instances >= wanted.given
                AND (wanted.taken = 0 OR (
                    node.state = 'ready' AND node.removed_at IS NULL
-                   AND node.capacity_cpu_millis - node.used_cpu_millis + wanted.given_cpu >= wanted.taken_cpu
-                   AND node.capacity_memory_mib - node.used_memory_mib + wanted.given_memory >= wanted.taken_memory
+                   AND CASE node.overcommit_cpu_percent WHEN 100 THEN node.capacity_cpu_millis
+                       ELSE node.capacity_cpu_millis * node.overcommit_cpu_percent / 100 END
+                       - node.used_cpu_millis + wanted.given_cpu >= wanted.taken_cpu
+                   AND CASE node.overcommit_memory_percent WHEN 100 THEN node.capacity_memory_mib
+                       ELSE node.capacity_memory_mib * node.overcommit_memory_percent / 100 END
+                       - node.used_memory_mib + wanted.given_memory >= wanted.taken_memory
                    AND node.capacity_instances - node.used_instances + wanted.given >= wanted.taken
                    AND (wanted.architecture IS NULL OR node.architecture = wanted.architecture)
                    AND (NOT wanted.fenced
                        OR (node.protocol >= 2 AND node.heartbeats > coalesce(node.unfenced_heartbeats, -1)))
                    AND node.protocol >= wanted.protocol
                    AND node.isolation & wanted.isolation = wanted.isolation
+                   AND (wanted.taken_disk = 0 OR node.disk_total_mib IS NULL
+                       OR CASE node.overcommit_disk_percent WHEN 100 THEN node.disk_total_mib
+                           ELSE node.disk_total_mib * node.overcommit_disk_percent / 100 END
+                           - CASE WHEN node.used_instances = wanted.given THEN 0
+                             ELSE greatest(node.disk_used_mib - wanted.given_disk, 0) END >= wanted.taken_disk)
+                   AND (wanted.zone IS NULL OR node.zone = wanted.zone)
+                   AND (node.used_instances = wanted.given OR (node.sole_tenant IS NULL AND NOT wanted.dedicated)
+                       OR node.sole_tenant = wanted.tenant)
                ))
              RETURNING node.id"
         )

@@ -54,13 +54,13 @@ async fn settle_resources(
         if held != Some(node) {
             return Err(violation(format!("instance {id} gives back to node {node} what it does not hold there")));
         }
-        node::give_back(connection, node, before.spec.demand()).await?;
+        node::give_back(connection, node, before.demand()).await?;
     }
     if let Some(node) = change.takes {
         if held.is_some() && change.releases.is_none() {
             return Err(violation(format!("instance {id} takes from node {node} while it holds resources already")));
         }
-        return node::take(connection, node, change.after.spec.demand()).await;
+        return node::take(connection, node, change.after.demand()).await;
     }
     Ok(true)
 }

@@ -32,7 +32,7 @@ pub(super) async fn place_and_create(
         return Ok(Verdict::Undo(CreateOutcome::Replayed(Box::new(made))));
     }
     if let Some(place) = change.takes
-        && !node::take(connection, place, instance.spec.demand()).await?
+        && !node::take(connection, place, instance.demand()).await?
     {
         // A name in use will stay so, a full node may not: the lasting reason is the one to tell.
         let taken = taken(connection, instance).await?;

@@ -11,7 +11,9 @@ use std::net::Ipv4Addr;
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use wherry_model::lifecycle::Change;
-use wherry_model::{Capacity, Drain, DrainThen, IsolationSet, NodeId, NodeRecord, NodeState, Timestamp};
+use wherry_model::{
+    Capacity, Drain, DrainThen, IsolationSet, NodeId, NodeOffer, NodeRecord, NodeState, Overcommit, Stock, Timestamp,
+};
 use wherry_store::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome, StoreError};
 
 use crate::SqliteStore;
@@ -157,11 +159,29 @@ fn record(row: &SqliteRow) -> Result<NodeRecord, StoreError> {
         fenced: fields.count_if_any::<u64>("fenced_heartbeats")? == Some(fields.count("heartbeats")?),
         protocol: fields.count("protocol")?,
         isolation: IsolationSet::from_bits(fields.count("isolation")?),
-        offer: wherry_model::NodeOffer::default(),
+        offer: offer(&fields)?,
         fences: fields.count::<u32>("protocol")? >= NodeRecord::PROTOCOL_OF_LEASES
             && fields.count_if_any::<u64>("unfenced_heartbeats")? < Some(fields.count("heartbeats")?),
         underlay: fields.count_if_any("underlay")?.map(Ipv4Addr::from_bits),
         drain: drain(&fields)?,
+    })
+}
+
+fn offer(fields: &Fields<'_>) -> Result<NodeOffer, StoreError> {
+    let is_empty = fields.count::<u32>("used_instances")? == 0;
+    let used_mib = if is_empty { 0 } else { fields.count("disk_used_mib")? };
+    let zone: Option<String> = fields.get("zone")?;
+    let wrong = |error| fields.corrupt(format!("zone: {error}"));
+    Ok(NodeOffer {
+        zone: zone.map(|zone| zone.parse().map_err(wrong)).transpose()?,
+        disk: fields.count_if_any("disk_total_mib")?.map(|total_mib| Stock { total_mib, used_mib }),
+        sole_tenant: if is_empty { None } else { fields.id_if_any("sole_tenant")? },
+        overcommit: Overcommit {
+            cpu_percent: fields.count("overcommit_cpu_percent")?,
+            memory_percent: fields.count("overcommit_memory_percent")?,
+            disk_percent: fields.count("overcommit_disk_percent")?,
+        },
+        ..NodeOffer::default()
     })
 }
 

@@ -20,9 +20,9 @@ pub(super) async fn register(
     let row = sqlx::query(
         "INSERT INTO nodes (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
              capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol,
-             isolation)
+             isolation, zone, disk_total_mib, overcommit_cpu_percent, overcommit_memory_percent, overcommit_disk_percent)
          SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12, ?13,
-             ?14
+             ?14, ?15, ?16, ?17, ?18, ?19
          WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = ?1 AND removed_at IS NOT NULL)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name,
@@ -41,7 +41,12 @@ pub(super) async fn register(
              heartbeats = heartbeats + (protocol >= 2 AND ?13 < 2),
              protocol = excluded.protocol,
              underlay = excluded.underlay,
-             isolation = excluded.isolation
+             isolation = excluded.isolation,
+             zone = excluded.zone,
+             disk_total_mib = excluded.disk_total_mib,
+             overcommit_cpu_percent = excluded.overcommit_cpu_percent,
+             overcommit_memory_percent = excluded.overcommit_memory_percent,
+             overcommit_disk_percent = excluded.overcommit_disk_percent
          WHERE removed_at IS NULL
          RETURNING *",
     )
@@ -59,6 +64,11 @@ pub(super) async fn register(
     .bind(node.underlay.map(Ipv4Addr::to_bits))
     .bind(node.protocol)
     .bind(node.isolation.bits())
+    .bind(node.zone.map(|zone| zone.to_string()))
+    .bind(node.disk_mib.map(integer).transpose()?)
+    .bind(node.overcommit.cpu_percent)
+    .bind(node.overcommit.memory_percent)
+    .bind(node.overcommit.disk_percent)
     .fetch_optional(connection)
     .await
     .context(CONTEXT)?;

@@ -7,22 +7,33 @@ use wherry_store::StoreError;
 use crate::columns::Blob;
 use crate::error::{Context, violation};
 
-/// Takes `demand` from the node's row if the node is ready, of the right kind, fences if it must, has an agent that
-/// understands what is asked, offers the isolation class, and has it left. The row is the referee.
+/// Takes `demand` from the node's row if the node is ready, of the right kind and zone, fences if it must, has an agent that
+/// understands what is asked, offers the isolation class, is no other tenant's alone, and has it left. The row is the referee.
+///
+/// What an old binary has left behind of disk and sole tenant means nothing once the node is empty.
 pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand: Demand) -> Result<bool, StoreError> {
     let taken = sqlx::query(
         "UPDATE nodes SET
              used_cpu_millis = used_cpu_millis + ?2,
              used_memory_mib = used_memory_mib + ?3,
-             used_instances = used_instances + 1
+             used_instances = used_instances + 1,
+             disk_used_mib = CASE WHEN used_instances = 0 THEN 0 ELSE disk_used_mib END + ?8,
+             sole_tenant = CASE WHEN ?10 THEN ?11 WHEN used_instances = 0 THEN NULL ELSE sole_tenant END
          WHERE id = ?1 AND state = 'ready' AND removed_at IS NULL
-           AND capacity_cpu_millis - used_cpu_millis >= ?2
-           AND capacity_memory_mib - used_memory_mib >= ?3
+           AND CASE overcommit_cpu_percent WHEN 100 THEN capacity_cpu_millis
+               ELSE capacity_cpu_millis * overcommit_cpu_percent / 100 END - used_cpu_millis >= ?2
+           AND CASE overcommit_memory_percent WHEN 100 THEN capacity_memory_mib
+               ELSE capacity_memory_mib * overcommit_memory_percent / 100 END - used_memory_mib >= ?3
            AND capacity_instances - used_instances >= 1
            AND (?4 IS NULL OR architecture = ?4)
            AND (NOT ?5 OR (protocol >= 2 AND heartbeats > coalesce(unfenced_heartbeats, -1)))
            AND protocol >= ?6
-           AND isolation & ?7 = ?7",
+           AND isolation & ?7 = ?7
+           AND (?8 = 0 OR disk_total_mib IS NULL OR CASE overcommit_disk_percent WHEN 100 THEN disk_total_mib
+               ELSE disk_total_mib * overcommit_disk_percent / 100 END
+               - CASE WHEN used_instances = 0 THEN 0 ELSE disk_used_mib END >= ?8)
+           AND (?9 IS NULL OR zone = ?9)
+           AND (used_instances = 0 OR (sole_tenant IS NULL AND NOT ?10) OR sole_tenant = ?11)",
     )
     .bind(node.blob())
     .bind(demand.cpu.get())
@@ -31,6 +42,10 @@ pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand
     .bind(demand.fenced)
     .bind(demand.protocol)
     .bind(IsolationSet::from_iter([demand.isolation]).bits())
+    .bind(demand.disk.get())
+    .bind(demand.zone.map(|zone| zone.to_string()))
+    .bind(demand.dedicated)
+    .bind(demand.tenant.map(|tenant| tenant.blob()))
     .execute(connection)
     .await
     .context("taking resources of a node")?;
@@ -47,12 +62,15 @@ pub(crate) async fn give_back(
         "UPDATE nodes SET
              used_cpu_millis = used_cpu_millis - ?2,
              used_memory_mib = used_memory_mib - ?3,
-             used_instances = used_instances - 1
+             used_instances = used_instances - 1,
+             disk_used_mib = CASE WHEN used_instances = 1 THEN 0 ELSE max(disk_used_mib - ?4, 0) END,
+             sole_tenant = CASE WHEN used_instances = 1 THEN NULL ELSE sole_tenant END
          WHERE id = ?1 AND used_cpu_millis >= ?2 AND used_memory_mib >= ?3 AND used_instances >= 1",
     )
     .bind(node.blob())
     .bind(demand.cpu.get())
     .bind(demand.memory.get())
+    .bind(demand.disk.get())
     .execute(connection)
     .await
     .context("giving resources back to a node")?;

@@ -179,7 +179,7 @@ fn unsettled(world: &World, record: &Instance) -> Option<String> {
 }
 
 fn fits_somewhere(world: &World, record: &Instance) -> bool {
-    let demand = record.spec.demand();
+    let demand = record.demand();
     world.store.contents().nodes.iter().any(|node| node.capacity.minus(node.used).holds(demand))
 }
 

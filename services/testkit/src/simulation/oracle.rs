@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wherry_model::{
-    Generation, Instance, InstanceId, InstanceName, InstanceState, Intent, NodeId, NodeRecord, OnNodeLoss, ProjectId,
-    TenantId,
+    Generation, Instance, InstanceId, InstanceName, Intent, NodeId, NodeRecord, OnNodeLoss, ProjectId, TenantId,
 };
 use wherry_runtime::fake::RunWitness;
 use wherry_runtime::{ContainerId, ContainerStatus};
@@ -33,6 +32,8 @@ pub(super) struct Run {
     pub(super) instance: InstanceId,
     pub(super) machine: usize,
     generation: u64,
+    /// Which container of the instance, by its name.
+    name: String,
     /// The number of the run.
     number: u32,
     container: String,
@@ -191,7 +192,7 @@ impl Oracle {
         for run in seen.runs.iter().filter(|run| run.ended.is_none()) {
             running.entry(run.instance).or_default().push(run);
         }
-        for (id, runs) in running.iter().filter(|(_, runs)| runs.len() > 1) {
+        for (id, runs) in running.iter().filter(|(_, runs)| any_twice(runs)) {
             let all_can_act = runs.iter().all(|run| {
                 let since = seen.able.get(&run.machine).copied().flatten();
                 since.is_some_and(|since| now.duration_since(since) > ENDS_WITHIN)
@@ -288,6 +289,10 @@ impl Oracle {
             // A machine that cannot act cannot end what it runs: the promise of `replace` begins when it can again.
             let since = seen.able.get(&other.machine).copied().flatten();
             let could_act = since.is_some_and(|since| now.duration_since(since) > self.fence);
+            let belongs_together = other.machine == machine && other.generation == generation;
+            if belongs_together && other.name != container.name {
+                continue;
+            }
             if policy != Some(OnNodeLoss::Replace) || could_act || other.machine == machine {
                 let sentence = format!(
                     "I2: {instance} begins as g{generation} on machine {machine} while {} of g{} runs on machine {}",
@@ -297,8 +302,8 @@ impl Oracle {
             }
         }
         let number = container.labels.get("wherry/run").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let container = container.id.to_string();
-        seen.runs.push(Run { instance, machine, generation, number, container, began: now, ended: None });
+        let (name, container) = (container.name.clone(), container.id.to_string());
+        seen.runs.push(Run { instance, machine, generation, name, number, container, began: now, ended: None });
     }
 
     fn ended(&self, machine: usize, container: &ContainerStatus) {
@@ -316,15 +321,20 @@ impl Oracle {
     }
 }
 
+/// Whether these runs of one instance are on several machines, or of one container twice.
+fn any_twice(runs: &[&Run]) -> bool {
+    let twice = |one: &Run, other: &Run| one.machine != other.machine || one.name == other.name;
+    runs.iter().enumerate().any(|(index, one)| runs.iter().skip(index + 1).any(|other| twice(one, other)))
+}
+
 /// A run that the record counts to its present generation, and that no process of it ever was.
 fn foreign_run(record: &Instance, runs: &[Run]) -> Option<u32> {
-    let counted = record.containers.iter().flat_map(|container| &container.runs);
-    let mut present = counted.filter(|run| run.number >= record.first_run);
-    let was = |number| {
-        let of_it = |run: &&Run| run.instance == record.id && run.generation == record.generation.0;
-        runs.iter().filter(of_it).any(|run| run.number == number)
-    };
-    present.find(|run| !was(run.number)).map(|run| run.number)
+    let of_it = |run: &&Run| run.instance == record.id && run.generation == record.generation.0;
+    let was = |name: &str, number| runs.iter().filter(of_it).any(|run| run.name == name && run.number == number);
+    record.containers.iter().find_map(|container| {
+        let mut present = container.runs.iter().filter(|run| run.number >= record.first_run);
+        present.find(|run| !was(container.name.as_str(), run.number)).map(|run| run.number)
+    })
 }
 
 /// By what a name is one: whoever has it now answers to it.
@@ -336,14 +346,14 @@ fn named(record: &Instance) -> Named {
 
 /// The address that DNS answers with.
 fn visible(record: &Instance) -> Option<Ipv4Addr> {
-    record.address.filter(|_| record.state == InstanceState::Running)
+    record.address.filter(|_| record.is_ready())
 }
 
 /// I3: what is placed is what the row says, and no more than there is.
 fn placed_wrong<'i>(node: &NodeRecord, records: impl Iterator<Item = &'i Instance>) -> Option<String> {
     let (mut cpu, mut memory, mut instances) = (0, 0, 0);
     for record in records.filter(|record| record.node == Some(node.id) && record.holds_resources) {
-        let demand = record.spec.demand();
+        let demand = record.demand();
         cpu += u64::from(demand.cpu.get());
         memory += u64::from(demand.memory.get());
         instances += 1;

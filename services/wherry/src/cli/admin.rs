@@ -1,5 +1,6 @@
 //! What operators do with machines and with the whole fleet. A machine is named by its name or id.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -27,8 +28,20 @@ Examples:
   wherry admin nodes -o name")]
     Nodes(NodesArgs),
     /// Show how full the fleet is, what waits for room, and what is wrong
-    #[command(after_help = "Example:\n  wherry admin fleet")]
-    Fleet(ViewArgs),
+    #[command(after_help = "\
+Examples:
+  wherry admin fleet
+  wherry admin fleet --drain lyon-3                              what would move, and whether it fits elsewhere
+  wherry admin fleet --add-nodes 3 --like cpu=8,memory=32Gi      what would fit then
+  wherry admin fleet --drain lyon-3 --add-nodes 1 --like lyon-3")]
+    Fleet(FleetArgs),
+    /// Explain where an instance or a spec would be placed, and which rules refuse which machines
+    #[command(after_help = "\
+Examples:
+  wherry admin explain web
+  wherry admin explain acme/default/web
+  wherry admin explain -f web.yaml --tenant acme")]
+    Explain(ExplainArgs),
     /// Show what happened to the fleet
     #[command(after_help = "\
 Examples:
@@ -61,6 +74,11 @@ switched off or will never be heard again: what still runs there would run twice
     /// Take an empty machine out of the fleet for good
     #[command(after_help = "Example:\n  wherry admin remove lyon-3")]
     Remove(OneNodeArgs),
+    /// Secrets that instances and webhooks were given
+    Secrets {
+        #[command(subcommand)]
+        command: SecretsCommand,
+    },
     /// List the replicas of the control plane
     #[command(after_help = "Example:\n  wherry admin replicas")]
     Replicas(ViewArgs),
@@ -77,6 +95,30 @@ Examples:
 
 The token in it works once.")]
     Token(NodeTokenArgs),
+}
+
+/// `wherry admin secrets …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Seal all stored secrets with the newest key
+    #[command(after_help = "\
+Examples:
+  wherry admin secrets reseal
+  wherry admin secrets reseal --after i0193573e7a0070008000000000000001   go on where an earlier one was cut off
+
+After another key has come to all replicas as the last line of keys/sealing.keys. Nothing restarts. When it ends with 0, the keys \
+before are not needed any more, but for backups that were made before.")]
+    Reseal(ResealArgs),
+}
+
+/// `wherry admin secrets reseal`.
+#[derive(Debug, Args)]
+pub(crate) struct ResealArgs {
+    /// Go on after this place, which an earlier one has said
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) after: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 /// `wherry admin node token`.
@@ -101,6 +143,54 @@ pub(crate) struct NodesArgs {
     /// Form of the list
     #[arg(long, short = 'o', value_name = "FORM", value_enum, default_value_t)]
     pub(crate) output: ListFormat,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// `wherry admin fleet`.
+#[derive(Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// Think through that this machine is emptied, by name or id; may be repeated
+    #[arg(long, value_name = "NODE")]
+    pub(crate) drain: Vec<String>,
+    /// Think through that so many machines join
+    #[arg(long, value_name = "COUNT", requires = "like", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) add_nodes: Option<u32>,
+    /// What these are like: a machine that is there, or cpu=8,memory=32Gi
+    #[arg(long, value_name = "NODE|SIZE", requires = "add_nodes", value_parser = value::node_like)]
+    pub(crate) like: Option<NodeLike>,
+    /// As the API answers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// What machines that join are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NodeLike {
+    /// As this one.
+    Node(String),
+    /// Of this size.
+    Size { cpu: String, memory: String },
+}
+
+/// `wherry admin explain`.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["instance", "file"])]
+pub(crate) struct ExplainArgs {
+    /// Name or id of an instance; with a slash before it that of its project, and of its tenant
+    #[arg(value_name = "[[TENANT/]PROJECT/]INSTANCE")]
+    pub(crate) instance: Option<String>,
+    /// File with specs, YAML or JSON, - for standard input
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Whose it would be, by name or id [default: the tenant of the key]
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// As the API answers
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }
@@ -163,11 +253,14 @@ impl AdminCommand {
             Self::Tenant { command } => command.connection(),
             Self::Node { command: NodeCommand::Token(args) } => &args.connection,
             Self::Nodes(args) => &args.connection,
-            Self::Fleet(args) | Self::Replicas(args) => &args.connection,
+            Self::Fleet(args) => &args.connection,
+            Self::Explain(args) => &args.connection,
+            Self::Replicas(args) => &args.connection,
             Self::Events(args) => &args.connection,
             Self::Cordon(args) | Self::Uncordon(args) | Self::Remove(args) => &args.connection,
             Self::Drain(args) => &args.connection,
             Self::Lost(args) => &args.connection,
+            Self::Secrets { command: SecretsCommand::Reseal(args) } => &args.connection,
         }
     }
 }

@@ -21,13 +21,13 @@ pub(crate) struct ExecArgs {
     /// After this time the program is killed [default: never]
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     pub(crate) timeout: Option<Duration>,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
     /// Name or id of the instance
     pub(crate) name: String,
     /// Program and arguments; no shell is added. After `--` where an option could be meant
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 /// `wherry attach`. Ctrl-P Ctrl-Q leaves a terminal, and the program runs on.

@@ -75,11 +75,11 @@ pub(crate) struct RunArgs {
     /// How long to wait for it, such as `90s` or `5m`
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::duration)]
     pub(crate) timeout: Duration,
-    #[command(flatten)]
-    pub(crate) more: SpecArgs,
     /// Program and arguments in place of the image's own, after `--`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    pub(crate) more: SpecArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use wherry_model::NodeId;
+use wherry_model::{NodeId, ZoneName};
 
 use super::value;
 use crate::settings::Settings;
@@ -49,6 +49,9 @@ pub(crate) struct UpArgs {
     /// Addresses that instances get [default: 10.77.0.0/16]
     #[arg(long, value_name = "ADDRESS/BITS", value_parser = value::range)]
     pub(crate) range: Option<String>,
+    /// The part of the fleet in which this machine stands [default: node.zone]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<ZoneName>,
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, value_enum, value_name = "FORM")]
     pub(crate) log_format: Option<LogFormat>,
@@ -107,6 +110,9 @@ pub(crate) struct NodeArgs {
     /// How log lines look [default: text on a terminal, else json]
     #[arg(long, value_enum, value_name = "FORM")]
     pub(crate) log_format: Option<LogFormat>,
+    /// The part of the fleet in which this machine stands [default: node.zone]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<ZoneName>,
     // The last, because its heading counts for what follows.
     #[command(flatten)]
     pub(crate) join: JoinArgs,

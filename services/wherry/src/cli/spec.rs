@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use wherry_api_types::{DnsReuseScope, Hook, HostAlias, Isolation, Probe, PullPolicy, Volume, VolumeMount};
+use wherry_api_types::{
+    DnsReuseScope, Hook, HostAlias, Isolation, Priority, Probe, PullPolicy, Spread, Volume, VolumeMount,
+};
 
 use super::{spec_value, value};
 
@@ -90,6 +92,24 @@ pub(crate) struct SpecArgs {
     /// offers it [default: shared]
     #[arg(long, value_name = "CLASS", value_parser = spec_value::isolation)]
     pub(crate) isolation: Option<Isolation>,
+    /// Only on machines of this zone [default: any]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
+    /// Only on a machine that no other tenant shares
+    #[arg(long)]
+    pub(crate) dedicated: bool,
+    /// Whether it makes room for others, and costs less: `regular` or `spot` [default: regular]
+    #[arg(long, value_name = "CLASS", value_parser = spec_value::priority)]
+    pub(crate) priority: Option<Priority>,
+    /// Distribute those that carry the same value of this label evenly: LABEL, LABEL=SKEW, LABEL=SKEW/zone; may be repeated
+    #[arg(long, value_name = "LABEL[=SKEW][/zone]", value_parser = spec_value::spread)]
+    pub(crate) spread: Vec<Spread>,
+    /// Only on a machine with an instance that carries this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) near: Vec<String>,
+    /// Only on a machine without an instance that carries this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) apart: Vec<String>,
     /// First label of its DNS name [default: its name]
     #[arg(long, value_name = "LABEL")]
     pub(crate) dns_label: Option<String>,

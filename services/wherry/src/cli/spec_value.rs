@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use wherry_api_types::{
     DnsReuseScope, EmptyDirVolume, ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpScheme, Isolation, Medium,
-    Probe, PullPolicy, TcpCheck, Volume, VolumeMount,
+    Priority, Probe, PullPolicy, Spread, SpreadOver, TcpCheck, Volume, VolumeMount,
 };
 
 use super::value::{duration, memory, word};
@@ -15,6 +15,30 @@ pub(super) fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 
 pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
     word(text, "isolation class", &["shared", "sandboxed", "virtual_machine"])
+}
+
+pub(super) fn priority(text: &str) -> Result<Priority, String> {
+    word(text, "priority", &["regular", "spot"])
+}
+
+/// A label's key may have slashes in it, so what it is spread over is told by its last part.
+pub(super) fn spread(text: &str) -> Result<Spread, String> {
+    let (rest, over) = match text.strip_suffix("/zone") {
+        Some(rest) => (rest, Some(SpreadOver::Zone)),
+        None => (text.strip_suffix("/node").unwrap_or(text), None),
+    };
+    let (label, max_skew) = match rest.split_once('=') {
+        Some((label, skew)) => {
+            let skew =
+                skew.parse().map_err(|_| format!("{skew:?} is no number: write LABEL, LABEL=SKEW or LABEL=SKEW/zone"));
+            (label, Some(skew?))
+        }
+        None => (rest, None),
+    };
+    if label.is_empty() {
+        return Err("it names no label: write LABEL, LABEL=SKEW or LABEL=SKEW/zone".to_owned());
+    }
+    Ok(Spread { label: label.to_owned(), max_skew, over })
 }
 
 pub(super) fn dns_reuse_scope(text: &str) -> Result<DnsReuseScope, String> {
@@ -236,6 +260,11 @@ mod tests {
         assert_eq!(pull_policy("if-not-present"), Ok(PullPolicy::IfNotPresent));
         assert_eq!(isolation("virtual-machine"), Ok(Isolation::VirtualMachine));
         assert!(isolation("dedicated").unwrap_err().contains("sandboxed"));
+        assert_eq!(priority("spot"), Ok(Priority::Spot));
+        let one = spread("app=2/zone").unwrap();
+        assert_eq!((one.label.as_str(), one.max_skew, one.over), ("app", Some(2), Some(SpreadOver::Zone)));
+        assert_eq!(spread("a.b/app").unwrap().label, "a.b/app");
+        assert!(spread("app=x").is_err() && spread("=1").is_err());
         assert_eq!(dns_reuse_scope("none"), Ok(DnsReuseScope::None));
         assert!(address("::1").is_ok() && address("a").is_err());
     }

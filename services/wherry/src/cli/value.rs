@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Place, PortPair};
+use super::{NodeLike, Place, PortPair};
 use serde::de::DeserializeOwned;
 use wherry_api_types::{
     Architecture, DrainThen, EnvVar, InstanceState, OnNodeLoss, Port, Protocol, RestartPolicy, Scope, SecretText,
@@ -56,6 +56,24 @@ pub(super) fn port_pair(text: &str) -> Result<PortPair, String> {
         None => (number(text), number(text)),
     };
     Ok(PortPair { here: here.ok_or_else(wrong)?, inside: inside.ok_or_else(wrong)? })
+}
+
+/// A size, or the name of a machine.
+pub(super) fn node_like(text: &str) -> Result<NodeLike, String> {
+    if !text.contains('=') {
+        return Ok(NodeLike::Node(text.to_owned()));
+    }
+    let wrong = || format!("{text:?} is no size: write cpu=8,memory=32Gi");
+    let (mut cores, mut room) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=').ok_or_else(wrong)? {
+            ("cpu", amount) if cores.is_none() => cores = Some(cpu(amount)?),
+            ("memory", amount) if room.is_none() => room = Some(memory(amount)?),
+            _ => return Err(wrong()),
+        }
+    }
+    let (cpu, memory) = (cores.ok_or_else(wrong)?, room.ok_or_else(wrong)?);
+    Ok(NodeLike::Size { cpu, memory })
 }
 
 /// `INSTANCE:PATH` is inside; a path with a slash before its first colon, or without a colon, is here.

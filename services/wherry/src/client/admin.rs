@@ -7,8 +7,8 @@ use wherry_api_types::{JoinTokenCreate, JoinTokenCreated, Node};
 use super::failure::{Exit, Failure};
 use super::session::Session;
 use super::text::{clean, short_time};
-use super::{drain, fleet, output, tenancy};
-use crate::cli::{AdminCommand, LostArgs, NodeCommand, NodeTokenArgs};
+use super::{drain, explain, fleet, output, tenancy};
+use crate::cli::{AdminCommand, LostArgs, NodeCommand, NodeTokenArgs, ResealArgs, SecretsCommand};
 
 pub(super) async fn run(session: &Session, command: &AdminCommand) -> Result<(), Failure> {
     let client = session.client();
@@ -17,8 +17,10 @@ pub(super) async fn run(session: &Session, command: &AdminCommand) -> Result<(),
         AdminCommand::Node { command: NodeCommand::Token(args) } => token(session, args).await,
         AdminCommand::Nodes(args) => fleet::nodes(session, args).await,
         AdminCommand::Fleet(args) => fleet::summary(session, args).await,
+        AdminCommand::Explain(args) => explain::run(session, args).await,
         AdminCommand::Events(args) => fleet::events(session, args).await,
         AdminCommand::Replicas(args) => fleet::replicas(session, args).await,
+        AdminCommand::Secrets { command: SecretsCommand::Reseal(args) } => reseal(session, args).await,
         AdminCommand::Cordon(args) => {
             let node = client.cordon_node(&args.node).await?;
             output::line(&format!("{} takes no new instances", clean(&node.name)))
@@ -30,6 +32,40 @@ pub(super) async fn run(session: &Session, command: &AdminCommand) -> Result<(),
             client.remove_node(&args.node).await?;
             output::line(&format!("{} is removed; to come back it has to join anew", clean(&args.node)))
         }
+    }
+}
+
+/// Goes through everything, batch by batch. Whatever ends it early, it says how to go on.
+async fn reseal(session: &Session, args: &ResealArgs) -> Result<(), Failure> {
+    let (mut examined, mut resealed, mut unopened) = (0_u64, 0_u64, 0_u64);
+    let mut after = args.after.clone();
+    loop {
+        let done = match session.client().reseal_secrets(after.as_deref()).await {
+            Ok(done) => done,
+            Err(error) => {
+                if let Some(after) = &after {
+                    eprintln!("cut off; to go on: wherry admin secrets reseal --after {}", clean(after));
+                }
+                return Err(error.into());
+            }
+        };
+        examined += u64::from(done.examined);
+        resealed += u64::from(done.resealed);
+        unopened += u64::from(done.unopened);
+        if done.next.is_some() && done.next != after {
+            after = done.next;
+            continue;
+        }
+        let key = clean(&done.key);
+        output::line(&format!(
+            "{examined} instances and webhooks looked at; secrets of {resealed} sealed anew, with the key {key}"
+        ))?;
+        if unopened > 0 {
+            return Err(Failure::failed(format!(
+                "{unopened} secrets cannot be opened by the replica that answered: keep the older keys, and see its log for whose they are"
+            )));
+        }
+        return Ok(());
     }
 }
 

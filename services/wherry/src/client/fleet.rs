@@ -1,14 +1,15 @@
 //! `wherry admin nodes`, `fleet`, `replicas` and `events`.
 
 use futures_util::StreamExt as _;
-use wherry_api_types::{Fleet, FleetEvent, Node, NodeState, Replica};
+use wherry_api_types::{Fleet, FleetEvent, Node, NodeState, Overcommit, Replica};
 use wherry_model::{Clock as _, Timestamp};
 
 use super::failure::Failure;
 use super::output::{self, column, whole};
+use super::room;
 use super::session::Session;
 use super::text::{age_of, clean, short_time};
-use crate::cli::{ListFormat, NodesArgs, StoryArgs, ViewArgs};
+use crate::cli::{FleetArgs, ListFormat, NodesArgs, StoryArgs, ViewArgs};
 use crate::system::SystemClock;
 
 pub(super) async fn nodes(session: &Session, args: &NodesArgs) -> Result<(), Failure> {
@@ -24,7 +25,10 @@ pub(super) async fn nodes(session: &Session, args: &NodesArgs) -> Result<(), Fai
     }
 }
 
-pub(super) async fn summary(session: &Session, args: &ViewArgs) -> Result<(), Failure> {
+pub(super) async fn summary(session: &Session, args: &FleetArgs) -> Result<(), Failure> {
+    if room::what_if(session, args).await? {
+        return Ok(());
+    }
     let fleet = session.client().fleet().await?;
     if args.json { output::json(&fleet) } else { output::line(&render_fleet(&fleet)) }
 }
@@ -55,6 +59,12 @@ pub(super) async fn events(session: &Session, args: &StoryArgs) -> Result<(), Fa
 fn part(used: u64, all: u64) -> String {
     let percent = u128::from(used) * 100 / u128::from(all.max(1));
     format!("{used}/{all} ({percent}%)")
+}
+
+/// Of CPU, memory and disk.
+fn overcommit(overcommit: Overcommit) -> String {
+    let Overcommit { cpu_percent, memory_percent, disk_percent } = overcommit;
+    format!("{cpu_percent}%,{memory_percent}%,{disk_percent}%")
 }
 
 fn state(node: &Node) -> String {
@@ -92,6 +102,10 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
             let classes =
                 classes.iter().filter_map(|list| list.as_array()).flatten().filter_map(|class| class.as_str());
             cells.push(classes.collect::<Vec<_>>().join(","));
+            cells.push(node.zone.as_deref().map_or_else(|| "-".to_owned(), clean));
+            cells.push(node.disk.map_or_else(|| "-".to_owned(), |disk| part(disk.used_mib, disk.total_mib)));
+            cells.push(node.overcommit.map_or_else(|| "-".to_owned(), overcommit));
+            cells.push(node.sole_tenant_id.as_deref().map_or_else(|| "-".to_owned(), clean));
         }
         cells
     };
@@ -107,13 +121,13 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
         column("ID"),
     ];
     if is_wide {
-        columns.push(column("ISOLATION"));
+        columns.extend(["ISOLATION", "ZONE", "DISK MIB", "OVERCOMMIT", "ALONE WITH"].map(column));
     }
     output::table(&columns, nodes.iter().map(row).collect(), width)
 }
 
 fn render_fleet(fleet: &Fleet) -> String {
-    let Fleet { nodes, capacity, used, packing, pending_instances, brake } = fleet;
+    let Fleet { nodes, capacity, used, packing, room, pending_instances, brake } = fleet;
     let percent = |permille: u32| format!("{}.{}%", permille / 10, permille % 10);
     let mut lines = vec![
         format!(
@@ -135,6 +149,7 @@ fn render_fleet(fleet: &Fleet) -> String {
         format!("instances  {:>6}  {} of {}", percent(packing.instances_permille), used.instances, capacity.instances),
         format!("waiting    {pending_instances} for room"),
     ];
+    lines.extend(room::render_room(room));
     if let Some(brake) = brake {
         lines.push(format!("BRAKE      {}", clean(brake)));
     }
@@ -158,7 +173,7 @@ fn render_event(event: &FleetEvent) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wherry_api_types::{FleetEventKind, NodeCapacity, NodeCounts, Packing};
+    use wherry_api_types::{FleetEventKind, NodeCapacity, NodeCounts, Packing, Room};
 
     use super::*;
     use crate::client::testing::{drain, node};
@@ -178,7 +193,7 @@ lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  
 ";
         assert_eq!(render_nodes(&[node("here"), far], now, false, None), expected);
         let wide = render_nodes(&[node("here")], now, true, None);
-        assert!(wide.ends_with("n-here  shared\n"), "{wide}");
+        assert!(wide.ends_with("n-here  shared     -     -         -           -\n"), "{wide}");
     }
 
     #[test]
@@ -188,6 +203,11 @@ lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  
             capacity: NodeCapacity { cpu_millis: 6_000, memory_mib: 8_192, instances: 300 },
             used: NodeCapacity { cpu_millis: 4_890, memory_mib: 1_024, instances: 12 },
             packing: Packing { cpu_permille: 815, memory_permille: 125, instances_permille: 40 },
+            room: Room {
+                used_nodes: 1,
+                packing: Packing { cpu_permille: 900, memory_permille: 500, instances_permille: 40 },
+                ..Room::default()
+            },
             pending_instances: 3,
             brake: None,
         };
@@ -196,7 +216,9 @@ nodes      2 ready, 0 cordoned, 1 draining, 0 silent
 cpu         81.5%  4890 of 6000 millis
 memory      12.5%  1024 of 8192 MiB
 instances    4.0%  12 of 300
-waiting    3 for room";
+waiting    3 for room
+packing    90.0% of the CPU and 50.0% of the memory of 1 nodes in use
+stranded   0 millis, 0 MiB";
         assert_eq!(render_fleet(&fleet), expected);
         fleet.brake = Some("3 of 4 nodes are silent".into());
         assert!(render_fleet(&fleet).ends_with("\nBRAKE      3 of 4 nodes are silent"));

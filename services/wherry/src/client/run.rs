@@ -272,7 +272,7 @@ mod tests {
         let words = "wherry run r.example/a -u 1000:33 --cpu-limit 1 --memory-limit 1Gi --pull always --volume tmp:memory:8Mi --volume-git \
                      site=https://a.example/b#v1 --ephemeral-disk 2Gi --pids 256 --schedule @daily --time-zone UTC -m site:/srv -m tmp:/tmp -m data/a:/data:ro --startup tcp:80 --liveness http:80/ok,every=5s --readiness exec:true \
                      --post-start tcp:81 --pre-stop http:82 --stop-signal SIGINT --max-restarts 3 --deadline 1h --ttl 10m \
-                     --isolation sandboxed --dns-label shop --dns-reuse-scope tenant --publish-unready --dns-server 10.0.0.53 \
+                     --isolation sandboxed --zone rack-7 --dedicated --priority spot --spread app=2/zone --near app=db --apart app=batch --dns-label shop --dns-reuse-scope tenant --publish-unready --dns-server 10.0.0.53 \
                      --dns-search corp.example --dns-option ndots:2 --add-host db=10.0.0.9 --add-host cache=10.0.0.9 -p web=80:8080";
         let expected = serde_json::json!({
             "containers": [{
@@ -305,6 +305,14 @@ mod tests {
             "deadline_seconds": 3600,
             "ttl_seconds": 600,
             "isolation": "sandboxed",
+            "zone": "rack-7",
+            "dedicated": true,
+            "priority": "spot",
+            "placement": {
+                "spread": [{"label": "app", "max_skew": 2, "over": "zone"}],
+                "near": ["app=db"],
+                "apart": ["app=batch"],
+            },
             "dns_label": "shop",
             "dns_reuse_scope": "tenant",
             "publish_unready": true,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use wherry_api_types::{
-    ContainerSpec, DnsSettings, EmptyDirVolume, HostAlias, InstanceSpec, ResourceLimits, Schedule, Volume, VolumeMount,
+    ContainerSpec, DnsSettings, EmptyDirVolume, HostAlias, InstanceSpec, Placement, ResourceLimits, Schedule, Volume,
+    VolumeMount,
 };
 
 use super::failure::{Exit, Failure};
@@ -17,6 +18,7 @@ pub(super) fn complete(spec: InstanceSpec, args: &SpecArgs) -> Result<InstanceSp
         searches: args.dns_searches.clone(),
         options: args.dns_options.clone(),
     };
+    let placement = Placement { spread: args.spread.clone(), near: args.near.clone(), apart: args.apart.clone() };
     Ok(InstanceSpec {
         containers,
         volumes: spec.volumes.into_iter().chain(volumes(args)).collect(),
@@ -27,6 +29,10 @@ pub(super) fn complete(spec: InstanceSpec, args: &SpecArgs) -> Result<InstanceSp
         ttl_seconds: seconds("--ttl", args.ttl)?.or(spec.ttl_seconds),
         schedule: schedule(args).or(spec.schedule),
         isolation: args.isolation,
+        zone: args.zone.clone(),
+        dedicated: args.dedicated,
+        priority: args.priority,
+        placement: (placement != Placement::default()).then_some(placement),
         dns_label: args.dns_label.clone(),
         dns_reuse_scope: args.dns_reuse_scope,
         publish_unready: args.publish_unready,

@@ -217,6 +217,7 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.fleet_range = parse_range(&settings.fleet.range).context("fleet.range")?;
     config.node_prefix = settings.fleet.node_prefix;
     config.allow_limits_above_request = settings.fleet.allow_limits_above_request;
+    config.overcommit = settings.fleet.overcommit();
     config.webhooks = settings.webhooks.bounds();
     config.agents_url = listeners.agents_url().map(str::to_owned);
     if let Some(prices) = &settings.prices {

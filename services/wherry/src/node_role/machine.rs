@@ -10,6 +10,9 @@ use crate::settings::Node;
 /// Share of the memory that is left to the system and to Wherry itself, one part in so many.
 const SYSTEM_SHARE: u64 = 16;
 
+/// Share of the disk that is left to images, logs and the system, one part in so many.
+const DISK_SHARE: u64 = 4;
+
 /// Instances of one machine unless the operator says otherwise: a shim and a sandbox each cost a few MiB.
 const DEFAULT_INSTANCES: u32 = 500;
 
@@ -35,6 +38,14 @@ fn total_memory_mib(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024)
+}
+
+/// What is handed out of the file system on which instances write: all but what images, logs and the system need. None when it cannot
+/// be read: then it is not counted.
+pub(crate) fn disk_mib(folder: &Path) -> Option<u64> {
+    let seen = rustix::fs::statvfs(folder).ok()?;
+    let total_mib = seen.f_blocks.saturating_mul(seen.f_frsize) >> 20;
+    Some(total_mib - total_mib / DISK_SHARE)
 }
 
 /// The machine's kind.

@@ -129,6 +129,7 @@ async fn tidy(base: &Base, range: (Ipv4Addr, u8)) -> anyhow::Result<usize> {
 fn settings(data: &DataFolder, args: &NodeArgs) -> anyhow::Result<Settings> {
     let mut settings = Settings::load(args.config.as_deref(), data.root())?;
     settings.listen.operator = args.listen_operator.unwrap_or(settings.listen.operator);
+    settings.node.zone = args.zone.or(settings.node.zone);
     Ok(settings)
 }
 

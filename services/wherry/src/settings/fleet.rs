@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use wherry_model::Overcommit;
 
 use super::parse_range;
 
@@ -78,6 +79,10 @@ pub(crate) struct Fleet {
     pub(crate) entries_per_hour: u32,
     /// Whether `limits` of a container may be above what is reserved for it.
     pub(crate) allow_limits_above_request: bool,
+    /// How much of what machines have they hand out, in percent: of CPU, memory and disk.
+    pub(crate) overcommit_cpu_percent: u16,
+    pub(crate) overcommit_memory_percent: u16,
+    pub(crate) overcommit_disk_percent: u16,
 }
 
 impl Default for Fleet {
@@ -93,6 +98,9 @@ impl Default for Fleet {
             events_per_instance: 2_000,
             entries_per_hour: 7_200,
             allow_limits_above_request: false,
+            overcommit_cpu_percent: 100,
+            overcommit_memory_percent: 100,
+            overcommit_disk_percent: 100,
         }
     }
 }
@@ -120,7 +128,22 @@ impl Fleet {
             "events_per_instance: from 100 to 1000000"
         );
         anyhow::ensure!((60..=1_000_000).contains(&self.entries_per_hour), "entries_per_hour: from 60 to 1000000");
+        for (key, percent) in [
+            ("overcommit_cpu_percent", self.overcommit_cpu_percent),
+            ("overcommit_memory_percent", self.overcommit_memory_percent),
+            ("overcommit_disk_percent", self.overcommit_disk_percent),
+        ] {
+            anyhow::ensure!((100..=1_000).contains(&percent), "{key}: from 100 to 1000");
+        }
         Ok(())
+    }
+
+    pub(crate) const fn overcommit(&self) -> Overcommit {
+        Overcommit {
+            cpu_percent: self.overcommit_cpu_percent,
+            memory_percent: self.overcommit_memory_percent,
+            disk_percent: self.overcommit_disk_percent,
+        }
     }
 
     pub(crate) const fn detection(&self) -> Duration {
@@ -169,6 +192,8 @@ mod tests {
             Fleet { audit_days: 0, ..Fleet::default() },
             Fleet { entries_per_hour: 59, ..Fleet::default() },
             Fleet { events_per_instance: 99, ..Fleet::default() },
+            Fleet { overcommit_cpu_percent: 99, ..Fleet::default() },
+            Fleet { overcommit_memory_percent: 1_001, ..Fleet::default() },
         ];
         for fleet in wrong {
             assert!(fleet.check().is_err(), "{fleet:?}");

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use wherry_model::{Isolation, Limits, MemoryMib, PriceBook};
+use wherry_model::{Isolation, Limits, MemoryMib, PriceBook, ZoneName};
 use wherry_node_agent::AgentConfig;
 use wherry_runtime_cri::containerd::Handler;
 
@@ -95,6 +95,10 @@ pub(crate) struct Node {
     pub(crate) ephemeral_disk_mib: Option<u32>,
     /// Processes and threads of an instance that does not say how many.
     pub(crate) pids: Option<u32>,
+    /// The part of the fleet in which it stands.
+    pub(crate) zone: Option<ZoneName>,
+    /// What it hands out to instances that ask for an amount of disk; a part of the data folder's file system when absent.
+    pub(crate) disk_mib: Option<u64>,
 }
 
 impl Node {
@@ -112,6 +116,8 @@ impl Node {
     pub(crate) fn bound(&self, config: &mut AgentConfig) {
         config.disk.ephemeral = self.ephemeral_disk_mib.map_or(config.disk.ephemeral, MemoryMib::new);
         config.pids_max = self.pids.unwrap_or(config.pids_max);
+        config.zone = self.zone;
+        config.disk_mib = self.disk_mib;
     }
 }
 

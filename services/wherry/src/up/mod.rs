@@ -81,6 +81,7 @@ fn settings(data: &DataFolder, args: &UpArgs) -> anyhow::Result<Settings> {
     let mut settings = Settings::load(args.config.as_deref(), data.root())?;
     args.listen.apply(&mut settings);
     settings.agents.listen = args.listen_agents.or(settings.agents.listen);
+    settings.node.zone = args.zone.or(settings.node.zone);
     if let Some(range) = &args.range {
         settings.network.range.clone_from(range);
     }

@@ -2,6 +2,7 @@
 
 mod container;
 mod merge;
+mod place;
 mod probe;
 mod schedule;
 mod volume;
@@ -69,6 +70,10 @@ pub(crate) fn spec_to_model(seal: &Seal<'_>, spec: wire::InstanceSpec) -> Result
         host_aliases: host_aliases_to_model(spec.host_aliases)?,
         publish_unready: spec.publish_unready,
         registry_credentials: credentials_to_model(seal, spec.registry_credentials)?,
+        zone: spec.zone.map(|zone| parse("zone", &zone)).transpose()?,
+        dedicated: spec.dedicated,
+        priority: place::priority_to_model(spec.priority.unwrap_or_default()),
+        placement: place::placement_to_model(spec.placement.unwrap_or_default())?,
         labels: spec.labels,
         ..model::InstanceSpec::new(containers)
     })
@@ -158,6 +163,10 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
             .collect(),
         publish_unready: spec.publish_unready,
         registry_credentials: spec.registry_credentials.iter().map(credential_to_wire).collect(),
+        zone: spec.zone.map(|zone| zone.to_string()),
+        dedicated: spec.dedicated,
+        priority: Some(place::priority_to_wire(spec.priority)),
+        placement: place::placement_to_wire(&spec.placement),
         labels: spec.labels.clone(),
     }
 }

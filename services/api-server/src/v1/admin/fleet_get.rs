@@ -13,7 +13,8 @@ use crate::state::ApiState;
 
 /// Read the fleet in numbers
 ///
-/// How full it is, what waits for room, and whether so many machines are silent that nothing is replaced.
+/// How full it is, how well its machines are used, what still fits, what waits for room, and whether so many machines are silent
+/// that nothing is replaced.
 #[utoipa::path(
     get,
     path = "/v1/admin/fleet",
@@ -29,5 +30,5 @@ pub(crate) async fn handle(
 ) -> Result<Json<Fleet>, ApiError> {
     require_operator(&principal)?;
     let summary = state.control.fleet_summary().await?;
-    Ok(Json(convert::fleet(&summary, state.control.brake())))
+    Ok(Json(convert::fleet(&summary, state.control.room().await?, state.control.brake())))
 }

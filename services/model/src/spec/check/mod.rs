@@ -48,7 +48,8 @@ impl InstanceSpec {
         self.check_dependencies(&fields)?;
         self.check_life()?;
         self.check_names()?;
-        self.check_labels()
+        self.check_labels()?;
+        self.check_placement()
     }
 
     /// Refuses limits above what is reserved, for who does not allow them; names the first field at fault.
@@ -266,22 +267,60 @@ impl InstanceSpec {
         Ok(())
     }
 
+    fn check_placement(&self) -> Checked {
+        let placement = &self.placement;
+        at_most("placement.spread", placement.spread.len(), Limits::MAX_SPREADS)?;
+        for (index, rule) in placement.spread.iter().enumerate() {
+            let field = format!("placement.spread[{index}]");
+            within(format!("{field}.max_skew"), rule.max_skew, 1, Limits::MAX_SKEW)?;
+            if !self.labels.contains_key(&rule.label) {
+                let message = "it names no label of this instance: give the instance that label, its value says which others count";
+                return wrong(format!("{field}.label"), message);
+            }
+            if placement.spread[..index].iter().any(|other| other.label == rule.label && other.over == rule.over) {
+                return wrong(field, format!("{} is spread twice over the same", rule.label));
+            }
+        }
+        for (list, labels) in [("near", &placement.near), ("apart", &placement.apart)] {
+            at_most(&format!("placement.{list}"), labels.len(), Limits::MAX_NEIGHBOURS)?;
+            for (index, label) in labels.iter().enumerate() {
+                let field = format!("placement.{list}[{index}]");
+                check_label(&field, &label.key, &label.value)?;
+                if labels[..index].contains(label) {
+                    return wrong(field, format!("{label} is given twice"));
+                }
+            }
+        }
+        match placement.near.iter().position(|label| placement.apart.contains(label)) {
+            Some(index) => {
+                let message = format!("{} cannot be both near and apart", placement.near[index]);
+                wrong(format!("placement.near[{index}]"), message)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check_labels(&self) -> Checked {
         at_most("labels", self.labels.len(), Limits::MAX_LABELS)?;
         for (key, value) in &self.labels {
-            let key_ok = !key.is_empty()
-                && key.len() <= Limits::MAX_LABEL_BYTES
-                && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'));
-            if !key_ok {
-                return wrong("labels", "a label's key has 1 to 255 letters, digits, '.', '_', '-' or '/'");
-            }
-            if value.len() > Limits::MAX_LABEL_BYTES || value.chars().any(char::is_control) {
-                let message = "a label's value has at most 255 bytes and no control characters";
-                return wrong(format!("labels.{key}"), message);
-            }
+            check_label("labels", key, value)?;
         }
         Ok(())
     }
+}
+
+fn check_label(field: &str, key: &str, value: &str) -> Checked {
+    let key_ok = !key.is_empty()
+        && key.len() <= Limits::MAX_LABEL_BYTES
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'));
+    if !key_ok {
+        return wrong(field, "a label's key has 1 to 255 letters, digits, '.', '_', '-' or '/'");
+    }
+    if value.len() > Limits::MAX_LABEL_BYTES || value.chars().any(char::is_control) {
+        let message = "a label's value has at most 255 bytes and no control characters";
+        return wrong(format!("{field}.{key}"), message);
+    }
+    Ok(())
 }
 
 /// Host or address in brackets, and perhaps a port, as image references begin.
