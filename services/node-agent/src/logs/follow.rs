@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// [`super::CLOSED_AFTER`].
 const PATIENCE: u32 = 60;
 
+/// How many looks a follower has for an instance that this node has not been told of: it may have been placed a moment ago.
+const LOOKS_FOR_NEWS: u32 = 100;
+
 /// How a container stands, for deciding whether more output can come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogProgress {
@@ -62,7 +65,7 @@ pub(crate) async fn stream(
     stopping: CancellationToken,
 ) -> Result<BoxStream<'static, LogChunk>, NodeError> {
     let mut follower = Follower { config, query, source, stopping, reader: None, quiet_looks: 0, ended: false };
-    let is_there = follower.open_next_run().await.map_err(unreadable)?;
+    let is_there = follower.open_first_run().await.map_err(unreadable)?;
     if !is_there && follower.source.progress(&follower.query).is_none() {
         return Err(NodeError::NotFound(format!("instance {}", follower.query.instance)));
     }
@@ -83,6 +86,18 @@ fn unreadable(error: io::Error) -> NodeError {
 }
 
 impl Follower {
+    /// Opens the first run that is asked for. With `follow` it waits a while for the node to learn of the instance.
+    async fn open_first_run(&mut self) -> io::Result<bool> {
+        for _ in 0..LOOKS_FOR_NEWS {
+            let is_known = self.open_next_run().await? || self.source.progress(&self.query).is_some();
+            if is_known || !self.query.follow || self.stopping.is_cancelled() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(self.reader.is_some())
+    }
+
     async fn next(&mut self) -> Option<LogChunk> {
         while !self.ended {
             match self.advance().await {

@@ -42,7 +42,6 @@ async fn following_goes_through_restarts_until_the_instance_is_settled() {
     let world = World::new();
     let agent = world.agent().await;
     let id = world.create("echo begin; sleep 2; echo end; exit 1", RestartPolicy::Always);
-    world.until("it is known", |_| agent.status().borrow().instances.contains_key(&id)).await;
     let following = agent.logs(query(id, true)).await.unwrap();
     let reading = tokio::spawn(following.map(Result::unwrap).concat());
     let first_only = agent.logs(LogQuery { run: Some(1), ..query(id, true) }).await.unwrap();
