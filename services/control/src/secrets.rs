@@ -40,6 +40,6 @@ impl Control {
     }
 }
 
-fn place_of(instance: &Instance) -> Place {
+pub(crate) fn place_of(instance: &Instance) -> Place {
     Place::of_project(instance.tenant, &instance.project_name)
 }

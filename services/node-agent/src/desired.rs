@@ -127,7 +127,7 @@ impl DesiredStore {
             match self.known.borrow().instances.get(&id) {
                 Some(before) => desired.instances.push(DesiredInstance::clone(before)),
                 None => {
-                    tracing::warn!(instance = %id, "the control plane cannot read an instance that is not known here either")
+                    tracing::warn!(instance = %id, "the control plane cannot read an instance that is not known here either");
                 }
             }
         }

@@ -175,6 +175,19 @@ impl Keyring {
         Ok(Sealed::new(format!("{VERSION}.{}.{}", key.id, URL_SAFE_NO_PAD.encode(whole))))
     }
 
+    /// The same secret sealed with the key that seals now; none when it is.
+    pub fn reseal(&self, place: &Place, sealed: &Sealed) -> Result<Option<Sealed>, OpenError> {
+        let is_current = |key: &SealingKey| {
+            let rest = sealed.as_str().strip_prefix(VERSION).and_then(|rest| rest.strip_prefix('.'));
+            rest.and_then(|rest| rest.strip_prefix(key.id())).is_some_and(|rest| rest.starts_with('.'))
+        };
+        if self.keys.last().is_some_and(is_current) {
+            return Ok(None);
+        }
+        let plain = self.open(place, sealed)?;
+        self.seal(place, plain.expose()).map(Some).map_err(|SealError| OpenError::NotOurs)
+    }
+
     /// Opens what was sealed for this place.
     pub fn open(&self, place: &Place, sealed: &Sealed) -> Result<SecretText, OpenError> {
         let mut parts = sealed.as_str().splitn(3, '.');
@@ -249,6 +262,11 @@ mod tests {
         assert!(first.as_str().starts_with("w1.1.") && second.as_str().starts_with("w1.2."));
         assert_eq!(both.open(&place("a"), &first).unwrap().expose(), "hush");
         assert_eq!(old.open(&place("a"), &second), Err(OpenError::NoKey("2".to_owned())));
+        assert_eq!(both.reseal(&place("a"), &first), Ok(Some(second.clone())), "as if it were given now");
+        assert_eq!(both.reseal(&place("a"), &second), Ok(None));
+        assert_eq!(ring(&["1", "2", "22"]).reseal(&place("a"), &second).unwrap().unwrap().as_str()[..6], *"w1.22.");
+        assert_eq!(old.reseal(&place("a"), &second), Err(OpenError::NoKey("2".to_owned())));
+        assert_eq!(both.reseal(&place("b"), &first), Err(OpenError::NotOurs));
         let other = Keyring::of(SealingKey::generate("1", &From(9)));
         assert_eq!(other.open(&place("a"), &first), Err(OpenError::NotOurs));
         assert_ne!(other.keys()[0].fingerprint(), old.keys()[0].fingerprint());

@@ -13,6 +13,7 @@ pub mod audits;
 pub mod calls;
 pub mod changes;
 pub mod creates;
+pub mod damage;
 pub mod drains;
 pub mod enrolments;
 pub mod events;
@@ -136,6 +137,8 @@ macro_rules! store_contract {
                 events_of_one_instance,
                 numbers_grow_over_reopening_and_purging,
                 readers_miss_no_event_while_writers_write,
+                the_newest_events_of_an_instance_are_kept,
+                events_of_purged_instances_are_known_to_be_gone,
             ]
             meters: [
                 an_interval_opens_and_closes_with_its_change,
@@ -266,6 +269,7 @@ macro_rules! store_contract {
                 deliveries_of_an_instance_come_one_after_the_other,
                 a_try_is_settled_once_with_all_that_comes_of_it,
                 deliveries_come_in_pages_and_go_with_their_webhook,
+                every_webhook_is_found,
                 ended_deliveries_are_forgotten,
             ]
             settling: [

@@ -271,6 +271,33 @@ pub async fn deliveries_come_in_pages_and_go_with_their_webhook(subject: &mut im
     assert_eq!(world.store.deliveries(other.id, None, 100).await.unwrap().len(), 1);
 }
 
+/// Those of all tenants, disabled or not, in pages by id.
+pub async fn every_webhook_is_found(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let other = world.with_tenant("blue").await;
+    let mut made = vec![stored(&world, "a").await, stored(&other, "a").await, stored(&world, "b").await];
+    let off = WebhookRecord {
+        disabled: Some(Disabled { at: at(5), reason: DisabledReason::Asked }),
+        revision: made[0].revision + 1,
+        ..made[0].clone()
+    };
+    assert!(world.store.change_webhook(&off, false).await.unwrap());
+    made[0] = off;
+    made.sort_by_key(|webhook| webhook.id);
+    for limit in [1, 2, 3, 10] {
+        let mut walked: Vec<WebhookRecord> = Vec::new();
+        loop {
+            let page = world.store.every_webhook(walked.last().map(|last| last.id), limit).await.unwrap();
+            assert!(page.len() <= usize::try_from(limit).unwrap());
+            if page.is_empty() {
+                break;
+            }
+            walked.extend(page);
+        }
+        assert_eq!(walked, made, "pages of {limit}");
+    }
+}
+
 /// What ended goes after its time, a bounded number at once; what is open stays however old it is.
 pub async fn ended_deliveries_are_forgotten(subject: &mut impl Subject) {
     let world = World::new(subject).await;

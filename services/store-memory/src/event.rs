@@ -63,12 +63,13 @@ impl EventStore for MemoryStore {
                 }
                 left -= goes;
                 if goes > 0 && left == 0 {
-                    return Ok(Verdict::Keep(Trimmed { events: u64::from(limit), next }));
+                    return Ok(Verdict::Keep(Trimmed { events: u64::from(limit), next, is_end: false }));
                 }
                 next = Some(*id);
             }
             let events = u64::try_from(size(limit) - left).unwrap_or(u64::MAX);
-            Ok(Verdict::Keep(Trimmed { events, next: next.filter(|_| found.len() == size(instances)) }))
+            let is_end = found.len() < size(instances);
+            Ok(Verdict::Keep(Trimmed { events, next: next.filter(|_| !is_end), is_end }))
         })
         .await
     }

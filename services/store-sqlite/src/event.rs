@@ -95,13 +95,13 @@ impl EventStore for SqliteStore {
                 trimmed += gone;
                 if gone >= u64::from(left) {
                     // There may be more of it.
-                    return Ok(Trimmed { events: trimmed, next });
+                    return Ok(Trimmed { events: trimmed, next, is_end: false });
                 }
             }
             next = Some(instance);
         }
         let is_end = u32::try_from(rows.len()).is_ok_and(|found| found < instances);
-        Ok(Trimmed { events: trimmed, next: next.filter(|_| !is_end) })
+        Ok(Trimmed { events: trimmed, next: next.filter(|_| !is_end), is_end })
     }
 }
 

@@ -39,8 +39,10 @@ pub struct EventQuery {
 pub struct Trimmed {
     /// Events that were forgotten.
     pub events: u64,
-    /// The instance after which to go on; none when all were looked at.
+    /// The instance after which to go on; none from the first.
     pub next: Option<InstanceId>,
+    /// Whether all were looked at.
+    pub is_end: bool,
 }
 
 /// Events. They are written by the changes that cause them, never alone. Those of an instance are forgotten with it, and its oldest

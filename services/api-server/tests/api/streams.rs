@@ -52,6 +52,32 @@ async fn events_are_replayed_from_a_number_and_then_live() {
 }
 
 #[tokio::test]
+async fn events_that_are_not_kept_any_more_are_said_to_be_gone() {
+    let app = App::start().await;
+    let token = app.acme().await;
+    app.call(&token, "POST", INSTANCES, create("old")).await.expect(201);
+    app.stack.agent().obey().await;
+    app.call(&token, "DELETE", &format!("{INSTANCES}/old"), Value::Null).await.expect(202);
+    app.stack.agent().obey().await;
+    let text = app.get(&token, "/v1/projects/default/events?follow=false").await.expect(200).text();
+    let ids: Vec<u64> = fields(&text, "id").iter().map(|id| id.parse().unwrap()).collect();
+    let (first, last) = (ids[0], ids[ids.len() - 1]);
+    // Past the days for which a deleted instance is kept.
+    app.stack.advance(Duration::from_hours(24 * 30));
+    app.stack.background().await;
+    for follow in [true, false] {
+        let path = format!("/v1/projects/default/events?follow={follow}&after={first}");
+        let problem = app.get(&token, &path).await.expect(410).json();
+        assert_eq!((&problem["code"], &problem["field"]), (&json!("events_forgotten"), &json!("after")));
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("go on after {last}")), "{problem}");
+    }
+    for after in [0, last] {
+        let path = format!("/v1/projects/default/events?follow=false&after={after}");
+        assert_eq!(app.get(&token, &path).await.expect(200).text(), "");
+    }
+}
+
+#[tokio::test]
 async fn an_idle_event_stream_says_that_it_is_alive() {
     let app = App::with(Vec::new(), |settings| settings.stream_keep_alive = Duration::from_millis(20)).await;
     let token = app.acme().await;

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use wherry_agent_api::{Ack, ControlError, Report};
 use wherry_model::lifecycle::{self, Change};
 use wherry_model::{Fact, Instance, InstanceId, NodeId, Observation};
-use wherry_store::ReportOutcome;
+use wherry_store::{ReportOutcome, StoreError};
 
 use super::ranges;
 use crate::{Control, Error, lock};
@@ -50,7 +50,14 @@ impl Control {
             let record = match records.entry(fact.instance) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    let found = self.store().instance_of_any_tenant(fact.instance).await?;
+                    let found = match self.store().instance_of_any_tenant(fact.instance).await {
+                        // The facts behind it are of others: a bill and a state each that would wait for this one.
+                        Err(error @ StoreError::Corrupt { .. }) => {
+                            tracing::error!(%error, instance = %fact.instance, "what its node says of it is passed over");
+                            None
+                        }
+                        found => found?,
+                    };
                     unknown.insert(found.filter(|instance| instance.node == Some(node)))
                 }
             };

@@ -76,7 +76,7 @@ impl Retention {
             let trimmed = control.store().trim_events(after, keep, BATCH, BATCH).await?;
             *lock(&self.0) = trimmed.next;
             events += trimmed.events;
-            if trimmed.next.is_none() {
+            if trimmed.is_end {
                 break;
             }
         }

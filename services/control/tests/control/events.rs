@@ -1,10 +1,10 @@
 use futures_util::StreamExt;
-use wherry_control::EventsRequest;
+use wherry_control::{Error, EventsRequest};
 use wherry_model::EventKind;
 use wherry_store::StoredEvent;
 use wherry_testkit::{PATIENCE, Stack, Tenant, spec};
 
-use crate::support::{delete, stop};
+use crate::support::{delete, start, stop};
 
 fn request(tenant: &Tenant, instance: Option<&str>, after: u64, limit: u32) -> EventsRequest {
     EventsRequest { project: tenant.project.clone(), instance: instance.map(str::to_owned), after, limit }
@@ -76,4 +76,46 @@ async fn a_stream_replays_and_goes_on() {
     use EventKind as K;
     let wanted = [K::PullStarted, K::Pulled, K::ContainerStarted, K::DeleteRequested, K::ContainerExited, K::Deleted];
     assert_eq!(seen, wanted);
+}
+
+#[tokio::test]
+async fn the_oldest_events_go_and_who_comes_back_from_before_is_told() {
+    let stack = Stack::builder().configure(|config| config.events_per_instance = 4).start().await;
+    let acme = stack.acme();
+    stack.create(acme, "calm", spec()).await;
+    stack.create(acme, "busy", spec()).await;
+    stack.agent().obey().await;
+    for _ in 0..3 {
+        stop(&stack, acme, "busy").await.unwrap();
+        stack.agent().obey().await;
+        start(&stack, acme, "busy").await.unwrap();
+        stack.agent().obey().await;
+    }
+    let (calm, busy) = (of(&stack, acme, Some("calm"), 0).await, of(&stack, acme, Some("busy"), 0).await);
+    assert!(busy.len() > 10, "{busy:?}");
+    // A reader of old who has not gone on since.
+    let mut slow =
+        stack.control().event_stream(&acme.principal, &request(acme, Some("busy"), busy[0].seq, 1)).await.unwrap();
+    let used = stack.control().instance_usage(&acme.principal, &acme.project, "busy").await.unwrap();
+    stack.background().await;
+
+    let kept = &busy[busy.len() - 4..];
+    let last_gone = busy[busy.len() - 5].seq;
+    assert_eq!(of(&stack, acme, Some("busy"), 0).await, kept);
+    assert_eq!(of(&stack, acme, Some("busy"), last_gone).await, kept, "nothing behind that number is gone");
+    assert_eq!(of(&stack, acme, Some("calm"), calm[0].seq).await, calm[1..], "another's are not");
+    let gone = |found: Result<_, Error>| match found.map(|_: ()| ()).unwrap_err() {
+        Error::EventsForgotten { after, through } => (after, through),
+        other => panic!("{other}"),
+    };
+    for (instance, after) in [(Some("busy"), busy[0].seq), (Some("busy"), last_gone - 1), (None, calm[0].seq)] {
+        let request = request(acme, instance, after, 100);
+        let page = stack.control().events(&acme.principal, &request).await;
+        assert_eq!(gone(page.map(drop)), (after, last_gone));
+        let stream = stack.control().event_stream(&acme.principal, &request).await;
+        assert_eq!(gone(stream.map(drop)), (after, last_gone));
+    }
+    assert_eq!(gone(slow.next().await.unwrap().map(drop)), (busy[0].seq, last_gone), "the reader of old is told too");
+    let now = stack.control().instance_usage(&acme.principal, &acme.project, "busy").await.unwrap();
+    assert_eq!(format!("{now:?}"), format!("{used:?}"), "no bill depends on events");
 }

@@ -1,8 +1,8 @@
 //! Secrets: opened for the node that runs the instance, bound to their project, and the same however often they are given.
 
 use wherry_agent_api::ControlPlane as _;
-use wherry_control::{Control, Error};
-use wherry_model::{EnvVar, InstanceName, InstanceSpec, Sealed};
+use wherry_control::{Control, Error, Outgoing, SendOutcome, WebhookRequest, WebhookSender};
+use wherry_model::{EnvVar, InstanceName, InstanceSpec, Sealed, WebhookName};
 use wherry_sealing::{Keyring, Place, SealingKey};
 use wherry_testkit::{Stack, Tenant, spec};
 
@@ -79,4 +79,80 @@ async fn what_is_to_be_kept_must_be_there() {
     put(control, acme, spec()).await.unwrap();
     let missing = put(control, acme, with(Sealed::kept())).await.unwrap_err();
     assert_eq!(missing.field(), Some("containers[0].env[0].secret"));
+}
+
+#[tokio::test]
+async fn all_secrets_are_sealed_anew_once_there_is_another_key() {
+    let stack = Stack::start().await;
+    let (control, acme, blue) = (stack.control(), stack.acme(), stack.blue());
+    control.set_webhook_sender(std::sync::Arc::new(Nobody));
+    for number in 0..103 {
+        let secret = sealed(control.keyring(), acme, &format!("hush-{number:03}"));
+        stack.create(acme, &format!("web-{number:03}"), with(secret)).await;
+    }
+    stack.create(blue, "other", with(sealed(control.keyring(), blue, "theirs"))).await;
+    stack.create(blue, "plain", spec()).await;
+    // One that no key of this installation has sealed.
+    let foreign = Keyring::of(SealingKey::generate("9", stack.entropy().as_ref()));
+    let lost = stack.create(blue, "lost", with(sealed(&foreign, blue, "lost"))).await;
+    let hook = |name: &str| name.parse::<WebhookName>().unwrap();
+    let request = WebhookRequest {
+        url: "https://hooks.example".to_owned(),
+        kinds: Vec::new(),
+        instance: None,
+        labels: std::collections::BTreeMap::new(),
+        enabled: true,
+    };
+    control.create_webhook(&acme.principal, &acme.project, hook("a"), request).await.unwrap();
+    control.rotate_webhook_secret(&acme.principal, &acme.project, &hook("a")).await.unwrap();
+    let told_before = told(&stack, control).await;
+    let events = crate::events::of(&stack, acme, None, 0).await;
+
+    let newer = Keyring::of(SealingKey::generate("2", stack.entropy().as_ref())).to_file();
+    let both = Keyring::parse(&format!("{}{}", control.keyring().to_file().as_str(), newer.as_str())).unwrap();
+    let replica = stack.replica_with(&std::sync::Arc::default(), |config| config.sealing = both).await;
+    let pass = async || {
+        let (mut after, mut sums) = (None, (0, 0, 0));
+        loop {
+            let done = replica.reseal_secrets(stack.operator(), after.as_deref()).await.unwrap();
+            assert_eq!(done.key, "2");
+            assert!(done.examined <= 100, "{done:?}");
+            sums = (sums.0 + done.examined, sums.1 + done.resealed, sums.2 + done.unopened);
+            after = done.next;
+            if after.is_none() {
+                return sums;
+            }
+        }
+    };
+    // It is cut off after its first batch; another goes over it again.
+    let first = replica.reseal_secrets(stack.operator(), None).await.unwrap();
+    assert_eq!((first.examined, first.resealed, first.unopened), (100, 100, 0));
+    assert_eq!(pass().await, (107, 5, 1), "three, that of the other tenant, the webhook; and one that does not open");
+    assert_eq!(pass().await, (107, 0, 1), "there is nothing left to do");
+
+    assert_eq!(told(&stack, &replica).await, told_before, "the secrets are what they were");
+    assert_eq!(crate::events::of(&stack, acme, None, 0).await, events, "nothing happened to anybody");
+    let newest = Keyring::parse(newer.as_str()).unwrap();
+    let without = stack.replica_with(&std::sync::Arc::default(), |config| config.sealing = newest).await;
+    assert_eq!(told(&stack, &without).await, told_before, "the key before can go");
+    let kept = stack.read(blue, "lost").await.instance;
+    assert_eq!(kept.spec, lost.instance.spec, "what does not open stays");
+    let webhook = replica.get_webhook(&acme.principal, &acme.project, &hook("a")).await.unwrap();
+    for secret in [&webhook.secret, &webhook.former_secret.as_ref().unwrap().secret] {
+        assert!(secret.as_str().starts_with("w1.2."));
+    }
+}
+
+/// Sends nothing.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl WebhookSender for Nobody {
+    fn check_url(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn send(&self, _: Outgoing) -> SendOutcome {
+        SendOutcome { status: None, error: None }
+    }
 }

@@ -1,6 +1,7 @@
 //! The life of an instance as pure functions: [`create`], [`intend`] (what a user asked), [`observe`] (what an agent
 //! saw), [`silence`] and [`recover`] (its node went quiet and came back), [`leave`], [`lose`], [`forsake`] and [`place`] (it
-//! changes its node), [`restart`] and [`update`] (what runs is followed by another run), [`expire`] (its time is over), [`due`] and [`run`] (its time has
+//! changes its node), [`restart`] and [`update`] (what runs is followed by another run), [`expire`] (its time is over), [`reseal`] (its secrets get
+//! another key), [`due`] and [`run`] (its time has
 //! come).
 //!
 //! Each returns a [`Change`]: the record afterwards and everything that must be written with it in the same transaction
@@ -21,6 +22,7 @@ mod metered;
 mod metered_tests;
 mod observe;
 mod relocate;
+mod reseal;
 mod restart;
 mod silence;
 #[cfg(test)]
@@ -43,7 +45,8 @@ use crate::time::Timestamp;
 pub use expire::expire;
 pub use intend::{Ask, Refusal, intend};
 pub use observe::{Ignored, observe};
-pub use relocate::{explain, forsake, leave, lose, place};
+pub use relocate::{explain, forsake, leave, lose, notice, place};
+pub use reseal::reseal;
 pub use restart::{forget_images, restart};
 pub use silence::{recover, silence};
 pub use timetable::{Due, SCHEDULE_ACTOR, due, last_run, postpone, run};
@@ -145,6 +148,7 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         node: birth.node,
         holds_resources: birth.node.is_some(),
         leaving: None,
+        evict_at: None,
         state: if birth.node.is_some() { InstanceState::Scheduled } else { InstanceState::Stopped },
         reason: None,
         message: None,

@@ -111,7 +111,7 @@ impl InstanceStore for PostgresStore {
             let (limit, passed) = page.next();
             let query = sqlx::query(
                 "SELECT id, record::text AS record FROM instances
-                 WHERE (record ->> 'expires_at')::bigint <= $1 ORDER BY (record ->> 'expires_at')::bigint
+                 WHERE (record ->> 'expires_at')::bigint <= $1 ORDER BY (record ->> 'expires_at')::bigint, id
                  LIMIT $2 OFFSET $3",
             );
             let query = query.bind(now.as_micros()).bind(limit).bind(passed);
@@ -128,7 +128,7 @@ impl InstanceStore for PostgresStore {
             let query = sqlx::query(
                 "SELECT id, record::text AS record FROM instances
                  WHERE (record -> 'timetable' ->> 'due_at')::bigint <= $1
-                 ORDER BY (record -> 'timetable' ->> 'due_at')::bigint LIMIT $2 OFFSET $3",
+                 ORDER BY (record -> 'timetable' ->> 'due_at')::bigint, id LIMIT $2 OFFSET $3",
             );
             let query = query.bind(now.as_micros()).bind(limit).bind(passed);
             page.take(&self.connections.fetch_all(CONTEXT, query).await?, record);

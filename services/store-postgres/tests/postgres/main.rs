@@ -8,6 +8,7 @@ mod faults;
 mod following;
 mod lost_commits;
 mod opening;
+mod records;
 mod schema;
 mod support;
 

@@ -4,8 +4,8 @@
 //! lacks a `#[serde(default)]` or a migration that rewrites what users have stored (migrations/README.md, rule 6).
 
 use sqlx::ConnectOptions;
-use wherry_model::{Instance, InstanceState};
-use wherry_store_contract::World;
+use wherry_model::{Instance, InstanceId, InstanceState};
+use wherry_store_contract::{World, damage};
 
 use crate::support::{SqliteSubject, raw};
 
@@ -28,4 +28,18 @@ async fn the_first_version_can_be_read() {
     // What is written today is read by today's code as the same.
     let again: Instance = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
     assert_eq!(again, read);
+}
+
+#[tokio::test]
+async fn a_broken_record_costs_itself_alone() {
+    let subject = SqliteSubject::new().await;
+    let world = World::new(&subject).await;
+    damage::a_broken_record_costs_itself_alone(&world, async |id: InstanceId| {
+        let mut connection = raw(&subject.path()).connect().await.unwrap();
+        let broken = sqlx::query("UPDATE instances SET record = json_set(record, '$.revision', 'broken') WHERE id = ?")
+            .bind(id.as_uuid().as_bytes().to_vec())
+            .execute(&mut connection);
+        assert_eq!(broken.await.unwrap().rows_affected(), 1);
+    })
+    .await;
 }
