@@ -46,12 +46,14 @@ impl Bill {
         wrong
     }
 
-    /// The first instance that ran longer than is billed, of those of which every second must be.
+    /// The first instance that ran longer than is billed, of those of which every second must be. A second in which several
+    /// containers of it ran is one.
     pub(super) fn undercharged(&self, intervals: &[Interval], whole: impl Fn(InstanceId) -> bool) -> Option<String> {
         let billed = self.billed(intervals);
         let seconds = |spans: &[(i64, i64)]| spans.iter().map(|(from, to)| to - from).sum::<i64>();
         self.ran().into_iter().find_map(|(instance, runs)| {
-            let (true_seconds, paid) = (seconds(&runs), billed.get(&instance).map_or(0, |spans| seconds(spans)));
+            let (true_seconds, paid) =
+                (seconds(&widened(&runs, 0)), billed.get(&instance).map_or(0, |spans| seconds(spans)));
             let edges = 2 * self.slack() * i64::try_from(runs.len()).unwrap_or(i64::MAX);
             let too_little = whole(instance) && paid + edges < true_seconds;
             too_little.then(|| format!("I6: {instance} ran for {true_seconds} s and is billed for {paid} s"))

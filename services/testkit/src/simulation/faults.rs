@@ -45,6 +45,8 @@ pub(super) struct Character {
     pub(super) crowded: bool,
     /// Instances of a thousand that may run elsewhere when their machine is lost.
     pub(super) replaceable: u32,
+    /// Instances of a thousand that have several containers.
+    pub(super) several: u32,
 }
 
 /// The farthest that one clock is turned at once.
@@ -89,6 +91,7 @@ impl Character {
             fleet_changes: dice.happens(300),
             crowded: dice.happens(400),
             replaceable: [0, 500, 1_000].get(dice.index(3).max(least_replaceable)).copied().unwrap_or(0),
+            several: [0, 300, 700].get(dice.index(3)).copied().unwrap_or(0),
         };
         // The way there and back is long, and whatever else goes wrong ends it.
         if machines_return && dice.happens(700) { drawn.with_nothing_else() } else { drawn }

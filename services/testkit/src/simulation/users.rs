@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 use wherry_control::{Control, CreateInstance, DrainRequest, Error, InstanceView};
 use wherry_model::{
-    DrainThen, Instance, InstanceName, InstanceSpec, OnNodeLoss, Principal, ProjectName, RestartPolicy, ScopeSet,
+    Check, Condition, ContainerKind, ContainerName, ContainerSpec, Dependency, DrainThen, EnvVar, Hooks, Instance,
+    InstanceName, InstanceSpec, OnNodeLoss, Principal, Probe, Probes, ProjectName, RestartPolicy, ScopeSet, Seconds,
     Subject, TenantId,
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Users {
     asking: AtomicUsize,
     /// Specs of a thousand that may be placed elsewhere.
     replaceable: u32,
+    /// Specs of a thousand with several containers.
+    several: u32,
 }
 
 impl Users {
@@ -44,7 +47,7 @@ impl Users {
         oracle: Arc<Oracle>,
         dice: Dice,
         tenants: &[TenantId],
-        replaceable: u32,
+        (replaceable, several): (u32, u32),
     ) -> Self {
         let caller = |tenant: &TenantId, scopes| Principal {
             tenant: *tenant,
@@ -62,6 +65,7 @@ impl Users {
             asks: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
             replaceable,
+            several,
         }
     }
 
@@ -111,6 +115,51 @@ impl Users {
         self.asks.fetch_add(1, Ordering::SeqCst)
     }
 
+    /// Several containers in place of one: something before them, one that others wait for, probes and hooks.
+    fn several(&self, one: ContainerSpec) -> Vec<ContainerSpec> {
+        let named = |name: &str, program: &str| ContainerSpec {
+            name: ContainerName::new(name).expect("it is a name"),
+            command: ["/bin/sh", "-c", program].map(str::to_owned).to_vec(),
+            ..one.clone()
+        };
+        let after = |spec: ContainerSpec, condition| {
+            let container = one.name.clone();
+            ContainerSpec { depends_on: vec![Dependency { container, condition }], ..spec }
+        };
+        let check = |program: &str| Check::Exec { command: ["sh", "-c", program].map(str::to_owned).to_vec() };
+        let probe = |program: &str| Probe {
+            check: check(program),
+            initial_delay: Seconds(0),
+            period: Seconds(2),
+            timeout: Seconds(1),
+            success_threshold: 1,
+            failure_threshold: 2,
+        };
+        let mut main = one.clone();
+        if self.dice.happens(400) {
+            main.probes = Probes { readiness: Some(probe("exit 0")), ..Probes::default() };
+        }
+        if self.dice.happens(200) {
+            main.probes.liveness = Some(probe(if self.dice.happens(300) { "exit 1" } else { "exit 0" }));
+        }
+        if self.dice.happens(300) {
+            let pre_stop = self.dice.happens(500).then(|| check("sleep 1"));
+            main.hooks = Hooks { post_start: Some(check("sleep 1")), pre_stop };
+        }
+        let side = self.dice.pick(&PROGRAMS).copied().unwrap_or("serve");
+        let mut side = named("side", side);
+        if self.dice.happens(500) {
+            let condition = if self.dice.happens(500) { Condition::Started } else { Condition::Healthy };
+            side = after(side, condition);
+        }
+        let mut all = vec![main, side];
+        if self.dice.happens(600) {
+            let program = if self.dice.happens(150) { "sleep 1; exit 1" } else { "sleep 1; exit 0" };
+            all.insert(0, ContainerSpec { kind: ContainerKind::Init, ..named("prepare", program) });
+        }
+        all
+    }
+
     fn spec(&self) -> InstanceSpec {
         let cpu = [100, 250, 500, 1_000].get(self.dice.index(4)).copied().unwrap_or(100);
         let mut spec = sized(cpu, 64);
@@ -119,6 +168,13 @@ impl Users {
             container.command = vec!["/bin/sh".to_owned(), "-c".to_owned(), program.to_owned()];
             let (image, _) = self.dice.pick(&IMAGES).copied().unwrap_or(("registry.example/demo/web:1", 0));
             container.image = image.parse().expect("the simulation's images are references");
+        }
+        if self.dice.happens(self.several)
+            && let Some(one) = spec.containers.pop()
+        {
+            spec.containers = self.several(one);
+            spec.max_restarts = self.dice.happens(200).then_some(2);
+            spec.deadline_seconds = self.dice.happens(100).then_some(25);
         }
         let policies = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
         spec.restart_policy = self.dice.pick(&policies).copied().unwrap_or(RestartPolicy::Never);
@@ -177,7 +233,18 @@ impl Users {
     /// Somebody asks something of an instance: mostly its owner.
     pub(super) async fn change(self: Arc<Self>, instance: Instance) {
         let owner = self.tenants.iter().position(|principal| principal.tenant == instance.tenant);
-        let asks = [Ask::Stop, Ask::Start, Ask::Start, Ask::Delete, Ask::Delete, Ask::Look, Ask::Stop];
+        let asks = [
+            Ask::Stop,
+            Ask::Start,
+            Ask::Start,
+            Ask::Delete,
+            Ask::Delete,
+            Ask::Look,
+            Ask::Stop,
+            Ask::Restart,
+            Ask::RestartOne,
+            Ask::Update,
+        ];
         let (Some(owner), Some(ask)) = (owner, self.dice.pick(&asks).copied()) else { return };
         if self.dice.happens(80) {
             self.intrude(owner, instance, ask).await;
@@ -218,6 +285,8 @@ impl Users {
         ask: Ask,
     ) -> Option<Result<InstanceView, Error>> {
         let (principal, id) = (self.tenants.get(caller)?.clone(), instance.id.to_string());
+        let container = self.dice.pick(&instance.spec.containers)?.name.clone();
+        let value = self.dice.below(3).to_string();
         self.ask(move |control| {
             Box::pin(async move {
                 let project = ProjectName::default_project();
@@ -226,6 +295,20 @@ impl Users {
                     Ask::Start => control.start_instance(&principal, &project, &id).await,
                     Ask::Delete => control.delete_instance(&principal, &project, &id).await,
                     Ask::Look => control.get_instance(&principal, &project, &id).await,
+                    Ask::Restart => control.restart_instance(&principal, &project, &id, false).await,
+                    Ask::RestartOne => control.restart_container(&principal, &project, &id, &container, false).await,
+                    Ask::Update => {
+                        let edit = |found: &Instance| {
+                            let mut spec = found.spec.clone();
+                            spec.labels.insert("changed".to_owned(), value.clone());
+                            let changed = spec.containers.iter_mut().find(|one| one.name == container);
+                            if let Some(changed) = changed {
+                                changed.env = vec![EnvVar::plain("VALUE", value.clone())];
+                            }
+                            Ok::<_, Error>(spec)
+                        };
+                        control.update_instance(&principal, &project, &id, None, edit).await
+                    }
                 }
             })
         })
@@ -301,4 +384,7 @@ pub(super) enum Ask {
     Start,
     Delete,
     Look,
+    Restart,
+    RestartOne,
+    Update,
 }

@@ -109,8 +109,13 @@ impl World {
             })
             .collect();
         let network = Arc::new(Network::new(replicas, dice.clone(), character.lossy));
-        let users =
-            Users::new(Arc::clone(&network), Arc::clone(&oracle), dice.clone(), &tenants, character.replaceable);
+        let users = Users::new(
+            Arc::clone(&network),
+            Arc::clone(&oracle),
+            dice.clone(),
+            &tenants,
+            (character.replaceable, character.several),
+        );
         let blind_until = vec![begun; network.replicas.len()];
         let count = 2 + dice.index(3);
         oracle.note(format!("{} replicas, {count} machines, {character:?}", network.replicas.len()));

@@ -5,7 +5,8 @@ use wherry_control::LogRequest;
 use wherry_metering::Resource;
 use wherry_model::lifecycle::MeterKind;
 use wherry_model::{EndReason, InstanceSpec, InstanceState, RestartPolicy};
-use wherry_runtime::{ContainerRuntime, Labels};
+use wherry_runtime::fake::Fault;
+use wherry_runtime::{ContainerRuntime, Labels, RuntimeError};
 use wherry_testkit::{Stack, eventually, main_container, spec};
 
 /// A server that says that it is ready.
@@ -93,6 +94,22 @@ async fn a_container_that_fails_is_restarted_and_not_billed_in_between() {
     let first = runs[0].end.as_ref().unwrap().finished_at.grid_second() - runs[0].started_at.grid_second();
     let first_line = usage.bill.lines.iter().find(|line| line.kind == MeterKind::Run && line.number == 1).unwrap();
     assert_eq!((first_line.resource, first_line.seconds), (Resource::Cpu, first));
+}
+
+#[tokio::test]
+async fn of_two_the_one_that_cannot_be_read_alone_is_stale() {
+    let mut stack = Stack::with_real_agent().await;
+    let acme = stack.acme().clone();
+    for name in ["one", "two"] {
+        stack.create(&acme, name, server()).await;
+        stack.until(&acme, name, InstanceState::Running).await;
+    }
+    let broken = Fault::Fail(RuntimeError::Internal { message: "broken".to_owned() });
+    stack.real().engine().inject("Usage", broken, 1);
+    let used = stack.control().project_stats(&acme.principal, &acme.project).await.unwrap();
+    let mut told: Vec<_> = used.items.iter().map(|one| (one.stale, one.stats.is_some())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(false, true), (true, false)], "{used:#?}");
 }
 
 #[tokio::test]
