@@ -12,6 +12,7 @@ use wherry_runtime::{ContainerId, ContainerState, ExecRequest, RuntimeError};
 
 use crate::message;
 use crate::node::Node;
+use crate::observer::Snapshot;
 
 /// Programs at the same time, of one tenant half of them. Each may cost the engine some tens of MiB.
 pub(crate) const AT_ONCE: usize = 8;
@@ -77,19 +78,26 @@ pub(crate) fn owner(node: &Node, instance: InstanceId, generation: Generation) -
     desired.map(|desired| desired.tenant).ok_or_else(missing)
 }
 
-/// The latest run of the container.
+/// The latest run of the container: that of the latest picture, if it runs there.
+///
+/// That picture is good enough. Of a run that has ended since the engine knows, who is asked next, and a later one is begun only after
+/// a picture in which the earlier one has ended. Rejected: a new picture for each program, which cost as much as half of running it.
 pub(crate) async fn find(
     node: &Node,
     instance: InstanceId,
     generation: Generation,
     name: &ContainerName,
 ) -> Result<ContainerId, NodeError> {
+    let running = |snapshot: &Snapshot| {
+        let seen = snapshot.instances.get(&instance);
+        let running = seen.into_iter().flat_map(|seen| &seen.containers).filter(|container| {
+            container.name == *name && container.generation == generation && container.state == ContainerState::Running
+        });
+        running.max_by_key(|container| container.run).map(|container| container.id.clone())
+    };
+    if let Some(known) = node.observer.latest().as_deref().and_then(running) {
+        return Ok(known);
+    }
     let snapshot = node.observer.fresh().await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
-    let seen = snapshot.instances.get(&instance);
-    let running = seen.into_iter().flat_map(|seen| &seen.containers).filter(|container| {
-        container.name == *name && container.generation == generation && container.state == ContainerState::Running
-    });
-    let latest = running.max_by_key(|container| container.run);
-    let missing = || NodeError::NotFound(format!("container {name}, running"));
-    latest.map(|container| container.id.clone()).ok_or_else(missing)
+    running(&snapshot).ok_or_else(|| NodeError::NotFound(format!("container {name}, running")))
 }

@@ -34,6 +34,10 @@ async fn a_program_ends_with_what_it_did() {
     let much = agent.exec(query(&world, id, "head -c 3000000 /dev/zero")).await.unwrap();
     assert_eq!((much.stdout.len(), much.truncated), (ExecOutcome::MAX_OUTPUT_BYTES, true));
 
+    let listed = world.runtime.calls("ListContainers");
+    agent.exec(query(&world, id, "echo again")).await.unwrap();
+    assert_eq!(world.runtime.calls("ListContainers"), listed, "what runs is known");
+
     let late = agent.exec(ExecQuery { timeout_seconds: 2, ..query(&world, id, "sleep 1000") }).await.unwrap();
     assert_eq!(late.exit_code, 124);
     assert!(String::from_utf8(late.stderr).unwrap().contains("within 2 s"));
