@@ -377,14 +377,30 @@ pub struct Terms {
     /// Its images: rather a machine that has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageKey>,
-    /// When it is expected to end, as a class of the learner; 0 is not known. Rather a machine that empties about then.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub departs: u8,
+    /// When it is expected to end. Rather a machine that empties about then.
+    #[serde(skip_serializing_if = "Departure::is_unknown")]
+    pub departs: Departure,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference to it")]
-const fn is_zero(number: &u8) -> bool {
-    *number == 0
+/// When an instance is expected to end, as what it would cost: for each departure class of a machine (0: not known or empty, then
+/// the sooner the less) how badly the two suit each other, the least first. All zeros where nothing is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Departure(pub [u8; Departure::CLASSES]);
+
+impl Departure {
+    /// How many classes there are.
+    pub const CLASSES: usize = 16;
+
+    /// How badly it suits a machine of this class; a class beyond the last counts as the last.
+    pub fn gap(&self, class: u8) -> u8 {
+        self.0[usize::from(class).min(Self::CLASSES - 1)]
+    }
+
+    /// Whether nothing is expected.
+    pub fn is_unknown(&self) -> bool {
+        self.0 == [0; Self::CLASSES]
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What the fleet learns.
 
 use thiserror::Error;
-use wherry_model::{Architecture, Capacity, Demand, IsolationSet, NodeId, NodeOffer, NodeRecord, NodeState};
+use wherry_model::{
+    Architecture, Capacity, Demand, IsolationSet, NodeId, NodeOffer, NodeRecord, NodeState, Overcommit,
+};
 
 /// One node as placement sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +29,38 @@ pub struct NodeSnapshot {
 }
 
 impl NodeSnapshot {
-    /// What it has left.
+    /// What it has left, of what its operator lets it hand out.
     pub const fn free(&self) -> Capacity {
-        self.capacity.minus(self.used)
+        self.offered().minus(self.used)
+    }
+
+    /// What it hands out.
+    pub const fn offered(&self) -> Capacity {
+        let Overcommit { cpu_percent, memory_percent, .. } = self.offer.overcommit;
+        Capacity {
+            cpu_millis: Overcommit::of(self.capacity.cpu_millis, cpu_percent),
+            memory_mib: Overcommit::of(self.capacity.memory_mib, memory_percent),
+            instances: self.capacity.instances,
+        }
+    }
+
+    /// How many more instances it has addresses for.
+    pub const fn free_addresses(&self) -> u32 {
+        match self.offer.addresses {
+            Some(addresses) => addresses.saturating_sub(self.used.instances),
+            None => u32::MAX,
+        }
+    }
+
+    /// Disk that is left, in MiB; none where it is not counted.
+    pub const fn free_disk_mib(&self) -> Option<u64> {
+        match self.offer.disk {
+            Some(disk) => {
+                let offered = Overcommit::of(disk.total_mib, self.offer.overcommit.disk_percent);
+                Some(offered.saturating_sub(disk.used_mib))
+            }
+            None => None,
+        }
     }
 
     /// Whether nothing is placed on it.
@@ -74,6 +105,13 @@ pub enum FleetChange {
         node: NodeId,
         /// What it gives back.
         demand: Demand,
+    },
+    /// When the node is expected to be empty.
+    Expect {
+        /// Which node.
+        node: NodeId,
+        /// The class of that moment; 0 is not known.
+        departs: u8,
     },
 }
 

@@ -1,18 +1,46 @@
-//! What comes out: a node and why, or how many nodes each limit refused.
+//! What goes in and what comes out: a demand with its terms; a node and why, or that there is none.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use wherry_model::{Demand, NodeId};
+use wherry_model::{Demand, Departure, DeviceSet, NodeId, Terms};
 
-use crate::limit::HardLimit;
 use crate::score::Score;
+
+/// All that can be asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What is taken, and from which nodes.
+    pub demand: &'a Demand,
+    /// What is asked about the other instances there.
+    pub terms: &'a Terms,
+    /// Nodes whose row refused this demand a moment ago. Keep the list short, every candidate is compared with it.
+    pub excluded: &'a [NodeId],
+}
+
+static NO_TERMS: Terms = Terms {
+    groups: Vec::new(),
+    near: Vec::new(),
+    apart: Vec::new(),
+    spread: Vec::new(),
+    ports: Vec::new(),
+    images: Vec::new(),
+    departs: Departure([0; Departure::CLASSES]),
+};
+
+impl<'a> Ask<'a> {
+    /// A demand without terms.
+    pub const fn of(demand: &'a Demand) -> Self {
+        Self { demand, terms: &NO_TERMS, excluded: &[] }
+    }
+}
 
 /// A proposal. It binds nobody until the node's row has given the resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// Where.
     pub node: NodeId,
+    /// Which GPUs of it; none if none are asked for.
+    pub devices: DeviceSet,
     /// Why there.
     pub why: Why,
 }
@@ -34,46 +62,44 @@ impl fmt::Display for Why {
     }
 }
 
-/// No node can take the demand. Prints as a sentence without node names.
+/// No node can take the demand. Prints as a sentence without node names. How many nodes each limit refused says
+/// [`Fleet::explain`](crate::Fleet::explain), which looks at every node; a refusal does not, since a full fleet refuses often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What was asked.
     pub demand: Box<Demand>,
     /// How many nodes there are.
     pub nodes: u32,
-    /// How many of them each limit refused; limits that refused none are absent. A node can be refused by several.
-    pub refused: BTreeMap<HardLimit, u32>,
     /// Whether some node, whatever its state, would hold it when empty. If not, waiting does not help.
     pub fits_an_empty_node: bool,
-}
-
-impl Refusal {
-    /// How many nodes this limit refused.
-    pub fn by(&self, limit: HardLimit) -> u32 {
-        self.refused.get(&limit).copied().unwrap_or(0)
-    }
 }
 
 impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no room for {} CPU and {} memory", self.demand.cpu, self.demand.memory)?;
-        if let Some(architecture) = self.demand.architecture {
-            write!(f, " on {architecture}")?;
-        }
-        if self.nodes == 0 {
-            return f.write_str(": there are no nodes, join one");
-        }
-        write!(f, ": of {} node{}", self.nodes, if self.nodes == 1 { "" } else { "s" })?;
-        for (limit, count) in &self.refused {
-            let separator = if self.refused.keys().next() == Some(limit) { "" } else { "," };
-            write!(f, "{separator} {count} {limit}")?;
-        }
-        f.write_str(if self.fits_an_empty_node {
-            "; stop something, ask for less, or try again later"
-        } else {
-            "; it is larger than any node, ask for less"
-        })
+        no_room(f, &self.demand)?;
+        way_out(f, self.nodes, self.fits_an_empty_node)
     }
+}
+
+pub(crate) fn no_room(f: &mut fmt::Formatter<'_>, demand: &Demand) -> fmt::Result {
+    write!(f, "no room for {} CPU and {} memory", demand.cpu, demand.memory)?;
+    if let Some(architecture) = demand.architecture {
+        write!(f, " on {architecture}")?;
+    }
+    if let Some(zone) = demand.zone {
+        write!(f, " in {zone}")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn way_out(f: &mut fmt::Formatter<'_>, nodes: u32, fits_an_empty_node: bool) -> fmt::Result {
+    f.write_str(if nodes == 0 {
+        ": there are no nodes, join one"
+    } else if fits_an_empty_node {
+        "; stop something, ask for less, or try again later"
+    } else {
+        "; it is larger than any node, ask for less"
+    })
 }

@@ -2,23 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use wherry_model::{Capacity, Demand, NodeId};
+use wherry_model::{Capacity, Demand, ImageKey, InstanceId, NodeId, NodeState, Terms};
 
 use crate::change::{FleetChange, NodeSnapshot, Unapplied};
-use crate::decision::{Placement, Refusal, Why};
-use crate::index::Index;
-use crate::limit::HardLimit;
+use crate::company::{Company, Resident};
+use crate::context::Context;
+use crate::decision::{Ask, Placement, Refusal, Why};
+use crate::evict::SpotSum;
+use crate::hash::Table;
+use crate::image::Images;
+use crate::index::{Aisle, Index};
+use crate::kind::Kinds;
 use crate::score::{ExchangeRate, Score};
+use crate::shape::Shapes;
+use crate::share::Share;
+use crate::shelf::Entry;
+
+/// One node, with what is known beside its row.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) node: NodeSnapshot,
+    pub(crate) kind: u16,
+    pub(crate) departs: u8,
+    /// Its node is gone, and it waits for another.
+    vacant: bool,
+    /// What its spot instances would give back.
+    pub(crate) spot: SpotSum,
+    /// Who is settled there, in no order.
+    pub(crate) residents: Vec<InstanceId>,
+}
 
 /// The fleet as values, and the decisions on it. See the crate's page.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// Where each node stands in `slots` and in the index.
-    places: BTreeMap<NodeId, usize>,
-    slots: Vec<NodeSnapshot>,
-    /// Slots whose node is gone.
-    vacant: Vec<usize>,
-    index: Index,
+    /// Where each node stands in `slots`.
+    places: Table<NodeId, u32>,
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
+    pub(crate) kinds: Kinds,
+    shapes: Shapes,
+    /// The nodes that nobody has alone.
+    shared: Index,
+    /// Those that a tenant has alone.
+    owned: BTreeMap<wherry_model::TenantId, Index>,
+    /// The nodes with spot instances, by what they would have left without them.
+    pub(crate) evictable: Index,
+    pub(crate) company: Company,
+    pub(crate) images: Images,
+    pub(crate) share: Option<Share>,
     /// Sums over the capacity of all nodes, for the exchange rate.
     total_cpu_millis: u128,
     total_memory_mib: u128,
@@ -38,65 +69,127 @@ impl Fleet {
     /// Takes in a change.
     pub fn apply(&mut self, change: FleetChange) -> Result<(), Unapplied> {
         match change {
-            FleetChange::Node(node) => {
-                self.put(node);
-                Ok(())
-            }
+            FleetChange::Node(node) => self.put(node),
             FleetChange::Gone(id) => {
-                let slot = self.places.remove(&id).ok_or(Unapplied::NoSuchNode(id))?;
-                self.forget(slot);
-                self.vacant.push(slot);
-                Ok(())
+                let at = self.places.remove(&id).ok_or(Unapplied::NoSuchNode(id))?;
+                self.drop_node(at);
             }
             FleetChange::Reserve { node, demand } => {
-                let mut after = *self.node(node).ok_or(Unapplied::NoSuchNode(node))?;
-                after.used = plus(after.used, taken_by(&demand));
-                self.put(after);
-                Ok(())
+                let at = self.place(node)?;
+                self.change(at, |slot| reserve(&mut slot.node, &demand));
             }
             FleetChange::Release { node, demand } => {
-                let mut after = *self.node(node).ok_or(Unapplied::NoSuchNode(node))?;
-                let (used, given) = (after.used, taken_by(&demand));
-                after.used = used.minus(given);
-                self.put(after);
-                if plus(after.used, given) == used { Ok(()) } else { Err(Unapplied::MoreThanUsed(node)) }
+                let at = self.place(node)?;
+                if !self.change(at, |slot| release(&mut slot.node, &demand)) {
+                    return Err(Unapplied::MoreThanUsed(node));
+                }
+            }
+            FleetChange::Expect { node, departs } => {
+                let at = self.place(node)?;
+                self.change(at, |slot| slot.departs = departs);
             }
         }
+        Ok(())
+    }
+
+    /// `instance` is on `node`, or will be: what counts for the terms of others, and what could be evicted. Its amounts are not
+    /// counted by this ([`FleetChange::Reserve`] does). Where it was settled before it is not any more.
+    pub fn settle(
+        &mut self,
+        instance: InstanceId,
+        node: NodeId,
+        demand: &Demand,
+        terms: &Terms,
+    ) -> Result<(), Unapplied> {
+        let at = self.place(node)?;
+        self.depart(instance);
+        let zone = self.zone(at);
+        self.company.settle(instance, zone, Resident::new(at, demand, terms));
+        self.slots[index(at)].residents.push(instance);
+        if demand.spot {
+            self.change(at, |slot| slot.spot.add(demand));
+        }
+        Ok(())
+    }
+
+    /// `instance` is not on any node any more. False if it was not.
+    pub fn depart(&mut self, instance: InstanceId) -> bool {
+        let Some(at) = self.company.resident(instance).map(|resident| resident.slot) else { return false };
+        let zone = self.zone(at);
+        let residents = &mut self.slots[index(at)].residents;
+        if let Some(place) = residents.iter().position(|known| *known == instance) {
+            residents.swap_remove(place);
+        }
+        if let Some(demand) = self.company.depart(instance, zone).and_then(|resident| resident.spot) {
+            self.change(at, |slot| slot.spot.subtract(&demand));
+        }
+        true
+    }
+
+    /// These images lie on `node`; replaces what was known.
+    pub fn images(&mut self, node: NodeId, images: &[ImageKey]) -> Result<(), Unapplied> {
+        self.place(node)?;
+        self.images.put(node, images);
+        Ok(())
+    }
+
+    /// From now on this engine is one of `of`, and rather takes a node of its own share where that costs nothing but fit.
+    pub const fn prefer_share(&mut self, index: u32, of: u32) {
+        self.share = Share::new(index, of);
     }
 
     /// The best node for `demand`, or why there is none. Changes nothing: apply a [`FleetChange::Reserve`] when the row
     /// has agreed, or before asking for the next of several that are to be written together.
     pub fn decide(&self, demand: &Demand) -> Result<Placement, Refusal> {
-        self.decide_excluding(demand, &[])
+        self.decide_for(&Ask::of(demand))
     }
 
     /// The same without some nodes: those whose row refused this demand a moment ago. Keep the list short, every
     /// candidate is compared with it.
     pub fn decide_excluding(&self, demand: &Demand, excluded: &[NodeId]) -> Result<Placement, Refusal> {
-        let rate = self.exchange_rate();
+        self.decide_for(&Ask { excluded, ..Ask::of(demand) })
+    }
+
+    /// The same with all that can be asked.
+    pub fn decide_for(&self, ask: &Ask<'_>) -> Result<Placement, Refusal> {
+        let context = Context::of(self, ask);
         let mut best: Option<Score> = None;
         let mut candidates = 0;
-        self.index.probe(demand, rate, &|slot| !excluded.contains(&self.slots[slot].id), |slot| {
+        context.search(|at| {
             candidates += 1;
-            let score = Score::of(&self.slots[slot], demand, rate);
+            let score = context.score(at);
             best.insert(best.map_or(score, |known| known.min(score))).residue_mib
         });
-        match best {
-            Some(score) => {
-                Ok(Placement { node: score.node, why: Why { score, candidates, nodes: count(self.places.len()) } })
+        if let Some(without) = best.filter(|score| score.cold > 0) {
+            for at in context.warm_after(without.node) {
+                candidates += 1;
+                best = best.min(Some(context.score(at)));
             }
-            None => Err(self.refusal(demand, excluded)),
+        }
+        let Some(score) = best else { return Err(self.refusal(ask)) };
+        let devices = ask.demand.gpu.and_then(|asked| self.node(score.node)?.offer.gpus.choose(&asked));
+        let why = Why { score, candidates, nodes: count(self.places.len()) };
+        Ok(Placement { node: score.node, devices: devices.unwrap_or_default(), why })
+    }
+
+    fn refusal(&self, ask: &Ask<'_>) -> Refusal {
+        Refusal {
+            demand: Box::new(*ask.demand),
+            nodes: count(self.places.len()),
+            fits_an_empty_node: self.shapes.any_holds(&self.kinds, ask.demand),
         }
     }
 
     /// What is known of a node.
     pub fn node(&self, id: NodeId) -> Option<&NodeSnapshot> {
-        self.places.get(&id).map(|slot| &self.slots[*slot])
+        self.places.get(&id).map(|at| &self.slot(*at).node)
     }
 
-    /// All nodes, by id.
+    /// All nodes, by id. Walks the fleet.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeSnapshot> {
-        self.places.values().map(|slot| &self.slots[*slot])
+        let mut nodes = self.present().map(|(_, slot)| &slot.node).collect::<Vec<_>>();
+        nodes.sort_unstable_by_key(|node| node.id);
+        nodes.into_iter()
     }
 
     /// What CPU is worth in memory here.
@@ -104,55 +197,249 @@ impl Fleet {
         ExchangeRate::of(self.total_cpu_millis, self.total_memory_mib)
     }
 
-    fn refusal(&self, demand: &Demand, excluded: &[NodeId]) -> Refusal {
-        let refused_by = |limit: HardLimit| {
-            self.nodes().filter(|node| limit.refuses(node, demand, excluded.contains(&node.id))).count()
-        };
-        let refused = HardLimit::ALL.map(|limit| (limit, count(refused_by(limit)))).into_iter();
-        let holds_when_empty =
-            |node: &NodeSnapshot| node.capacity.holds(*demand) && !HardLimit::Architecture.refuses(node, demand, false);
-        Refusal {
-            demand: Box::new(*demand),
-            nodes: count(self.places.len()),
-            refused: refused.filter(|(_, nodes)| *nodes > 0).collect(),
-            fits_an_empty_node: self.nodes().any(holds_when_empty),
+    /// How many nodes there are, and how many instances are settled.
+    pub fn size(&self) -> (usize, usize) {
+        (self.places.len(), self.company.len())
+    }
+
+    /// About how many bytes the picture of the nodes takes, and that of the settled instances.
+    pub fn bytes(&self) -> (usize, usize) {
+        let places = self.places.capacity() * (size_of::<(NodeId, u32)>() + 1);
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        let indexes = [&self.shared, &self.evictable].into_iter().chain(self.owned.values()).map(Index::bytes);
+        let nodes = places + slots + indexes.sum::<usize>() + self.images.bytes();
+        let lists = self.slots.iter().map(|slot| slot.residents.capacity() * size_of::<InstanceId>()).sum::<usize>();
+        (nodes, lists + self.company.bytes())
+    }
+
+    pub(crate) fn slot(&self, at: u32) -> &Slot {
+        &self.slots[index(at)]
+    }
+
+    pub(crate) fn slot_of(&self, id: NodeId) -> Option<u32> {
+        self.places.get(&id).copied()
+    }
+
+    /// Every node with its slot, in no order that may matter.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (0..).zip(&self.slots).filter(|(_, slot)| !slot.vacant)
+    }
+
+    pub(crate) const fn shared(&self) -> &Index {
+        &self.shared
+    }
+
+    pub(crate) fn owned_by(&self, tenant: Option<wherry_model::TenantId>) -> Option<&Index> {
+        self.owned.get(&tenant?)
+    }
+
+    pub(crate) fn zone(&self, at: u32) -> u16 {
+        self.kinds.zone(self.slot(at).kind)
+    }
+
+    fn place(&self, node: NodeId) -> Result<u32, Unapplied> {
+        self.places.get(&node).copied().ok_or(Unapplied::NoSuchNode(node))
+    }
+
+    /// Changes what is in use of a node, or what is known beside its row. What it is stays.
+    fn change<T>(&mut self, at: u32, change: impl FnOnce(&mut Slot) -> T) -> T {
+        let slot = &mut self.slots[index(at)];
+        let before = Stand::of(at, slot);
+        let used_before = slot.node.used.cpu_millis;
+        let done = change(slot);
+        let after = Stand::of(at, slot);
+        if slot.node.state == NodeState::Ready && slot.node.used.cpu_millis != used_before {
+            self.kinds.reuse(slot.kind, used_before, slot.node.used.cpu_millis);
+        }
+        self.restand(before, after);
+        done
+    }
+
+    fn restand(&mut self, before: Stand, after: Stand) {
+        if before == after {
+            return;
+        }
+        if let Some((aisle, entry)) = before.offering {
+            match before.owner {
+                None => self.shared.remove(aisle, entry.cpu, entry.memory, entry.id),
+                Some(owner) => {
+                    if let Some(index) = self.owned.get_mut(&owner) {
+                        index.remove(aisle, entry.cpu, entry.memory, entry.id);
+                        if index.is_bare() {
+                            self.owned.remove(&owner);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((aisle, entry)) = after.offering {
+            match after.owner {
+                None => self.shared.insert(aisle, entry),
+                Some(owner) => self.owned.entry(owner).or_default().insert(aisle, entry),
+            }
+        }
+        if before.evictable != after.evictable {
+            if let Some(entry) = before.evictable {
+                self.evictable.remove(EVICTABLE, entry.cpu, entry.memory, entry.id);
+            }
+            if let Some(entry) = after.evictable {
+                self.evictable.insert(EVICTABLE, entry);
+            }
         }
     }
 
     fn put(&mut self, node: NodeSnapshot) {
-        let slot = match self.places.get(&node.id).copied() {
-            Some(slot) => {
-                self.forget(slot);
-                slot
-            }
-            None => self.vacant.pop().unwrap_or(self.slots.len()),
-        };
-        match self.slots.get_mut(slot) {
-            Some(place) => *place = node,
-            None => self.slots.push(node),
+        let at = self.places.get(&node.id).copied().unwrap_or_else(|| self.settle_slot(node));
+        let kind = self.kinds.number_of(&node);
+        let slot = &mut self.slots[index(at)];
+        let known = !slot.vacant;
+        let before = if known { Stand::of(at, slot) } else { Stand::default() };
+        let zone_before = known.then(|| self.kinds.zone(slot.kind));
+        if known {
+            self.kinds.subtract(slot.kind, &slot.node);
+            self.shapes.subtract(slot.kind, &slot.node);
+            self.total_cpu_millis -= u128::from(slot.node.capacity.cpu_millis);
+            self.total_memory_mib -= u128::from(slot.node.capacity.memory_mib);
         }
-        self.places.insert(node.id, slot);
-        self.index.insert(slot, &node);
+        slot.node = node;
+        slot.kind = kind;
+        slot.vacant = false;
+        let after = Stand::of(at, slot);
+        self.kinds.add(kind, &node);
+        self.shapes.add(kind, &node);
         self.total_cpu_millis += u128::from(node.capacity.cpu_millis);
         self.total_memory_mib += u128::from(node.capacity.memory_mib);
+        let zone = self.kinds.zone(kind);
+        if let Some(zone_before) = zone_before.filter(|before| *before != zone) {
+            for instance in &self.slots[index(at)].residents {
+                self.company.moved(*instance, zone_before, zone);
+            }
+        }
+        self.restand(before, after);
     }
 
-    fn forget(&mut self, slot: usize) {
-        let node = self.slots[slot];
-        self.index.remove(slot, &node);
-        self.total_cpu_millis -= u128::from(node.capacity.cpu_millis);
-        self.total_memory_mib -= u128::from(node.capacity.memory_mib);
+    /// A slot for a node that is new.
+    fn settle_slot(&mut self, node: NodeSnapshot) -> u32 {
+        let at = self.vacant.pop().unwrap_or_else(|| {
+            let residents = Vec::new();
+            self.slots.push(Slot { node, kind: 0, departs: 0, vacant: true, spot: SpotSum::default(), residents });
+            count(self.slots.len() - 1)
+        });
+        self.places.insert(node.id, at);
+        at
     }
 
+    fn drop_node(&mut self, at: u32) {
+        for instance in self.slots[index(at)].residents.clone() {
+            self.depart(instance);
+        }
+        let slot = &mut self.slots[index(at)];
+        let before = Stand::of(at, slot);
+        slot.vacant = true;
+        slot.departs = 0;
+        self.kinds.subtract(slot.kind, &slot.node);
+        self.shapes.subtract(slot.kind, &slot.node);
+        self.images.put(slot.node.id, &[]);
+        self.total_cpu_millis -= u128::from(slot.node.capacity.cpu_millis);
+        self.total_memory_mib -= u128::from(slot.node.capacity.memory_mib);
+        self.vacant.push(at);
+        self.restand(before, Stand::default());
+    }
+
+    /// All that decisions depend on: equal for equal fleets, however they came about.
     #[cfg(test)]
-    pub(crate) fn visits(&self) -> u64 {
-        self.index.visits()
+    pub(crate) fn shape(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let name = |at: u32| self.slot(at).node.id;
+        let zone = |zone: u16| format!("{:?}", self.kinds.zone_name(zone));
+        let nodes = self.nodes().map(|node| {
+            let slot = self.slot(self.slot_of(node.id).unwrap());
+            let mut residents = slot.residents.clone();
+            residents.sort_unstable();
+            (*node, slot.departs, slot.spot, residents)
+        });
+        let owned = self.owned.iter().map(|(owner, index)| (*owner, index.shape())).collect::<Vec<_>>();
+        (
+            (nodes.collect::<Vec<_>>(), self.exchange_rate()),
+            (self.shared.shape(), owned, self.evictable.shape()),
+            self.company.shape(name, zone),
+            self.shapes.shape(),
+            self.images.shape(),
+            self.nodes()
+                .map(|node| {
+                    self.kinds
+                        .excess()
+                        .get(usize::from(self.zone(self.slot_of(node.id).unwrap())))
+                        .copied()
+                        .unwrap_or(0)
+                })
+                .collect::<Vec<_>>(),
+        )
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn shape(&self) -> (Vec<NodeSnapshot>, ExchangeRate, Vec<String>) {
-        (self.nodes().copied().collect(), self.exchange_rate(), self.index.shape())
+const EVICTABLE: Aisle = Aisle { gpus: 0, empty: false, departs: 0 };
+
+/// Where a node stands in the indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Stand {
+    owner: Option<wherry_model::TenantId>,
+    /// None if it takes nothing new, or has no place left.
+    offering: Option<(Aisle, Entry)>,
+    evictable: Option<Entry>,
+}
+
+impl Stand {
+    fn of(at: u32, slot: &Slot) -> Self {
+        let node = &slot.node;
+        if slot.vacant || node.state != NodeState::Ready {
+            return Self::default();
+        }
+        let free = node.free();
+        let disk = node.free_disk_mib();
+        let entry = |more: &SpotSum| {
+            let disk = disk.map_or(u32::MAX, |left| clamped(left.saturating_add(more.disk_mib)));
+            let cpu = clamped(free.cpu_millis.saturating_add(more.cpu_millis));
+            let memory = clamped(free.memory_mib.saturating_add(more.memory_mib));
+            Entry::new(at, Kinds::bit(slot.kind), node.id, cpu, memory, disk)
+        };
+        let gpus = if node.offer.gpus.count > 0 { node.offer.gpus.unused() + 1 } else { 0 };
+        let offering = (free.instances > 0 && node.free_addresses() > 0)
+            .then(|| (Aisle { gpus, empty: node.is_empty(), departs: slot.departs }, entry(&SpotSum::default())));
+        let evictable = (slot.spot.instances > 0).then(|| entry(&slot.spot));
+        Self { owner: node.offer.sole_tenant, offering, evictable }
     }
+}
+
+fn reserve(node: &mut NodeSnapshot, demand: &Demand) {
+    node.used = plus(node.used, taken_by(demand));
+    if let Some(disk) = &mut node.offer.disk {
+        disk.used_mib = disk.used_mib.saturating_add(u64::from(demand.disk.get()));
+    }
+    if let Some(asked) = &demand.gpu {
+        let devices = if asked.devices.is_empty() { node.offer.gpus.choose(asked) } else { Some(asked.devices) };
+        node.offer.gpus.take(asked, devices.unwrap_or_default());
+    }
+    if demand.dedicated && node.offer.sole_tenant.is_none() {
+        node.offer.sole_tenant = demand.tenant;
+    }
+}
+
+/// False if less was in use than is given back.
+pub(crate) fn release(node: &mut NodeSnapshot, demand: &Demand) -> bool {
+    let (used, given) = (node.used, taken_by(demand));
+    node.used = used.minus(given);
+    let mut all = plus(node.used, given) == used;
+    if let Some(disk) = &mut node.offer.disk {
+        all &= disk.used_mib >= u64::from(demand.disk.get());
+        disk.used_mib = disk.used_mib.saturating_sub(u64::from(demand.disk.get()));
+    }
+    if let Some(given) = &demand.gpu {
+        all &= !given.devices.is_empty() && node.offer.gpus.give_back(given);
+    }
+    if node.used.instances == 0 {
+        node.offer.sole_tenant = None;
+    }
+    all
 }
 
 fn taken_by(demand: &Demand) -> Capacity {
@@ -167,6 +454,14 @@ fn plus(used: Capacity, more: Capacity) -> Capacity {
     }
 }
 
+fn clamped(amount: u64) -> u32 {
+    u32::try_from(amount).unwrap_or(u32::MAX)
+}
+
 fn count(nodes: usize) -> u32 {
     u32::try_from(nodes).unwrap_or(u32::MAX)
+}
+
+fn index(at: u32) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
 }

@@ -7,6 +7,9 @@
 //! empty); node-hours over the volume lower bound, less is better: first fit 1.114, sum of both residues 1.105, this
 //! score 1.104. Rejected: balance as a field before the fit. In steps of 16 GiB it gave 1.117 with nodes in use first and
 //! 4.9 without, because it opens empty nodes to please itself.
+//!
+//! What a tenant has alone comes first: it pays for it. A machine with GPUs is kept for who asks for them, even at the price of
+//! waking an empty one. An image that is there counts among nodes in use and never wakes one.
 
 use std::fmt;
 
@@ -18,8 +21,23 @@ use crate::index::size_class;
 /// How good a node is for a demand. Compared field by field from the top; the least wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
+    /// The tenant does not have it alone.
+    pub shared: bool,
+    /// It has GPUs, and none are asked for.
+    pub unasked_gpus: bool,
     /// Nothing is placed on it yet. An empty machine stays empty while another fits: it can be taken away.
     pub wakes_empty_node: bool,
+    /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is. Only nodes that are looked at for
+    /// that have less than 2 count: the best one without, and of each image a bounded number of those that have it.
+    pub cold: u8,
+    /// How many GPUs nobody uses there, if GPUs are asked for: what is broken into stays broken into.
+    pub unused_gpus: u8,
+    /// How badly the expected departures suit each other; 0 where nothing is expected.
+    pub departure_gap: u8,
+    /// By how many eighths of its CPU the zone is fuller than the emptiest zone.
+    pub zone_excess: u8,
+    /// It is in another replica's share of the fleet.
+    pub others_share: bool,
     /// The larger of the memory and the CPU (as memory) left afterwards, in MiB.
     pub residue_mib: u64,
     /// How far these two are apart, in MiB.
@@ -29,14 +47,22 @@ pub struct Score {
 }
 
 impl Score {
-    /// The score of `node` for a `demand` that it can hold. CPU counts in size classes: what is left of less than one
-    /// 16th decides nothing.
+    /// The score of `node` for a `demand` that it can hold, as far as these two say. CPU counts in size classes: what is left of
+    /// less than one 16th decides nothing.
     pub fn of(node: &NodeSnapshot, demand: &Demand, rate: ExchangeRate) -> Self {
         let free = node.free();
         let cpu_mib = rate.as_mib(size_class(free.cpu_millis).saturating_sub(u64::from(demand.cpu.get())));
         let memory_mib = free.memory_mib.saturating_sub(u64::from(demand.memory.get()));
+        let gpus = &node.offer.gpus;
         Self {
+            shared: node.offer.sole_tenant.is_none(),
+            unasked_gpus: demand.gpu.is_none() && gpus.count > 0,
             wakes_empty_node: node.is_empty(),
+            cold: 0,
+            unused_gpus: if demand.gpu.is_some() { gpus.unused() } else { 0 },
+            departure_gap: 0,
+            zone_excess: 0,
+            others_share: false,
             residue_mib: cpu_mib.max(memory_mib),
             imbalance_mib: cpu_mib.abs_diff(memory_mib),
             node: node.id,
@@ -53,7 +79,17 @@ impl fmt::Display for Score {
             f,
             "{kind}: {} MiB (or CPU worth as much) left, CPU and memory {} MiB apart",
             self.residue_mib, self.imbalance_mib
-        )
+        )?;
+        let remarks = [
+            (!self.shared, "of the tenant's own"),
+            (self.unasked_gpus, "with GPUs that were not asked for"),
+            (self.cold == 1, "with a part of the images to fetch"),
+            (self.cold > 1, "with every image to fetch"),
+            (self.departure_gap > 0, "that is expected to empty at another time"),
+            (self.zone_excess > 0, "in a fuller zone"),
+            (self.others_share, "of another replica's share"),
+        ];
+        remarks.iter().filter(|(holds, _)| *holds).try_for_each(|(_, remark)| write!(f, ", {remark}"))
     }
 }
 
@@ -78,6 +114,9 @@ impl ExchangeRate {
 
     /// `cpu_millis` as memory, in MiB, rounded down.
     pub fn as_mib(self, cpu_millis: u64) -> u64 {
+        if let Some(product) = cpu_millis.checked_mul(self.mib_per_core) {
+            return product / 1_000;
+        }
         let mib = u128::from(cpu_millis) * u128::from(self.mib_per_core) / 1_000;
         u64::try_from(mib).unwrap_or(u64::MAX)
     }

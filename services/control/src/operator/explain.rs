@@ -139,7 +139,7 @@ fn explain(fleet: &Fleet, demand: &Demand, name: impl Fn(NodeId) -> String) -> E
     let refuses = |limit: &HardLimit, node: &NodeSnapshot| limit.refuses(node, demand, false);
     let count = |found: usize| u32::try_from(found).unwrap_or(u32::MAX);
     let refused = HardLimit::ALL.iter().map(|limit| RefusedBy {
-        rule: rule(*limit),
+        rule: limit.name(),
         nodes: count(fleet.nodes().filter(|node| refuses(limit, node)).count()),
         message: limit.to_string(),
     });
@@ -163,19 +163,5 @@ fn explain(fleet: &Fleet, demand: &Demand, name: impl Fn(NodeId) -> String) -> E
         best: best.collect(),
         told: fleet.decide(demand).err().map(|refusal| for_tenants(&refusal)),
         instance: None,
-    }
-}
-
-const fn rule(limit: HardLimit) -> &'static str {
-    match limit {
-        HardLimit::State => "state",
-        HardLimit::Architecture => "architecture",
-        HardLimit::Fencing => "fencing",
-        HardLimit::Protocol => "protocol",
-        HardLimit::Isolation => "isolation",
-        HardLimit::Instances => "instances",
-        HardLimit::Cpu => "cpu",
-        HardLimit::Memory => "memory",
-        HardLimit::Excluded => "excluded",
     }
 }

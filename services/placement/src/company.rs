@@ -1,0 +1,259 @@
+//! Who is where: the instances that are settled on nodes, counted by group, node and zone, with the ports they hold.
+//!
+//! Everything here is a count or a list of what was settled; nothing is decided. Counts are kept as instances come and go, so that
+//! a decision asks "how many of this group are on this node" in one step.
+
+use wherry_model::{Demand, Group, HostPort, InstanceId, Protocol, Terms};
+
+use crate::hash::Table;
+
+/// What is remembered of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resident {
+    pub(crate) slot: u32,
+    /// What it would give back, if it may be evicted.
+    pub(crate) spot: Option<Box<Demand>>,
+    groups: Box<[Group]>,
+    apart: Box<[Group]>,
+    ports: Box<[HostPort]>,
+}
+
+impl Resident {
+    pub(crate) fn new(slot: u32, demand: &Demand, terms: &Terms) -> Self {
+        Self {
+            slot,
+            spot: demand.spot.then(|| Box::new(*demand)),
+            groups: distinct(&terms.groups),
+            apart: distinct(&terms.apart),
+            ports: distinct(&terms.ports),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let groups = (self.groups.len() + self.apart.len()) * size_of::<Group>();
+        groups + self.ports.len() * size_of::<HostPort>() + self.spot.as_ref().map_or(0, |_| size_of::<Demand>())
+    }
+}
+
+fn distinct<T: Copy + Ord>(all: &[T]) -> Box<[T]> {
+    let mut all = all.to_vec();
+    all.sort_unstable();
+    all.dedup();
+    all.into_boxed_slice()
+}
+
+/// How many there are on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct OnNode {
+    slot: u32,
+    /// Members of the group.
+    members: u32,
+    /// Instances that must be apart from the group.
+    avoiders: u32,
+}
+
+/// A group, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Members {
+    /// By slot.
+    nodes: Vec<OnNode>,
+    /// Members by zone, by the zone's number.
+    zones: Vec<(u16, u32)>,
+    /// Members anywhere.
+    total: u32,
+}
+
+impl Members {
+    fn on(&self, slot: u32) -> OnNode {
+        let found = self.nodes.binary_search_by_key(&slot, |on| on.slot);
+        found.map_or(OnNode::default(), |at| self.nodes[at])
+    }
+
+    pub(crate) fn members_on(&self, slot: u32) -> u32 {
+        self.on(slot).members
+    }
+
+    pub(crate) fn avoiders_on(&self, slot: u32) -> u32 {
+        self.on(slot).avoiders
+    }
+
+    pub(crate) fn members_in(&self, zone: u16) -> u32 {
+        self.zones.iter().find(|(known, _)| *known == zone).map_or(0, |(_, count)| *count)
+    }
+
+    pub(crate) const fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// The nodes with members.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.nodes.iter().filter(|on| on.members > 0).map(|on| (on.slot, on.members))
+    }
+
+    /// At most so many nodes have members.
+    pub(crate) const fn nodes_at_most(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn change(&mut self, slot: u32, change: impl Fn(&mut OnNode)) {
+        let at = self.nodes.binary_search_by_key(&slot, |on| on.slot).unwrap_or_else(|at| {
+            self.nodes.insert(at, OnNode { slot, ..OnNode::default() });
+            at
+        });
+        change(&mut self.nodes[at]);
+        if (self.nodes[at].members, self.nodes[at].avoiders) == (0, 0) {
+            self.nodes.remove(at);
+        }
+    }
+
+    fn count_zone(&mut self, zone: u16, change: impl Fn(u32) -> u32) {
+        if let Some(at) = self.zones.iter().position(|(known, _)| *known == zone) {
+            self.zones[at].1 = change(self.zones[at].1);
+            if self.zones[at].1 == 0 {
+                self.zones.swap_remove(at);
+            }
+        } else {
+            self.zones.push((zone, change(0)));
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Company {
+    residents: Table<InstanceId, Resident>,
+    groups: Table<Group, Members>,
+    /// How many instances hold a port of a node: more than one only where rows were written that placement did not propose.
+    ports: Table<u64, u32>,
+}
+
+impl Company {
+    pub(crate) fn resident(&self, instance: InstanceId) -> Option<&Resident> {
+        self.residents.get(&instance)
+    }
+
+    pub(crate) fn group(&self, group: &Group) -> Option<&Members> {
+        self.groups.get(group)
+    }
+
+    pub(crate) fn port_is_taken(&self, slot: u32, port: HostPort) -> bool {
+        self.ports.contains_key(&port_key(slot, port))
+    }
+
+    /// `instance` was not settled before.
+    pub(crate) fn settle(&mut self, instance: InstanceId, zone: u16, resident: Resident) {
+        self.count(&resident, zone);
+        self.residents.insert(instance, resident);
+    }
+
+    /// Forgets `instance`; what was remembered of it.
+    pub(crate) fn depart(&mut self, instance: InstanceId, zone: u16) -> Option<Resident> {
+        let resident = self.residents.remove(&instance)?;
+        self.discount(&resident, zone);
+        Some(resident)
+    }
+
+    /// The node on which `instance` is has come into another zone.
+    pub(crate) fn moved(&mut self, instance: InstanceId, from: u16, to: u16) {
+        if let Some(resident) = self.residents.remove(&instance) {
+            self.discount(&resident, from);
+            self.count(&resident, to);
+            self.residents.insert(instance, resident);
+        }
+    }
+
+    fn count(&mut self, resident: &Resident, zone: u16) {
+        for group in &resident.groups {
+            let members = self.groups.entry(*group).or_default();
+            members.change(resident.slot, |on| on.members += 1);
+            members.count_zone(zone, |count| count + 1);
+            members.total += 1;
+        }
+        for group in &resident.apart {
+            self.groups.entry(*group).or_default().change(resident.slot, |on| on.avoiders += 1);
+        }
+        for port in &resident.ports {
+            *self.ports.entry(port_key(resident.slot, *port)).or_default() += 1;
+        }
+    }
+
+    fn discount(&mut self, resident: &Resident, zone: u16) {
+        for group in &resident.groups {
+            if let Some(members) = self.groups.get_mut(group) {
+                members.change(resident.slot, |on| on.members -= 1);
+                members.count_zone(zone, |count| count - 1);
+                members.total -= 1;
+            }
+        }
+        for group in &resident.apart {
+            if let Some(members) = self.groups.get_mut(group) {
+                members.change(resident.slot, |on| on.avoiders -= 1);
+            }
+        }
+        for group in resident.groups.iter().chain(&resident.apart) {
+            if self.groups.get(group).is_some_and(|members| members.nodes.is_empty()) {
+                self.groups.remove(group);
+            }
+        }
+        for port in &resident.ports {
+            let key = port_key(resident.slot, *port);
+            if let Some(count) = self.ports.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.ports.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// How many instances are settled.
+    pub(crate) fn len(&self) -> usize {
+        self.residents.len()
+    }
+
+    /// Bytes on the heap, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let residents = self.residents.capacity() * (size_of::<(InstanceId, Resident)>() + 1)
+            + self.residents.values().map(Resident::bytes).sum::<usize>();
+        let groups = self.groups.capacity() * (size_of::<(Group, Members)>() + 1)
+            + self
+                .groups
+                .values()
+                .map(|members| {
+                    members.nodes.capacity() * size_of::<OnNode>() + members.zones.capacity() * size_of::<(u16, u32)>()
+                })
+                .sum::<usize>();
+        residents + groups + self.ports.capacity() * (size_of::<(u64, u32)>() + 1)
+    }
+
+    /// Groups and ports in order, with slots and zones told by these names: equal for equal company.
+    #[cfg(test)]
+    pub(crate) fn shape(
+        &self,
+        node: impl Fn(u32) -> wherry_model::NodeId,
+        zone: impl Fn(u16) -> String,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (group, members) in &self.groups {
+            let mut nodes = members.nodes.iter().map(|on| (node(on.slot), on.members, on.avoiders)).collect::<Vec<_>>();
+            nodes.sort_unstable();
+            let mut zones = members.zones.iter().map(|(number, count)| (zone(*number), *count)).collect::<Vec<_>>();
+            zones.sort_unstable();
+            lines.push(format!("{group:?} {nodes:?} {zones:?} {}", members.total));
+        }
+        for (key, count) in &self.ports {
+            let slot = u32::try_from(key >> 32).unwrap();
+            lines.push(format!("{} {:x} {count}", node(slot), key & 0xffff_ffff));
+        }
+        lines.sort_unstable();
+        lines
+    }
+}
+
+fn port_key(slot: u32, port: HostPort) -> u64 {
+    let protocol = match port.protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1_u64 << 16,
+    };
+    (u64::from(slot) << 32) | protocol | u64::from(port.port)
+}

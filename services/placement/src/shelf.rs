@@ -1,0 +1,292 @@
+//! An ordered set of nodes that answers "the least memory from here on, among those with enough CPU and disk, of these kinds".
+//!
+//! Sorted pieces of at most [`MOST`] entries in one row, each piece with what its best entry has of everything. What a piece cannot
+//! have is skipped without a look into it, so a look-up touches one or two pieces and the row of summaries. A treap carried
+//! this before: as many steps on paper, each of them to another cache line. A `BTreeSet` cannot carry the summaries.
+
+use wherry_model::NodeId;
+
+/// Entries of a piece. Small enough that shifting half of them costs less than a miss in memory.
+const MOST: usize = 64;
+
+/// A node as the shelf knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Free memory, in MiB.
+    pub(crate) memory: u32,
+    /// Free CPU, in thousandths of a core.
+    pub(crate) cpu: u32,
+    /// Free disk, in MiB; the most where it is not counted.
+    pub(crate) disk: u32,
+    /// Slot in the low 26 bits, bit of the kind above.
+    tag: u32,
+    /// Which node.
+    pub(crate) id: NodeId,
+}
+
+const SLOT_BITS: u32 = 26;
+
+impl Entry {
+    pub(crate) const fn new(slot: u32, kind_bit: u32, id: NodeId, cpu: u32, memory: u32, disk: u32) -> Self {
+        Self { memory, cpu, disk, tag: slot | (kind_bit << SLOT_BITS), id }
+    }
+
+    /// Its slot in the fleet.
+    pub(crate) const fn slot(&self) -> u32 {
+        self.tag & ((1 << SLOT_BITS) - 1)
+    }
+
+    /// The bit of its kind.
+    pub(crate) const fn kind_bit(&self) -> u32 {
+        self.tag >> SLOT_BITS
+    }
+
+    const fn kinds(&self) -> u64 {
+        1 << self.kind_bit()
+    }
+
+    const fn key(&self) -> (u32, NodeId) {
+        (self.memory, self.id)
+    }
+}
+
+/// What an entry must have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    pub(crate) cpu: u32,
+    pub(crate) memory: u32,
+    pub(crate) disk: u32,
+    /// One bit for each kind that will do.
+    pub(crate) kinds: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Piece {
+    /// The key of the last entry.
+    last: (u32, NodeId),
+    most_cpu: u32,
+    most_disk: u32,
+    kinds: u64,
+    entries: Vec<Entry>,
+}
+
+impl Piece {
+    fn of(entries: Vec<Entry>) -> Option<Self> {
+        let last = entries.last()?.key();
+        let mut piece = Self { last, most_cpu: 0, most_disk: 0, kinds: 0, entries };
+        piece.count();
+        Some(piece)
+    }
+
+    fn count(&mut self) {
+        let (mut most_cpu, mut most_disk, mut kinds) = (0, 0, 0);
+        for entry in &self.entries {
+            most_cpu = most_cpu.max(entry.cpu);
+            most_disk = most_disk.max(entry.disk);
+            kinds |= entry.kinds();
+        }
+        (self.most_cpu, self.most_disk, self.kinds) = (most_cpu, most_disk, kinds);
+    }
+
+    fn may_have(&self, needs: &Needs) -> bool {
+        visit();
+        self.most_cpu >= needs.cpu && self.most_disk >= needs.disk && self.kinds & needs.kinds != 0
+    }
+}
+
+fn has(entry: &Entry, needs: &Needs) -> bool {
+    visit();
+    entry.cpu >= needs.cpu && entry.disk >= needs.disk && entry.kinds() & needs.kinds != 0
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    pieces: Vec<Piece>,
+}
+
+impl Shelf {
+    pub(crate) fn is_bare(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let key = entry.key();
+        // Beyond the last key of all it goes into the last piece.
+        let at = self.pieces.partition_point(|piece| piece.last < key).min(self.pieces.len().saturating_sub(1));
+        let Some(piece) = self.pieces.get_mut(at) else {
+            self.pieces.extend(Piece::of(vec![entry]));
+            return;
+        };
+        let place = piece.entries.partition_point(|other| other.key() < key);
+        piece.entries.insert(place, entry);
+        piece.last = piece.last.max(key);
+        piece.most_cpu = piece.most_cpu.max(entry.cpu);
+        piece.most_disk = piece.most_disk.max(entry.disk);
+        piece.kinds |= entry.kinds();
+        if piece.entries.len() >= MOST {
+            let upper = Piece::of(piece.entries.split_off(MOST / 2));
+            piece.last = piece.entries.last().map_or(piece.last, Entry::key);
+            piece.count();
+            if let Some(upper) = upper {
+                self.pieces.insert(at + 1, upper);
+            }
+        }
+    }
+
+    /// Takes out the entry with this key. False if there is none.
+    pub(crate) fn remove(&mut self, memory: u32, id: NodeId) -> bool {
+        let key = (memory, id);
+        let at = self.pieces.partition_point(|piece| piece.last < key);
+        let Some(piece) = self.pieces.get_mut(at) else { return false };
+        let Ok(place) = piece.entries.binary_search_by_key(&key, Entry::key) else { return false };
+        let gone = piece.entries.remove(place);
+        let Some(last) = piece.entries.last() else {
+            self.pieces.remove(at);
+            return true;
+        };
+        piece.last = last.key();
+        if piece.entries.len() < MOST / 4 && self.join(at) {
+            return true;
+        }
+        let piece = &mut self.pieces[at];
+        if gone.cpu == piece.most_cpu || gone.disk == piece.most_disk || gone.kinds() != piece.kinds {
+            piece.count();
+        }
+        true
+    }
+
+    /// One piece of `at` and the next one, if that is not too large.
+    fn join(&mut self, at: usize) -> bool {
+        let room = self.pieces.get(at + 1).is_some_and(|next| next.entries.len() < MOST / 2);
+        if room {
+            let next = self.pieces.remove(at + 1);
+            let piece = &mut self.pieces[at];
+            piece.entries.extend(next.entries);
+            piece.last = next.last;
+            piece.count();
+        }
+        room
+    }
+
+    /// The first in order of (memory, id) with at least `memory` that has what is needed and is admitted.
+    pub(crate) fn first(&self, memory: u32, needs: &Needs, admits: &impl Fn(&Entry) -> bool) -> Option<&Entry> {
+        let at = self.pieces.partition_point(|piece| piece.last.0 < memory);
+        self.pieces[at..].iter().filter(|piece| piece.may_have(needs)).find_map(|piece| {
+            let from = piece.entries.partition_point(|entry| entry.memory < memory);
+            piece.entries[from..].iter().find(|entry| has(entry, needs) && admits(entry))
+        })
+    }
+
+    /// The memory of the last one with at most `memory`, and at least what is needed, that has what is needed and is admitted.
+    pub(crate) fn last(&self, memory: u32, needs: &Needs, admits: &impl Fn(&Entry) -> bool) -> Option<u32> {
+        let end = (self.pieces.partition_point(|piece| piece.last.0 <= memory) + 1).min(self.pieces.len());
+        let begin = self.pieces[..end].partition_point(|piece| piece.last.0 < needs.memory);
+        self.pieces[begin..end].iter().rev().filter(|piece| piece.may_have(needs)).find_map(|piece| {
+            let to = piece.entries.partition_point(|entry| entry.memory <= memory);
+            let below = piece.entries[..to].iter().rev().take_while(|entry| entry.memory >= needs.memory);
+            below.filter(|entry| has(entry, needs) && admits(entry)).map(|entry| entry.memory).next()
+        })
+    }
+
+    /// All that have what is needed, in order of memory.
+    pub(crate) fn fitting(&self, needs: &Needs) -> impl Iterator<Item = &Entry> {
+        let pieces = self.pieces.iter().filter(|piece| piece.may_have(needs));
+        let entries = pieces.flat_map(|piece| &piece.entries);
+        entries.filter(|entry| entry.memory >= needs.memory && has(entry, needs))
+    }
+
+    /// The same from the end.
+    pub(crate) fn fitting_backwards(&self, needs: &Needs) -> impl Iterator<Item = &Entry> {
+        let pieces = self.pieces.iter().rev().filter(|piece| piece.may_have(needs));
+        let entries = pieces.flat_map(|piece| piece.entries.iter().rev());
+        entries.filter(|entry| entry.memory >= needs.memory && has(entry, needs))
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        let entries = self.pieces.iter().map(|piece| piece.entries.capacity() * size_of::<Entry>()).sum::<usize>();
+        self.pieces.capacity() * size_of::<Piece>() + entries
+    }
+
+    /// Every entry in order, after a look at every summary.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        for piece in &self.pieces {
+            let mut counted = piece.clone();
+            counted.count();
+            assert_eq!(
+                (piece.most_cpu, piece.most_disk, piece.kinds, Some(piece.last)),
+                (counted.most_cpu, counted.most_disk, counted.kinds, piece.entries.last().map(Entry::key)),
+                "a summary says what is there"
+            );
+            assert!(piece.entries.len() < MOST);
+        }
+        let all = self.pieces.iter().flat_map(|piece| piece.entries.iter().copied()).collect::<Vec<_>>();
+        assert!(all.is_sorted_by_key(Entry::key));
+        all
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many summaries and entries look-ups have touched: what must not grow with the fleet.
+    pub(crate) static VISITS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn visit() {
+    VISITS.with(|visits| visits.set(visits.get() + 1));
+}
+
+#[cfg(not(test))]
+const fn visit() {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(number: u128) -> NodeId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn answers_as_a_sorted_list_does(
+            steps in vec((0_u128..300, any::<bool>(), 0_u32..40, 0_u32..10, 0_u32..4, 0_u32..3), 1..600),
+            asked in vec((0_u32..45, 0_u32..45, 0_u32..11, 0_u32..5, 0_u64..8), 1..20),
+        ) {
+            let (mut shelf, mut model) = (Shelf::default(), BTreeMap::new());
+            for (number, add, memory, cpu, disk, kind) in steps {
+                if let Some(before) = model.remove(&number) {
+                    let Entry { memory, id, .. } = before;
+                    prop_assert!(shelf.remove(memory, id));
+                    prop_assert!(!shelf.remove(memory, id));
+                }
+                if add {
+                    let entry = Entry::new(u32::try_from(number).unwrap(), kind, id(number), cpu, memory, disk);
+                    shelf.insert(entry);
+                    model.insert(number, entry);
+                }
+            }
+            let mut sorted = model.into_values().collect::<Vec<_>>();
+            sorted.sort_by_key(Entry::key);
+            prop_assert_eq!(&shelf.entries(), &sorted);
+            for (from, memory, cpu, disk, kinds) in asked {
+                let needs = Needs { cpu, memory, disk, kinds };
+                let odd = |entry: &Entry| entry.slot() % 2 == 1;
+                let fits = |entry: &&Entry| {
+                    entry.cpu >= cpu && entry.disk >= disk && kinds & entry.kinds() != 0 && odd(entry)
+                };
+                prop_assert_eq!(shelf.first(from, &needs, &odd), sorted.iter().filter(fits).find(|entry| entry.memory >= from));
+                let below = sorted.iter().filter(fits).rfind(|entry| (memory..=from).contains(&entry.memory));
+                prop_assert_eq!(shelf.last(from, &needs, &odd), below.map(|entry| entry.memory));
+            }
+        }
+    }
+}
