@@ -31,6 +31,9 @@ use cli::{Cli, Command};
 use data::DataFolder;
 
 fn main() -> ExitCode {
+    if let Some(ended) = completions::names(std::env::args_os()) {
+        return ended;
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Client(command) => return client::run(&cli.data, command),
