@@ -80,12 +80,29 @@ pub fn first_byte() -> Result<OciImage> {
 
 /// The content of [`first_byte`], for engines that take a folder in place of an image.
 pub fn first_byte_tree() -> Result<FileTree> {
+    let program = compiled("first-byte", include_str!("../../../images/first-byte/first-byte.c"))?;
+    Ok(FileTree::new().file("/first-byte", 0o755, program))
+}
+
+/// [`tool`] with `datagram`, which answers datagrams (UDP) and asks who answers them: no applet of Debian's busybox does.
+pub fn datagram() -> Result<OciImage> {
+    let program = compiled("datagram", include_str!("../../../images/datagram/datagram.c"))?;
+    OciImage::builder()
+        .layer(busybox()?)
+        .layer(FileTree::new().file("/bin/datagram", 0o755, program))
+        .env("PATH", "/bin")
+        .command(&["sh"])
+        .build()
+}
+
+/// A static program of the source.
+fn compiled(name: &str, source: &str) -> Result<Vec<u8>> {
     // The compiler takes the source from its input and must write to a file; /dev/stdout would be no ELF file to seek in.
-    let output = std::env::temp_dir().join(format!("wherry-first-byte-{}", std::process::id()));
-    let compiled = compile(include_str!("../../../images/first-byte/first-byte.c"), &output);
+    let output = std::env::temp_dir().join(format!("wherry-{name}-{}", std::process::id()));
+    let compiled = compile(source, &output);
     let program = compiled.and_then(|()| std::fs::read(&output).context("the compiled program cannot be read"));
     let _ = std::fs::remove_file(&output);
-    Ok(FileTree::new().file("/first-byte", 0o755, program?))
+    program
 }
 
 fn compile(source: &str, output: &Path) -> Result<()> {

@@ -1,11 +1,13 @@
 //! Main programs with an input or a terminal, and who attaches to them.
 
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wherry_api_client::{Heard, SessionReader, SessionWriter};
 use wherry_api_types::{InstanceCreate, RestartPolicy, TerminalSize};
 
-use crate::support::{PROJECT, World};
+use crate::support::{PROJECT, World, binary};
 
 const ANSWERS: &str = "while read line; do echo \"got $line\"; stty size; done; echo over";
 
@@ -103,5 +105,75 @@ async fn an_input_that_is_there_once_ends_with_who_gave_it() {
     let sized = Some(TerminalSize { columns: 80, rows: 24 });
     let refused = world.client.attach(PROJECT, "plain", "main", false, sized).await.unwrap_err();
     assert!(refused.to_string().contains("without a terminal"), "{refused}");
+    world.finish().await;
+}
+
+/// The command line on a terminal of its own, which `script` gives it, typed to by hand.
+struct Typist {
+    process: tokio::process::Child,
+    heard: String,
+}
+
+impl Typist {
+    fn attach(world: &World, name: &str) -> Self {
+        let data = world.wherry.data().display().to_string();
+        let inner = format!("'{}' --data '{data}' attach -it {name}", binary().display());
+        let mut command = tokio::process::Command::new("script");
+        command.args(["-q", "-e", "-c", &inner, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Self { process, heard: String::new() }
+    }
+
+    async fn press(&mut self, keys: &[u8]) {
+        let keyboard = self.process.stdin.as_mut().unwrap();
+        keyboard.write_all(keys).await.unwrap();
+        keyboard.flush().await.unwrap();
+    }
+
+    /// Presses the keys each second until the screen shows the words: nobody listens before it is attached.
+    async fn press_until_shown(&mut self, keys: &[u8], words: &str) {
+        let begun = std::time::Instant::now();
+        while !self.heard.contains(words) {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{words:?} was not shown, but {:?}", self.heard);
+            self.press(keys).await;
+            let mut piece = [0; 4096];
+            let screen = self.process.stdout.as_mut().unwrap();
+            if let Ok(read) = tokio::time::timeout(Duration::from_secs(1), screen.read(&mut piece)).await {
+                let count = read.unwrap();
+                assert!(count > 0, "it has ended, after {:?}", self.heard);
+                self.heard.push_str(&String::from_utf8_lossy(&piece[..count]));
+            }
+        }
+    }
+
+    /// What it ends with.
+    async fn ended(mut self) -> Option<i32> {
+        let mut rest = Vec::new();
+        let screen = self.process.stdout.as_mut().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), screen.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+        self.process.wait().await.unwrap().code()
+    }
+}
+
+#[tokio::test]
+async fn two_keys_leave_a_terminal_and_its_program_runs_on() {
+    let world = World::start().await;
+    world.run(&with_streams(world.script("shell", ANSWERS), false, true)).await;
+    let mut typist = Typist::attach(&world, "shell");
+    typist.press_until_shown(b"one\r", "got one").await;
+    // The first key alone is one of the program's.
+    typist.press(&[0x10]).await;
+    typist.press(b"\r").await;
+    typist.press(&[0x10]).await;
+    typist.press(&[0x11]).await;
+    assert_eq!(typist.ended().await, Some(0));
+
+    let mut typist = Typist::attach(&world, "shell");
+    typist.press_until_shown(b"two\r", "got two").await;
+    let main = &world.get("shell").await.containers[0];
+    assert_eq!((main.restart_count, main.runs.len()), (0, 1), "it runs on");
+    // A key that ends the input of the program ends it, and the command line with what it ended with.
+    typist.press(&[4]).await;
+    assert_eq!(typist.ended().await, Some(0));
     world.finish().await;
 }

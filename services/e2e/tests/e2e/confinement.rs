@@ -207,7 +207,7 @@ async fn who_reaches_whom() {
     world.finish().await;
 }
 
-async fn logs_of(client: &Client, id: &str) -> String {
+pub(crate) async fn logs_of(client: &Client, id: &str) -> String {
     use futures_util::StreamExt as _;
     let Ok(mut pieces) = client.logs(PROJECT, id, "main", &wherry_api_client::LogOptions::default()).await else {
         return String::new();

@@ -9,6 +9,7 @@
 mod attached;
 mod by_hand;
 mod confinement;
+mod datagrams;
 mod dns_names;
 mod files;
 mod git;
