@@ -1,5 +1,6 @@
 //! This process as one of several: who it is, which others there are, and where agents reach them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,9 @@ pub(crate) const PRESENCE_PERIOD: Duration = Duration::from_secs(3);
 
 /// A replica that has not said so for this long is not named to agents any more.
 const PRESENCE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One of an older form of records that has not said so for this long will not write any more.
+const OLDER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// After this long it is forgotten.
 const PRESENCE_KEPT: Duration = Duration::from_mins(5);
@@ -31,10 +35,30 @@ impl Control {
         }
         let now = self.now();
         let agents_url = self.inner.config.agents_url.clone();
-        let record = ReplicaRecord { id: self.inner.replica, agents_url, seen_at: now };
+        let record = ReplicaRecord { id: self.inner.replica, agents_url, seen_at: now, form: ReplicaRecord::FORM };
         self.store().note_replica(&record, now.minus(PRESENCE_KEPT)).await?;
         *lock(&self.inner.present) = Some(asked);
         Ok(())
+    }
+
+    /// Looks whether replicas of a release before are among those that were seen lately.
+    pub(crate) async fn look_for_older_replicas(&self) -> Result<(), Error> {
+        let since = self.now().minus(OLDER_PATIENCE);
+        let is_older = |one: &ReplicaRecord| one.form < ReplicaRecord::FORM && one.seen_at >= since;
+        let older = self.store().replicas().await?.iter().any(is_older);
+        self.inner.older_replicas.store(older, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses `what` while replicas of a release before answer too: they would drop it with their next write of the record, or
+    /// could not read the record any more. At the last look there were some; who comes meanwhile is seen within seconds.
+    pub(crate) fn refuse_while_mixed(&self, what: &str) -> Result<(), Error> {
+        if !self.inner.older_replicas.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message =
+            format!("the service is being upgraded, and does not take {what} until that is done: ask again then");
+        Err(Error::conflict("upgrade_under_way", message))
     }
 
     /// The replicas that were seen lately, in order of id.

@@ -7,7 +7,7 @@ use crate::world::at;
 use crate::{Subject, World};
 
 fn replica(world: &World, second: i64) -> ReplicaRecord {
-    ReplicaRecord { id: ReplicaId::from_uuid(world.uuid()), agents_url: None, seen_at: at(second) }
+    ReplicaRecord { id: ReplicaId::from_uuid(world.uuid()), agents_url: None, seen_at: at(second), form: 1 }
 }
 
 /// As they said last, in order of id, also after reopening.
@@ -22,6 +22,7 @@ pub async fn replicas_are_listed_as_they_said_last(subject: &mut impl Subject) {
     assert_eq!(world.store.replicas().await.unwrap(), replicas);
     replicas[0] = ReplicaRecord { agents_url: Some("https://10.0.0.2:7443".to_owned()), seen_at: at(9), ..replicas[0] };
     replicas[1].agents_url = None;
+    replicas[1].form = 2;
     for replica in &replicas[..2] {
         world.store.note_replica(replica, at(0)).await.unwrap();
     }

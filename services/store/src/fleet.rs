@@ -110,6 +110,16 @@ pub struct ReplicaRecord {
     pub agents_url: Option<String>,
     /// When it was last seen.
     pub seen_at: Timestamp,
+    /// The newest form of records that it keeps whole when it writes them.
+    pub form: u32,
+}
+
+impl ReplicaRecord {
+    /// The form of this release. Raised by a release whose records have something that the release before would drop or not read.
+    pub const FORM: u32 = 1;
+
+    /// That of the releases which did not say.
+    pub const FIRST_FORM: u32 = 0;
 }
 
 /// Replicas.

@@ -1,4 +1,4 @@
-//! Says that this replica lives, so that agents are sent to it.
+//! Says that this replica lives, so that agents are sent to it, and looks which others do.
 
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ impl Reconciler for Presence {
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
         control.note_presence().await?;
+        control.look_for_older_replicas().await?;
         Ok(None)
     }
 }

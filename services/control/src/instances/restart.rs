@@ -70,6 +70,7 @@ impl Control {
                 Ok(None) => return Ok(Ok(instance)),
                 Err(refusal) => return Ok(Err((refusal, instance))),
             };
+            self.refuse_while_mixed("restarts")?;
             self.require_able_node(&instance, &change.after).await?;
             match self.write(change, None).await? {
                 Written::Yes(after) => return Ok(Ok(*after)),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use wherry_agent_api::ControlPlane;
-use wherry_control::{Background, Control};
-use wherry_model::{Clock, EventKind, InstanceState, ReplicaId};
+use wherry_control::{Background, Control, Error, ReplicaRecord};
+use wherry_model::{Clock, EventKind, Instance, InstanceSpec, InstanceState, ReplicaId, Timestamp};
 use wherry_testkit::{Node, RecordingZone, Stack, eventually, sized, spec};
 
-use crate::support::{asked, create, delete, seconds, state, stop};
+use crate::support::{asked, create, delete, seconds, start, state, stop};
 
 /// Whether nobody holds the lease on background work.
 async fn lease_is_free(stack: &Stack) -> bool {
@@ -73,6 +73,45 @@ async fn a_replica_that_died_is_not_named_to_agents() {
     let welcome = other.hello(stack.agent().introduction().clone()).await.unwrap();
     assert_eq!(welcome.endpoints, ["https://b:1"]);
     assert_eq!(other.replicas(stack.operator()).await.unwrap().len(), 1);
+}
+
+/// While a replica of the release before is there, what it would drop or could not read is not taken: neither what is new in a spec,
+/// nor an update in place, nor a restart. All else goes on, and so does this once it is gone.
+#[tokio::test]
+async fn beside_a_replica_of_the_release_before_nothing_is_taken_that_it_would_drop() {
+    let stack = Stack::start().await;
+    let (control, acme) = (stack.control(), stack.acme());
+    stack.create(acme, "web", spec()).await;
+    stack.agent().obey().await;
+    let id = ReplicaId::generate(stack.clock().as_ref(), stack.entropy().as_ref());
+    let form = ReplicaRecord::FIRST_FORM;
+    let older = ReplicaRecord { id, agents_url: None, seen_at: stack.clock().now(), form };
+    stack.store().note_replica(&older, Timestamp::default()).await.unwrap();
+    stack.background().await;
+
+    let lasting = InstanceSpec { ttl_seconds: Some(60), ..spec() };
+    let refused = create(control, acme, asked(Some("new"), lasting.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), "upgrade_under_way", "{refused}");
+    let labelled = |found: &Instance| {
+        let mut spec = found.spec.clone();
+        spec.labels.insert("a".to_owned(), "b".to_owned());
+        Ok::<_, Error>(spec)
+    };
+    let update = async || control.update_instance(&acme.principal, &acme.project, "web", None, labelled).await;
+    assert_eq!(update().await.unwrap_err().code(), "upgrade_under_way");
+    let restart = async || control.restart_instance(&acme.principal, &acme.project, "web", false).await;
+    assert_eq!(restart().await.unwrap_err().code(), "upgrade_under_way");
+    stack.create(acme, "plain", spec()).await;
+    stop(&stack, acme, "web").await.unwrap();
+    stack.agent().obey().await;
+    start(&stack, acme, "web").await.unwrap();
+    stack.agent().obey().await;
+
+    stack.store().forget_replica(id).await.unwrap();
+    stack.background().await;
+    create(control, acme, asked(Some("new"), lasting)).await.unwrap();
+    update().await.unwrap();
+    restart().await.unwrap();
 }
 
 #[tokio::test]

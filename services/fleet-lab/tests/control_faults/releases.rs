@@ -42,9 +42,9 @@ async fn f38_a_fleet_of_the_release_before_is_upgraded_and_goes_back_while_it_is
     let mut way = Way { lab: &mut lab, crowd: &mut crowd, residents: &residents, readers: &readers };
     let clients = way.lab.clients();
     way.works("the schema is of today", &[0, 1], &clients).await;
-    for replica in 0..REPLICAS {
-        way.replica(replica, &today).await;
-    }
+    way.replica(0, &today).await;
+    takes_nothing_new(way.lab).await;
+    way.replica(1, &today).await;
     for machine in 0..MACHINES {
         way.machine(machine, &today).await;
     }
@@ -69,6 +69,14 @@ async fn f38_a_fleet_of_the_release_before_is_upgraded_and_goes_back_while_it_is
         assert_eq!((now.containers[0].restart_count, now.containers[0].runs.len()), (0, 1), "{now:#?}");
     }
     lab.finish().await;
+}
+
+/// The first replica of today refuses what the other one, of the release before, would drop.
+async fn takes_nothing_new(lab: &Lab) {
+    let client = lab.fleet.replicas[0].client().unwrap();
+    let body = InstanceCreate { ttl_seconds: Some(60), ..greeter(lab, "new") };
+    let refused = client.create_instance(PROJECT, &body, None).await.unwrap_err();
+    assert_eq!(refused.code(), Some("upgrade_under_way"), "{refused}");
 }
 
 /// The program of the release before.

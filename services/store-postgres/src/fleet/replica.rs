@@ -22,7 +22,11 @@ impl ReplicaStore for PostgresStore {
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let query = sqlx::query(concat!("SELECT ", columns!(replicas), " FROM replicas ORDER BY id"));
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns!(replicas),
+            ", coalesce(form, 0) AS form FROM replicas LEFT JOIN replica_forms ON replica = id ORDER BY id"
+        ));
         self.connections.fetch_all("listing replicas", query).await?.iter().map(record).collect()
     }
 }
@@ -56,6 +60,15 @@ impl Unit for Note<'_> {
         .bind(self.replica.id.as_uuid())
         .bind(&self.replica.agents_url)
         .bind(self.replica.seen_at.as_micros())
+        .execute(&mut *connection)
+        .await
+        .context(CONTEXT)?;
+        sqlx::query(
+            "INSERT INTO replica_forms AS known (replica, form) VALUES ($1, $2)
+             ON CONFLICT (replica) DO UPDATE SET form = excluded.form WHERE known.form <> excluded.form",
+        )
+        .bind(self.replica.id.as_uuid())
+        .bind(i64::from(self.replica.form))
         .execute(connection)
         .await
         .context(CONTEXT)?;
@@ -87,5 +100,10 @@ impl Unit for Forget {
 
 fn record(row: &PgRow) -> Result<ReplicaRecord, StoreError> {
     let fields = Fields { table: "replicas", row };
-    Ok(ReplicaRecord { id: fields.id("id")?, agents_url: fields.get("agents_url")?, seen_at: fields.time("seen_at")? })
+    Ok(ReplicaRecord {
+        id: fields.id("id")?,
+        agents_url: fields.get("agents_url")?,
+        seen_at: fields.time("seen_at")?,
+        form: fields.count("form")?,
+    })
 }

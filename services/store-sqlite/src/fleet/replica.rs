@@ -24,7 +24,7 @@ impl ReplicaStore for SqliteStore {
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM replicas ORDER BY id")
+        let rows = sqlx::query("SELECT id, agents_url, seen_at, coalesce(form, 0) AS form FROM replicas LEFT JOIN replica_forms ON replica = id ORDER BY id")
             .fetch_all(&self.readers)
             .await
             .context("listing replicas")?;
@@ -50,9 +50,15 @@ async fn note(
     .bind(replica.id.blob())
     .bind(replica.agents_url)
     .bind(replica.seen_at.as_micros())
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .context(CONTEXT)?;
+    sqlx::query("INSERT INTO replica_forms (replica, form) VALUES (?, ?) ON CONFLICT (replica) DO UPDATE SET form = excluded.form")
+        .bind(replica.id.blob())
+        .bind(i64::from(replica.form))
+        .execute(connection)
+        .await
+        .context(CONTEXT)?;
     Ok(Verdict::Keep(()))
 }
 
@@ -67,5 +73,10 @@ async fn forget(connection: &mut SqliteConnection, id: ReplicaId) -> Result<Verd
 
 fn record(row: &SqliteRow) -> Result<ReplicaRecord, StoreError> {
     let fields = Fields { table: "replicas", row };
-    Ok(ReplicaRecord { id: fields.id("id")?, agents_url: fields.get("agents_url")?, seen_at: fields.time("seen_at")? })
+    Ok(ReplicaRecord {
+        id: fields.id("id")?,
+        agents_url: fields.get("agents_url")?,
+        seen_at: fields.time("seen_at")?,
+        form: fields.count("form")?,
+    })
 }
