@@ -2,6 +2,6 @@
 -- with `SELECT *`; they have no row here, and what they take away of `replicas` goes here too.
 CREATE TABLE replica_forms (
     replica uuid   NOT NULL CONSTRAINT replica_forms_replica REFERENCES replicas (id) ON DELETE CASCADE,
-    form    bigint NOT NULL CONSTRAINT replica_forms_form CHECK (form > 0),
+    form    bigint NOT NULL CONSTRAINT replica_forms_form CHECK (form >= 0),
     CONSTRAINT replica_forms_key PRIMARY KEY (replica)
 ) WITH (fillfactor = 50);

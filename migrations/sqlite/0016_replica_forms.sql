@@ -2,6 +2,6 @@
 -- with `SELECT *`; they have no row here, and what they take away of `replicas` goes here too.
 CREATE TABLE replica_forms (
     replica BLOB    NOT NULL CONSTRAINT replica_forms_replica REFERENCES replicas (id) ON DELETE CASCADE,
-    form    INTEGER NOT NULL CONSTRAINT replica_forms_form CHECK (form > 0),
+    form    INTEGER NOT NULL CONSTRAINT replica_forms_form CHECK (form >= 0),
     CONSTRAINT replica_forms_key PRIMARY KEY (replica)
 ) STRICT, WITHOUT ROWID;

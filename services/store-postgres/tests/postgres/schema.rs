@@ -133,6 +133,7 @@ const ONLY_ON_SQLITE: &[&str] = &[
     "leases_holder",
     "nodes_boot",
     "nodes_id",
+    "nodes_sole_tenant",
     "price_books_record",
     "projects_id",
     "replicas_id",
