@@ -89,10 +89,11 @@ pub(crate) struct LocalService {
 /// Builds `wherry` and answers where it is.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", "wherry"]);
-    if matches!(profile, Profile::Release) {
-        build.arg("--release");
-    }
+    match profile {
+        // With the features of the whole workspace, as for the tests: with its own, all that it is made of would be compiled once more.
+        Profile::Dev => build.args(["build", "--workspace", "--bin", "wherry"]),
+        Profile::Release => build.args(["build", "--package", "wherry", "--release"]),
+    };
     command::run(&mut build)?;
     Ok(repository::target().join(profile.folder()).join("wherry"))
 }
