@@ -125,7 +125,9 @@ async fn a_first_start_takes_less_than_three_seconds_and_says_what_to_type() {
     let took = wherry.start().await;
     assert!(took < Duration::from_secs(3), "`wherry up` took {took:?}");
     let greeting = greeting_of(&wherry).await;
-    for word in ["Wherry is up", "wherry run IMAGE --name web", "wherry ps", "/docs", "Ctrl-C"] {
+    let here = format!("wherry --data {}", wherry.data().display());
+    let typed = [format!("{here} run IMAGE --name web"), format!("{here} ps")];
+    for word in ["Wherry is up", &typed[0], &typed[1], "/docs", "Ctrl-C"] {
         assert!(greeting.contains(word), "{word:?} is missing:\n{greeting}");
     }
     assert_eq!(wherry.cli(&["ps", "-o", "json"]).await.well().trim(), "[]");

@@ -6,7 +6,7 @@ use wherry_api_types::{MeterKind, Resource, Usage, UsageLine, UsageUnit};
 use wherry_model::PicoAmount;
 
 use super::failure::Failure;
-use super::output::{self, column, whole};
+use super::output::{self, Column, column, whole};
 use super::session::Session;
 use super::text::{clean, short_time};
 use crate::cli::CostArgs;
@@ -65,7 +65,12 @@ fn lines(usage: &Usage, width: Option<u16>) -> String {
             note(line).to_owned(),
         ]
     };
-    output::table(&columns, usage.lines.iter().map(row).collect(), width) + &total(usage)
+    rows(&columns, usage.lines.iter().map(row).collect(), width) + &total(usage)
+}
+
+/// No table where there is nothing to show.
+fn rows(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    if rows.is_empty() { "no second is billed\n".to_owned() } else { output::table(columns, rows, width) }
 }
 
 const fn meter(kind: MeterKind) -> &'static str {
@@ -113,7 +118,7 @@ fn by_instance(usage: &Usage, width: Option<u16>) -> String {
         let amount = format!("{} {}", sum.amount, clean(&usage.currency));
         vec![clean(&sum.name), clean(id), sum.run_seconds.to_string(), sum.pull_seconds.to_string(), amount]
     };
-    output::table(&columns, sums.into_iter().map(row).collect(), width) + &total(usage)
+    rows(&columns, sums.into_iter().map(row).collect(), width) + &total(usage)
 }
 
 /// Reads a decimal amount exactly; the API's amounts have at most twelve decimals.
@@ -190,6 +195,13 @@ run    memory    2026-03-01 00:00:00  100      25000 MiB-seconds        0.000000
 total 0.000576 USD, 2026-03-01 00:00:00 to 2026-03-02 00:00:00
 ";
         assert_eq!(lines(&usage, None), expected);
+    }
+
+    #[test]
+    fn nothing_is_said_in_words() {
+        let usage = Usage { lines: Vec::new(), ..usage() };
+        let expected = "no second is billed\n\ntotal 0.000576 USD, 2026-03-01 00:00:00 to 2026-03-02 00:00:00\n";
+        assert_eq!((lines(&usage, None), by_instance(&usage, None)), (expected.to_owned(), expected.to_owned()));
     }
 
     #[test]

@@ -218,9 +218,14 @@ fn why(instance: &Instance) -> Option<String> {
             let at = |run: &ContainerRun| run.finished_at.clone();
             at(one).cmp(&at(other))
         });
-        all.extend(last.and_then(code));
+        let told = all.join(" ");
+        all.extend(last.and_then(code).filter(|code| !has_word(&told, code.rsplit(' ').next().unwrap_or(code))));
     }
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|character: char| !character.is_alphanumeric()).any(|found| found == word)
 }
 
 fn code(run: &ContainerRun) -> Option<String> {
@@ -458,6 +463,13 @@ What happened last
         let why = "Why         oom_killed; main was killed because it wanted more memory than it asked for; signal 9\n";
         assert!(text.contains(why), "{text}");
         assert!(text.contains("last end    run 1, signal 9, exited, at 2026-03-01 00:04:01\n"), "{text}");
+
+        // Nothing is said twice.
+        job.reason = Some(EndReason::Exited);
+        job.message = Some("main exited with code 3".into());
+        job.containers[0].runs = vec![ended(1, 3)];
+        let text = render(&job, &[], None);
+        assert!(text.contains("Why         exited; main exited with code 3\n"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, Width};
+use comfy_table::{Cell, ContentArrangement, Row, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -44,51 +44,86 @@ pub(super) struct Column {
     is_whole: bool,
 }
 
-/// A column that may be cut short when the terminal is narrow.
+/// A column that may be cut short, or left out, when the terminal is narrow.
 pub(super) const fn column(title: &'static str) -> Column {
     Column { title, is_whole: false }
 }
 
-/// A column that people copy from: never cut.
+/// A column that people copy from: never cut, never left out.
 pub(super) const fn whole(title: &'static str) -> Column {
     Column { title, is_whole: true }
 }
 
-/// Renders a table. Without `width` nothing is cut.
+/// Of a column that is cut short so much is left: of less nobody reads anything.
+const LEAST: usize = 12;
+/// Between two columns.
+const GAP: usize = 2;
+/// Stands for what is not shown: the rest of a cell, or behind the titles further columns.
+const MORE: char = '…';
+
+/// Renders a table. Without `width` nothing is cut. With it the widest columns are cut short, and when that is not enough the last
+/// ones are left out; columns that are never cut can make it wider all the same.
 pub(super) fn table(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).force_no_tty();
-    match width {
-        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
     let widest = |index: usize, title: &str| {
         let cells = rows.iter().filter_map(|row| row.get(index));
-        cells.map(|cell| cell.chars().count()).chain([title.len()]).max().unwrap_or(0)
+        cells.map(|cell| cell.chars().count()).chain([title.chars().count()]).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = columns.iter().enumerate().map(|(index, column)| widest(index, column.title)).collect();
+    let wanted: Vec<usize> = columns.iter().enumerate().map(|(index, column)| widest(index, column.title)).collect();
+    let (shown, is_all) = width.map_or_else(
+        || (wanted.iter().copied().enumerate().collect(), true),
+        |width| fitting(columns, &wanted, usize::from(width)),
+    );
     let one_line = |cells: Vec<String>| {
-        let mut row = Row::from(cells.into_iter().map(Cell::new).collect::<Vec<_>>());
-        row.max_height(1);
-        row
+        let cell = |&(index, width): &(usize, usize)| cells.get(index).map(|cell| Cell::new(cut(cell, width)));
+        Row::from(shown.iter().filter_map(cell).collect::<Vec<_>>())
     };
+    let mut table = Table::new();
+    table.load_style(NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(one_line(columns.iter().map(|column| column.title.to_owned()).collect()));
-    table.add_rows(rows.into_iter().map(one_line));
-    for (index, column) in columns.iter().enumerate() {
-        let Some(target) = table.column_mut(index) else { continue };
-        target.set_padding((0, 2));
-        if column.is_whole {
-            // The constraint counts the padding.
-            let least = u16::try_from(widths[index] + 2).unwrap_or(u16::MAX);
-            target.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
-        }
+    table.add_rows(rows.iter().cloned().map(one_line));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     let mut text = String::new();
-    for line in table.lines() {
+    for (number, line) in table.lines().enumerate() {
         text.push_str(line.trim_end());
+        if number == 0 && !is_all {
+            text.extend([' ', ' ', MORE]);
+        }
         text.push('\n');
     }
     text
+}
+
+/// Which columns are shown and how wide, and whether that is all of them.
+fn fitting(columns: &[Column], wanted: &[usize], width: usize) -> (Vec<(usize, usize)>, bool) {
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    let is_whole = |index: usize| columns.get(index).is_none_or(|column| column.is_whole);
+    let wants = |index: usize| wanted.get(index).copied().unwrap_or(0);
+    let least = |index: usize| if is_whole(index) { wants(index) } else { wants(index).min(LEAST) };
+    let around = |count: usize| GAP * count.saturating_sub(1) + if count < columns.len() { GAP + 1 } else { 0 };
+    while shown.iter().map(|&index| least(index)).sum::<usize>() + around(shown.len()) > width {
+        let Some(last) = shown.iter().rposition(|&index| !is_whole(index)) else { break };
+        shown.remove(last);
+    }
+    let room = width.saturating_sub(around(shown.len()));
+    let mut widths: Vec<(usize, usize)> = shown.iter().map(|&index| (index, wants(index))).collect();
+    let mut over = widths.iter().map(|(_, width)| width).sum::<usize>().saturating_sub(room);
+    while over > 0 {
+        let cuttable = widths.iter_mut().filter(|(index, width)| *width > least(*index));
+        let Some((_, widest)) = cuttable.max_by_key(|(_, width)| *width) else { break };
+        *widest -= 1;
+        over -= 1;
+    }
+    (widths, shown.len() == columns.len())
+}
+
+/// The cell, in so many characters.
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain([MORE]).collect()
 }
 
 /// A colour of a terminal.
@@ -184,5 +219,27 @@ a-name-that-is-long  starting  registry.example/b:2
                 assert!(line.chars().count() <= usize::from(width), "{width}:\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_short_is_never_cut_and_what_would_say_nothing_is_left_out() {
+        let expected = "\
+NAME                 STATE     IMAGE
+web                  running   registry.example/…
+a-name-that-is-long  starting  registry.example/…
+";
+        assert_eq!(table(&COLUMNS, rows(), Some(49)), expected);
+        let expected = "\
+NAME                 STATE  …
+web                  running
+a-name-that-is-long  starting
+";
+        assert_eq!(table(&COLUMNS, rows(), Some(40)), expected);
+        let expected = "\
+NAME  …
+web
+a-name-that-is-long
+";
+        assert_eq!(table(&COLUMNS, rows(), Some(5)), expected);
     }
 }

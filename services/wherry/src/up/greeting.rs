@@ -1,8 +1,10 @@
 //! What `wherry up` says.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::Base;
+use crate::cli::DEFAULT_DATA;
 use crate::control_role::listeners::Addresses;
 
 /// Says where everything is and what to type next.
@@ -21,8 +23,10 @@ pub(super) fn print(addresses: &Addresses, agents: Option<&str>, base: &Base, to
     println!();
     println!("Next, in another terminal:");
     println!();
-    println!("  wherry run IMAGE --name web --cpu 0.25 --memory 64Mi --port 80");
-    println!("  wherry ps");
+    let root = base.data.root();
+    let data = if root == Path::new(DEFAULT_DATA) { String::new() } else { format!(" --data {}", root.display()) };
+    println!("  wherry{data} run IMAGE --name web --cpu 0.25 --memory 64Mi --port 80");
+    println!("  wherry{data} ps");
     println!();
     println!("Ctrl-C stops the service and leaves the instances running; `wherry down` ends them too.");
 }
