@@ -2,7 +2,9 @@
 //!
 //! Wherry is asked over its public API, as any tenant would: one synchronous call, and a WebSocket (opened, the program run, closed)
 //! by the client that the command line uses. Token check, the record of who entered, the way through agent and engine and back are in
-//! the numbers. The three take turns, one program each, so that what disturbs the machine disturbs them alike.
+//! the numbers. They take turns, one program each, so that what disturbs the machine disturbs them alike.
+//!
+//! In the numbers of `ctr` is its own start. How much that is, `ctr version` tells, which starts, asks the engine once and runs nothing.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,6 +28,7 @@ use crate::setup;
 const PROJECT: &str = "default";
 const INSTANCE: &str = "bench";
 const WARM_UP: usize = 5;
+const PROGRAM: &str = "true";
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -39,6 +42,9 @@ pub(crate) struct Arguments {
     /// Measure a dev build, which is there sooner and slower in all it does; the document says so
     #[arg(long)]
     dev: bool,
+    /// Measure this `wherry`, which is built already
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    binary: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -46,9 +52,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let interrupt = Interrupt::listen(runtime.handle())?;
     setup::install(setup::Purpose::Demo)?;
-    let profile = if arguments.dev { Profile::Dev } else { Profile::Release };
-    println!("building wherry ({profile} profile)");
-    let binary = local::build(profile)?;
+    let (binary, profile) = if let Some(binary) = &arguments.binary {
+        (binary.clone(), "as it was given".to_owned())
+    } else {
+        let profile = if arguments.dev { Profile::Dev } else { Profile::Release };
+        println!("building wherry ({profile} profile)");
+        (local::build(profile)?, profile.to_string())
+    };
     let mut lines: Vec<String> = machine::describe().into_iter().map(|line| format!("- {line}")).collect();
     lines.push(format!("- profile: {profile}"));
     lines.extend(
@@ -88,17 +98,22 @@ async fn side_by_side(
     service: &mut LocalService,
 ) -> Result<Vec<String>> {
     let entered = Entered::prepare(service).await?;
-    let mut samples = [Samples::default(), Samples::default(), Samples::default()];
+    let mut samples = [(); 4].map(|()| Samples::default());
     for number in 0..WARM_UP + count {
         interrupt.check()?;
-        let taken = [entered.by_ctr(number)?, entered.by_request().await?, entered.by_session().await?];
+        let taken = [
+            entered.by_ctr(number)?,
+            entered.by_request().await?,
+            entered.by_session().await?,
+            entered.nothing_by_ctr()?,
+        ];
         if number >= WARM_UP {
             for (samples, taken) in samples.iter_mut().zip(taken) {
                 samples.add(taken);
             }
         }
     }
-    let names = ["ctr task exec", "wherry, one request", "wherry, a WebSocket"];
+    let names = ["ctr task exec", "wherry, one request", "wherry, a WebSocket", "ctr version, which runs nothing"];
     Ok(rows(oci_runtime, &names, &samples))
 }
 
@@ -144,8 +159,9 @@ impl Entered {
         let ClientFile { key_id, key_secret } = service.key()?;
         let client = Client::new(&format!("http://{}", service.addresses().api), Credentials { key_id, key_secret })?;
         let socket = service.engine_socket();
-        let listed =
-            capture(ctr(&socket).args(["containers", "list", "--quiet", &format!("labels.\"{LABEL}\"=={id}")]))?;
+        // The sandbox has the label too.
+        let filter = format!("labels.\"{LABEL}\"=={id},labels.\"io.cri-containerd.kind\"==container");
+        let listed = capture(ctr(&socket).args(["containers", "list", "--quiet", &filter]))?;
         let container = listed.lines().next().context("the engine does not know the container")?.to_owned();
         let fifos = service.data().join("bench-fifos");
         Ok(Self { rest, client, socket, fifos, container })
@@ -154,7 +170,15 @@ impl Entered {
     fn by_ctr(&self, number: usize) -> Result<Duration> {
         let mut command = ctr(&self.socket);
         command.args(["tasks", "exec", "--exec-id", &format!("ctr-{number}"), "--fifo-dir"]).arg(&self.fifos);
-        command.args([self.container.as_str(), "true"]).stdin(Stdio::null());
+        command.args([self.container.as_str(), PROGRAM]).stdin(Stdio::null());
+        let begun = Instant::now();
+        capture(&mut command)?;
+        Ok(begun.elapsed())
+    }
+
+    fn nothing_by_ctr(&self) -> Result<Duration> {
+        let mut command = ctr(&self.socket);
+        command.arg("version").stdin(Stdio::null());
         let begun = Instant::now();
         capture(&mut command)?;
         Ok(begun.elapsed())
@@ -163,14 +187,14 @@ impl Entered {
     async fn by_request(&self) -> Result<Duration> {
         let path = format!("/{INSTANCE}/containers/main/exec");
         let begun = Instant::now();
-        let done: serde_json::Value = self.rest.post(&path, &json!({ "command": ["true"] })).await?;
+        let done: serde_json::Value = self.rest.post(&path, &json!({ "command": [PROGRAM] })).await?;
         let taken = begun.elapsed();
         ensure!(done.get("exit_code") == Some(&json!(0)), "`true` ended with {done}");
         Ok(taken)
     }
 
     async fn by_session(&self) -> Result<Duration> {
-        let options = ExecOptions { command: vec!["true".to_owned()], ..ExecOptions::default() };
+        let options = ExecOptions { command: vec![PROGRAM.to_owned()], ..ExecOptions::default() };
         let begun = Instant::now();
         let (_writer, mut reader) = self.client.exec_session(PROJECT, INSTANCE, "main", &options).await?;
         let heard = reader.next().await?;
