@@ -4,7 +4,7 @@ use std::fs;
 
 use wherry_api_types::InstanceState;
 
-use crate::support::World;
+use crate::support::{World, binary};
 
 fn two(world: &World, greeting: &str) -> String {
     format!(
@@ -97,7 +97,33 @@ async fn what_is_wrong_ends_with_a_code_that_says_what_it_is() {
     world.reach("slow", InstanceState::Running).await;
     // 6: the name is taken.
     world.wherry.cli(&["run", image, "--name", "slow"]).await.badly(6, &["slow", "in use"]);
+    world.finish().await;
+}
+
+/// What bash offers for the name of an instance on this line, after the script that this program gives it.
+async fn offered(world: &World, line: &str) -> String {
+    let ask = "source <(\"$0\" completions bash); COMP_LINE=$1; COMP_POINT=${#COMP_LINE}; read -ra COMP_WORDS <<<\"$1\"; \
+               COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _wherry_names \"$0\" \"\" \"\"; echo \"${COMPREPLY[@]}\"";
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["-c", ask]).arg(binary()).arg(line).env("WHERRY_DATA", world.wherry.data());
+    let output = bash.output().await.unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn names_of_instances_are_completed() {
+    let mut world = World::start().await;
     let script = world.wherry.cli(&["completions", "bash"]).await.well();
     assert!(script.contains("apply"), "{script}");
+    for name in ["web-one", "web-two", "other"] {
+        world.wherry.cli(&["run", &world.tool, "--name", name, "--no-wait", "--", "/bin/sleep", "999"]).await.well();
+    }
+    assert_eq!(offered(&world, "wherry logs -f web-").await, "web-one web-two");
+    assert_eq!(offered(&world, "wherry stop web-one web-").await, "web-two");
+    assert!(!offered(&world, "wherry logs --").await.contains("web"), "an option is wanted");
+    world.wherry.kill();
+    assert!(!offered(&world, "wherry logs -f web-").await.contains("web"), "there is nobody to ask");
+    world.wherry.start().await;
     world.finish().await;
 }

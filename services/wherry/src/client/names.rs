@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// More than this is not completed but looked up.
 const MAX_NAMES: usize = 1_000;
 
-/// Those that begin so; none where nobody answers in time.
+/// Those that begin so, in order; none where nobody answers in time.
 pub(crate) fn beginning_with(data: &Path, connection: &ConnectionArgs, beginning: &str) -> Vec<String> {
     let Ok(found) = connection::resolve(connection, Environment::read(), data) else { return Vec::new() };
     let Ok(session) = Session::new(found) else { return Vec::new() };
@@ -26,6 +26,7 @@ pub(crate) fn beginning_with(data: &Path, connection: &ConnectionArgs, beginning
     // What was found when the time is over is told.
     let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, collect(&session, beginning, &mut names)).await });
     runtime.shutdown_background();
+    names.sort_unstable();
     names
 }
 
