@@ -1,6 +1,7 @@
 //! Events. Their numbers are in commit order because there is one writer.
 
 use async_trait::async_trait;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use wherry_model::{Event, Generation, Instance, InstanceId, ProjectId, TenantId};
 use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent, Trimmed};
@@ -8,6 +9,7 @@ use wherry_store::{EventQuery, EventStore, StoreError, StoredEvent, Trimmed};
 use crate::SqliteStore;
 use crate::columns::{Blob, Fields, integer};
 use crate::error::Context;
+use crate::gather::{pieces, places};
 use crate::readable::Filling;
 use crate::writer::Verdict;
 
@@ -162,24 +164,35 @@ pub(crate) async fn append(
     instance: &Instance,
     events: &[Event],
 ) -> Result<(), StoreError> {
-    for event in events {
-        sqlx::query(
-            "INSERT INTO events (tenant, project, instance, name, at, kind, state, generation, message, actor)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(instance.tenant.blob())
-        .bind(instance.project.blob())
-        .bind(instance.id.blob())
-        .bind(instance.name.as_str())
-        .bind(event.at.as_micros())
-        .bind(event.kind.as_str())
-        .bind(event.state.as_str())
-        .bind(integer(event.generation.0)?)
-        .bind(&event.message)
-        .bind(&event.actor)
-        .execute(&mut *connection)
-        .await
-        .context("storing an event")?;
+    let rows: Vec<(&Instance, &Event)> = events.iter().map(|event| (instance, event)).collect();
+    append_all(connection, &rows).await
+}
+
+/// The same for the events of several instances, in this order.
+pub(crate) async fn append_all(
+    connection: &mut SqliteConnection,
+    rows: &[(&Instance, &Event)],
+) -> Result<(), StoreError> {
+    for piece in pieces(rows) {
+        let sql = format!(
+            "INSERT INTO events (tenant, project, instance, name, at, kind, state, generation, message, actor) VALUES {}",
+            places(piece.len(), 10)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(sql));
+        for (instance, event) in piece {
+            insert = insert
+                .bind(instance.tenant.blob())
+                .bind(instance.project.blob())
+                .bind(instance.id.blob())
+                .bind(instance.name.as_str())
+                .bind(event.at.as_micros())
+                .bind(event.kind.as_str())
+                .bind(event.state.as_str())
+                .bind(integer(event.generation.0)?)
+                .bind(&event.message)
+                .bind(&event.actor);
+        }
+        insert.execute(&mut *connection).await.context("storing events")?;
     }
     Ok(())
 }

@@ -65,12 +65,19 @@ impl ChangeFeed for SqliteStore {
     }
 }
 
-/// The number of a write that is about to be made.
-pub(crate) async fn next_change(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("UPDATE counters SET next = next + 1 WHERE name = 'changes' RETURNING next - 1")
+/// The first of `count` numbers of writes that are about to be made.
+pub(crate) async fn next_changes(connection: &mut SqliteConnection, count: usize) -> Result<i64, StoreError> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    sqlx::query_scalar("UPDATE counters SET next = next + ?1 WHERE name = 'changes' RETURNING next - ?1")
+        .bind(count)
         .fetch_one(connection)
         .await
-        .context("numbering a change")
+        .context("numbering changes")
+}
+
+/// The number of a write that is about to be made.
+pub(crate) async fn next_change(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    next_changes(connection, 1).await
 }
 
 #[async_trait]

@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod feed;
 mod fleet;
+mod gather;
 mod instance;
 mod meter;
 mod node;
@@ -30,21 +31,27 @@ mod tenant;
 mod webhook;
 mod writer;
 
+use std::sync::Arc;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
-use wherry_store::StoreError;
+use wherry_store::{CreateOutcome, LifeOutcome, Placed, StoreError};
 
 pub use backup::{Attachment, BackupError, back_up, restore};
 pub use open::OpenError;
 
 use error::Context;
+use gather::Gather;
+use node::Life;
 use writer::Writer;
 
 /// The store on one SQLite file. Cheap to share behind an `Arc`; open it once per process.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: SqlitePool,
-    writer: Writer,
+    writer: Arc<Writer>,
+    creates: Arc<Gather<Placed, CreateOutcome>>,
+    lives: Arc<Gather<Life, LifeOutcome>>,
 }
 
 impl SqliteStore {

@@ -4,6 +4,7 @@ use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -105,7 +106,8 @@ impl SqliteStore {
             .connect_with(options.clone().read_only(true))
             .await
             .map_err(|error| driver_error(path, error))?;
-        Ok(Self { readers, writer: Writer::start(connection, options) })
+        let writer = Arc::new(Writer::start(connection, options));
+        Ok(Self { readers, writer, creates: Arc::default(), lives: Arc::default() })
     }
 
     /// Ends in order: waits for what was queued before, then closes the connections, which folds the WAL into the file.

@@ -42,6 +42,14 @@ pub(crate) enum Verdict<T> {
     Undo(T),
 }
 
+/// Whether readers want to hear of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    Yes,
+    /// It is written all the time and looked for by the clock.
+    No,
+}
+
 /// What a unit of work runs as.
 pub(crate) type Running<'c, T> = Pin<Box<dyn Future<Output = Result<Verdict<T>, StoreError>> + Send + 'c>>;
 
@@ -86,7 +94,7 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
     {
-        self.queue_and_wait(context, true, work).await
+        self.run_as(context, News::Yes, work).await
     }
 
     /// The same for what is written all the time and what nobody waits for: it wakes no reader.
@@ -95,10 +103,11 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
     {
-        self.queue_and_wait(context, false, work).await
+        self.run_as(context, News::No, work).await
     }
 
-    async fn queue_and_wait<T, F>(&self, context: &'static str, is_news: bool, work: F) -> Result<T, StoreError>
+    /// The same, as news or not.
+    pub(crate) async fn run_as<T, F>(&self, context: &'static str, news: News, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Running<'c, T> + Send + 'static,
@@ -112,7 +121,7 @@ impl Writer {
             reply,
             claimed: Arc::clone(&claimed),
             context,
-            is_news,
+            is_news: news == News::Yes,
         });
         let waited_too_long = || unavailable(context, "the writer did not get to it in time");
         let stopped = |_| unavailable(context, "the writer has stopped");

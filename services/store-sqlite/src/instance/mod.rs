@@ -17,7 +17,7 @@ use wherry_store::{
 };
 
 use crate::SqliteStore;
-use crate::writer::Verdict;
+use crate::writer::{News, Verdict};
 
 pub(crate) use change::apply;
 pub(crate) use read::record;
@@ -25,10 +25,8 @@ pub(crate) use read::record;
 #[async_trait]
 impl InstanceStore for SqliteStore {
     async fn place_and_create(&self, placed: &Placed) -> Result<CreateOutcome, StoreError> {
-        let placed = placed.clone();
-        self.writer
-            .run("creating an instance", move |connection| Box::pin(create::place_and_create(connection, placed)))
-            .await
+        let asked = ("creating an instance", News::Yes);
+        self.creates.run(&self.writer, asked, placed.clone(), |c, work| Box::pin(create::all(c, work))).await
     }
 
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {

@@ -19,8 +19,9 @@ use wherry_store::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, Remov
 use crate::SqliteStore;
 use crate::columns::{Blob, Fields};
 use crate::error::{Context, violation};
-use crate::writer::Verdict;
+use crate::writer::{News, Verdict};
 
+pub(crate) use life::Life;
 pub(crate) use resources::{bump_desired, give_back, take};
 
 #[async_trait]
@@ -50,9 +51,8 @@ impl NodeStore for SqliteStore {
     }
 
     async fn prove_life(&self, id: NodeId, at: Timestamp, epoch: u64) -> Result<LifeOutcome, StoreError> {
-        self.writer
-            .run_quietly("storing a proof of life", move |connection| Box::pin(life::prove(connection, id, at, epoch)))
-            .await
+        let asked = ("storing a proof of life", News::No);
+        self.lives.run(&self.writer, asked, Life { id, at, epoch }, |c, work| Box::pin(life::prove(c, work))).await
     }
 
     async fn raise_doubt(&self, id: NodeId) -> Result<bool, StoreError> {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod crashes;
+mod gathering;
 mod opening;
 mod records;
 mod schema;
