@@ -110,7 +110,7 @@ fn with_names(script: &str) -> String {
     let mut text = String::with_capacity(script.len() + ZSH.len());
     for line in script.lines() {
         match Some(line).filter(is_named).and_then(|line| line.strip_suffix(":_default' \\")) {
-            Some(named) => text.push_str(&format!("{named}:_wherry_names' \\")),
+            Some(named) => text.extend([named, ":_wherry_names' \\"]),
             None if line == "_wherry() {" => text.push_str(ZSH.trim()),
             None => text.push_str(line),
         }
