@@ -154,10 +154,10 @@ Examples:
   wherry run registry.example/team/api:3 --on-node-loss replace
   wherry run registry.example/team/db:5 -m data:/var/lib/db --readiness tcp:5432,every=5s --ttl 1h
   wherry run registry.example/team/web:1 --port 80:8080 --dns-label shop --isolation sandboxed
-  wherry run registry.example/team/job:7 --name nightly --schedule '30 2 * * *' --time-zone Europe/Berlin
-  wherry run registry.example/team/web:1 --volume-git site=https://git.example/site.git#v1 -m site:/srv:ro
+  wherry run registry.example/job:7 --name nightly --schedule '30 2 * * *' --time-zone Asia/Tokyo
+  wherry run registry.example/web:1 --volume-git site=https://git.example/s.git#v1 -m site:/srv:ro
   wherry run registry.example/team/job:7 --pids 256 --ephemeral-disk 2Gi
-  wherry run -f job.yaml           YAML or JSON with the fields of the API; `-f -` reads standard input
+  wherry run -f job.yaml           YAML or JSON with the API's fields; `-f -` is standard input
 
 A file may hold several documents; each is an instance of its own."
     )]

@@ -31,7 +31,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   wherry admin fleet
-  wherry admin fleet --drain lyon-3                              what would move, and whether it fits elsewhere
+  wherry admin fleet --drain lyon-3                              what would move, and whereto
   wherry admin fleet --add-nodes 3 --like cpu=8,memory=32Gi      what would fit then
   wherry admin fleet --drain lyon-3 --add-nodes 1 --like lyon-3")]
     Fleet(FleetArgs),
@@ -104,7 +104,7 @@ pub(crate) enum SecretsCommand {
     #[command(after_help = "\
 Examples:
   wherry admin secrets reseal
-  wherry admin secrets reseal --after i0193573e7a0070008000000000000001   go on where an earlier one was cut off
+  wherry admin secrets reseal --after i0193573e7a0070008000000000000001   go on after a cut
 
 After another key has come to all replicas as the last line of keys/sealing.keys. Nothing restarts. When it ends with 0, the keys \
 before are not needed any more, but for backups that were made before.")]

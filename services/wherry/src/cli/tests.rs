@@ -29,6 +29,9 @@ fn every_command_has_an_example() {
             } else {
                 let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example") && help.contains(&path), "{path} shows no example: {help:?}");
+                // A line that is broken cannot be copied.
+                let long = help.lines().find(|line| line.starts_with("  wherry ") && line.chars().count() > 98);
+                assert!(long.is_none(), "{path} has an example that does not fit: {long:?}");
                 // What follows the arguments under a heading is shown under it.
                 let named = sub.get_positionals().find(|argument| argument.get_help_heading().is_some());
                 assert!(named.is_none(), "{path} shows an argument among the options: {named:?}");

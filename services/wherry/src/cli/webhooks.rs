@@ -12,7 +12,7 @@ pub(crate) enum WebhookCommand {
     #[command(after_help = "\
 Examples:
   wherry webhook create pager https://hooks.example/wherry
-  wherry webhook create pager https://hooks.example/wherry --event failed --event succeeded --instance web")]
+  wherry webhook create pager https://hooks.example/wherry --event failed --instance web")]
     Create(WebhookCreateArgs),
     /// List the project's webhooks
     #[command(visible_alias = "ls", after_help = "Example:\n  wherry webhook list")]
