@@ -57,8 +57,9 @@ impl Control {
             let instance = instance.ok_or_else(|| Error::NotFound("the instance that this key made".to_owned()))?;
             return Ok(Created { view: self.view(instance).await?, replayed: true });
         }
-        let (instance, replayed) =
-            self.place_and_create(principal, &project, request.name, request.spec, idempotency).await?;
+        // Boxed: callers hold the future of a create on their stacks.
+        let placed = Box::pin(self.place_and_create(principal, &project, request.name, request.spec, idempotency));
+        let (instance, replayed) = placed.await?;
         Ok(Created { view: self.view(instance).await?, replayed })
     }
 
