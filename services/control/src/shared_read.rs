@@ -80,7 +80,7 @@ impl Control {
     }
 
     fn read_distance(&self) -> Duration {
-        let nodes = u32::try_from(lock(&self.inner.watch).records().count()).unwrap_or(u32::MAX);
+        let nodes = u32::try_from(lock(&self.inner.watch).count()).unwrap_or(u32::MAX);
         if nodes <= 1 { Duration::ZERO } else { DISTANCE_PER_NODE.saturating_mul(nodes).min(MAX_DISTANCE) }
     }
 }

@@ -6,7 +6,7 @@
 //! `Unknown`. `grown` is when the present count was first *seen in the row*, so no heartbeat of it can be later: fencing,
 //! which must never be early, counts from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,8 +91,8 @@ impl Watch {
     /// Takes in all rows: nodes that are not among them are gone.
     pub(crate) fn look_at_all(&mut self, records: &[NodeRecord]) -> Vec<Seeing> {
         let mut seeings: Vec<Seeing> = records.iter().map(|record| self.look(record)).collect();
-        let gone: Vec<NodeId> =
-            self.seen.keys().filter(|id| records.iter().all(|record| record.id != **id)).copied().collect();
+        let present: BTreeSet<NodeId> = records.iter().map(|record| record.id).collect();
+        let gone: Vec<NodeId> = self.seen.keys().filter(|id| !present.contains(id)).copied().collect();
         for id in gone {
             seeings.push(Seeing { before: self.forget(id), after: None });
         }
@@ -142,6 +142,11 @@ impl Watch {
     /// All nodes, by id.
     pub(crate) fn records(&self) -> impl Iterator<Item = &NodeRecord> {
         self.seen.values().map(|seen| &seen.record)
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.seen.len()
     }
 
     /// How all nodes reach each other.

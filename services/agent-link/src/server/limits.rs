@@ -48,7 +48,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 8_192,
+            connections: 16_384,
             handshakes: 2_048,
             handshakes_of_an_address: 512,
             strangers: 256,

@@ -19,7 +19,7 @@ use crate::{Control, Error, lock};
 const ENROLLED_TTL: Duration = Duration::from_secs(2);
 
 /// Nodes whose enrolment is remembered.
-const MAX_CACHED: usize = 10_000;
+const MAX_CACHED: usize = 100_000;
 
 /// Ranges that are tried when others are enrolled at the same time.
 const MAX_RANGES: u32 = 32;
