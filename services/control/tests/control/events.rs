@@ -104,7 +104,7 @@ async fn the_oldest_events_go_and_who_comes_back_from_before_is_told() {
     assert_eq!(of(&stack, acme, Some("busy"), 0).await, kept);
     assert_eq!(of(&stack, acme, Some("busy"), last_gone).await, kept, "nothing behind that number is gone");
     assert_eq!(of(&stack, acme, Some("calm"), calm[0].seq).await, calm[1..], "another's are not");
-    let gone = |found: Result<_, Error>| match found.map(|_: ()| ()).unwrap_err() {
+    let gone = |found: Result<_, Error>| match found.map(|(): ()| ()).unwrap_err() {
         Error::EventsForgotten { after, through } => (after, through),
         other => panic!("{other}"),
     };

@@ -339,13 +339,13 @@ async fn live(seed: u64, clock_goes_back: bool) {
 #[tokio::test]
 async fn any_history_is_billed_second_by_second() {
     for seed in seeds(10) {
-        live(seed, false).await;
+        Box::pin(live(seed, false)).await;
     }
 }
 
 #[tokio::test]
 async fn no_clock_makes_a_second_count_twice() {
     for seed in seeds(4) {
-        live(seed, true).await;
+        Box::pin(live(seed, true)).await;
     }
 }
