@@ -51,6 +51,8 @@ pub struct ControlConfig {
     pub webhooks: WebhookSettings,
     /// How much more than they have machines hand out.
     pub overcommit: Overcommit,
+    /// From the event that tells a spot instance to make room to its stop.
+    pub spot_notice: Duration,
     /// What new intervals are rated with.
     pub price_book: PriceBook,
 }
@@ -78,6 +80,7 @@ impl ControlConfig {
             settle_wait: Duration::from_secs(20),
             webhooks: WebhookSettings::default(),
             overcommit: Overcommit::default(),
+            spot_notice: Duration::from_secs(30),
             price_book: PriceBook::default_book(),
         }
     }

@@ -7,7 +7,7 @@
 //! DNS when its owner pressed Ctrl-C in the right millisecond.
 
 use wherry_model::lifecycle::Change;
-use wherry_model::{Instance, JournalId, NodeId};
+use wherry_model::{EventKind, Instance, JournalId, NodeId};
 use wherry_store::{Applied, CreateOutcome, FenceOutcome, Placed, ReportOutcome};
 
 use crate::fleet::Reservation;
@@ -109,6 +109,11 @@ impl Control {
         // One that takes another amount of the same node is seen by a look at the row.
         if let Some(node) = change.releases.filter(|node| change.takes != Some(*node)) {
             lock(&self.inner.fleet).release(node, instance.demand());
+        }
+        // Labels may change where it is.
+        let moves = change.takes.is_some() || change.releases.is_some() || change.from.0 == 0;
+        if moves || change.events.iter().any(|event| matches!(event.kind, EventKind::Updated | EventKind::Leaving)) {
+            lock(&self.inner.fleet).observe(instance);
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));
     }

@@ -4,24 +4,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wherry_model::{Capacity, Demand, IsolationSet, NodeId, NodeRecord, ZoneName};
-use wherry_placement::{Fleet, FleetChange, NodeSnapshot, Refusal};
+use wherry_model::{
+    Capacity, Demand, Instance, InstanceId, IsolationSet, NodeId, NodeRecord, Terms, Timestamp, ZoneName,
+};
+use wherry_placement::{Ask, Eviction, Fleet, FleetChange, HardLimit, NodeSnapshot, Refusal};
+use wherry_store::OnNode;
 
 use crate::watch::Seeing;
 use crate::{Control, Error, lock};
 
+/// Of a larger fleet it is not looked at node by node why a create was refused: that walks the fleet, and a full one refuses often.
+const MAX_EXPLAINED: usize = 1_000;
+
+/// A spot instance that makes room.
+#[derive(Debug, Clone, Copy)]
+struct Notice {
+    node: NodeId,
+    demand: Demand,
+    until: Timestamp,
+}
+
+/// How room is made for a regular instance.
+pub(crate) enum MakingRoom {
+    /// It is not: there is nobody who could.
+    No,
+    /// Those who were asked before make enough.
+    UnderWay,
+    /// These have to go.
+    By(Vec<InstanceId>),
+}
+
 /// The placement engine with what happens around it.
-#[derive(Clone, Default)]
+#[derive(Default, Clone)]
 pub(crate) struct FleetIndex {
     fleet: Fleet,
     /// What is proposed and not yet decided by the row, by node: a row that is read meanwhile does not know of it.
     proposed: BTreeMap<NodeId, Capacity>,
+    /// Instances for which a place is proposed: a record that is read meanwhile does not know of it.
+    placing: BTreeSet<InstanceId>,
+    /// Spot instances that were told to make room.
+    notices: BTreeMap<InstanceId, Notice>,
 }
 
 impl FleetIndex {
-    /// Why `demand` could not be placed now, or none if it could.
-    pub(crate) fn why_not(&self, demand: &Demand) -> Option<String> {
-        self.fleet.decide(demand).err().map(|refusal| for_tenants(&refusal))
+    /// Why an instance with this demand and these terms could not be placed now, or none if it could.
+    pub(crate) fn why_not(&self, demand: &Demand, terms: &Terms) -> Option<String> {
+        let ask = Ask { demand, terms, excluded: &[] };
+        let refusal = self.fleet.decide_for(&ask).err()?;
+        Some(told(&refusal, Some(&self.fleet.explain(&ask).refused)))
     }
 
     /// A copy to think on.
@@ -44,6 +74,61 @@ impl FleetIndex {
         self.apply(FleetChange::Release { node, demand });
     }
 
+    /// Takes a stored record into the picture: who is where, and who makes room. Amounts are the rows'.
+    pub(crate) fn observe(&mut self, instance: &Instance) {
+        let id = instance.id;
+        let place = instance.node.filter(|_| instance.holds_resources);
+        match (place, instance.evict_at) {
+            (Some(node), Some(until)) => {
+                self.notices.insert(id, Notice { node, demand: instance.demand(), until });
+            }
+            _ => {
+                self.notices.remove(&id);
+            }
+        }
+        match place {
+            Some(node) => {
+                if let Err(unapplied) = self.fleet.settle(id, node, &instance.demand(), &instance.terms()) {
+                    tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
+                }
+            }
+            None if self.placing.contains(&id) => {}
+            None => {
+                self.fleet.depart(id);
+            }
+        }
+    }
+
+    /// Those whose time to make room is over.
+    pub(crate) fn overdue(&self, now: Timestamp) -> Vec<InstanceId> {
+        self.notices.iter().filter(|(_, notice)| notice.until <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Who has to go so that an instance that was refused finds a place.
+    pub(crate) fn victims(&self, demand: &Demand, terms: &Terms) -> MakingRoom {
+        let ask = Ask { demand, terms, excluded: &[] };
+        if demand.spot {
+            return MakingRoom::No;
+        }
+        let by = |eviction: Option<Eviction>| match eviction {
+            Some(eviction) => MakingRoom::By(eviction.instances),
+            None => MakingRoom::No,
+        };
+        if self.notices.is_empty() {
+            return by(self.fleet.victims(&ask));
+        }
+        // As it will be when those have left who were told to.
+        let mut then = Self { fleet: self.fleet.clone(), ..Self::default() };
+        for (id, notice) in &self.notices {
+            then.fleet.depart(*id);
+            then.release(notice.node, notice.demand);
+        }
+        match then.fleet.decide_for(&ask) {
+            Ok(_) => MakingRoom::UnderWay,
+            Err(_) => by(then.fleet.victims(&ask)),
+        }
+    }
+
     fn learn(&mut self, record: &NodeRecord) {
         let mut snapshot = NodeSnapshot::from(record);
         if let Some(proposed) = self.proposed.get(&record.id) {
@@ -58,13 +143,30 @@ impl FleetIndex {
         }
     }
 
-    pub(crate) fn propose(&mut self, demand: &Demand) -> Result<NodeId, Refusal> {
-        let placement = self.fleet.decide(demand)?;
-        tracing::debug!(node = %placement.node, why = %placement.why, "place proposed");
-        self.apply(FleetChange::Reserve { node: placement.node, demand: *demand });
-        let proposed = self.proposed.entry(placement.node).or_default();
+    pub(crate) fn propose(
+        &mut self,
+        who: Option<InstanceId>,
+        demand: &Demand,
+        terms: &Terms,
+    ) -> Result<NodeId, String> {
+        let ask = Ask { demand, terms, excluded: &[] };
+        let placement = self.fleet.decide_for(&ask).map_err(|refusal| {
+            let is_small = self.fleet.size().0 <= MAX_EXPLAINED;
+            let reasons = is_small.then(|| self.fleet.explain(&ask).refused);
+            told(&refusal, reasons.as_ref())
+        })?;
+        let node = placement.node;
+        tracing::debug!(%node, why = %placement.why, "place proposed");
+        self.apply(FleetChange::Reserve { node, demand: *demand });
+        if let Some(id) = who {
+            self.placing.insert(id);
+            if let Err(unapplied) = self.fleet.settle(id, node, demand, terms) {
+                tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
+            }
+        }
+        let proposed = self.proposed.entry(node).or_default();
         *proposed = plus(*proposed, amount(demand));
-        Ok(placement.node)
+        Ok(node)
     }
 
     /// The row has decided, one way or the other.
@@ -90,18 +192,29 @@ pub(crate) fn plus(a: Capacity, b: Capacity) -> Capacity {
     }
 }
 
-/// A refusal without the fleet in it: tenants do not learn how many machines there are, or what is on them.
-pub(crate) fn for_tenants(refusal: &Refusal) -> String {
-    let Demand { cpu, memory, architecture, fenced, isolation, .. } = *refusal.demand;
-    let kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
+/// A refusal without the fleet in it: tenants learn what was in the way, and not how many machines there are, or what is on them.
+pub(crate) fn told(refusal: &Refusal, reasons: Option<&BTreeMap<HardLimit, u32>>) -> String {
+    let Demand { cpu, memory, architecture, fenced, isolation, zone, dedicated, .. } = *refusal.demand;
+    let mut kind = architecture.map(|architecture| format!(" on {architecture}")).unwrap_or_default();
+    if let Some(zone) = zone {
+        kind = format!("{kind} in {zone}");
+    }
     let way_out = if refusal.fits_an_empty_node || refusal.nodes == 0 {
         "try again later, or ask for less"
     } else {
         "it is more than any machine has, ask for less"
     };
     let replaced = if fenced { " for on_node_loss replace" } else { "" };
+    let alone = if dedicated { " on a machine of its own" } else { "" };
     let apart = if isolation.is_shared() { String::new() } else { format!(" with isolation {isolation}") };
-    format!("{cpu} CPU and {memory} memory{kind}{apart}{replaced} are not free; {way_out}")
+    let words = |limit: &HardLimit| match limit {
+        HardLimit::State => "that take nothing new".to_owned(),
+        limit => limit.to_string(),
+    };
+    let reasons: Vec<String> = reasons.into_iter().flatten().map(|(limit, _)| words(limit)).collect();
+    let because =
+        if reasons.is_empty() { String::new() } else { format!(": there are only machines {}", reasons.join(", or ")) };
+    format!("{cpu} CPU and {memory} memory{kind}{apart}{replaced}{alone} are not free{because}; {way_out}")
 }
 
 /// A place that is proposed and kept free in the picture, so that creates that are decided at the same time do not all
@@ -110,6 +223,8 @@ pub(crate) struct Reservation {
     control: Control,
     node: NodeId,
     demand: Demand,
+    /// Who is to be there.
+    who: InstanceId,
     kept: bool,
 }
 
@@ -129,18 +244,20 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let mut index = lock(&self.control.inner.fleet);
         index.decided(self.node, &self.demand);
+        index.placing.remove(&self.who);
         if !self.kept {
             index.release(self.node, self.demand);
+            index.fleet.depart(self.who);
         }
     }
 }
 
 impl Control {
-    /// Proposes a place for `demand`.
-    pub(crate) fn propose(&self, demand: &Demand) -> Result<Reservation, Error> {
-        let proposed = lock(&self.inner.fleet).propose(demand);
-        let node = proposed.map_err(|refusal| Error::CapacityUnavailable(for_tenants(&refusal)))?;
-        Ok(Reservation { control: self.clone(), node, demand: *demand, kept: false })
+    /// Proposes a place for `who`.
+    pub(crate) fn propose(&self, who: InstanceId, demand: &Demand, terms: &Terms) -> Result<Reservation, Error> {
+        let proposed = lock(&self.inner.fleet).propose(Some(who), demand, terms);
+        let node = proposed.map_err(Error::CapacityUnavailable)?;
+        Ok(Reservation { control: self.clone(), node, demand: *demand, who, kept: false })
     }
 
     /// The picture for one that wonders what would fit, with these rows, just read, in it: what is proposed there takes nothing from
@@ -151,6 +268,20 @@ impl Control {
             apart.learn(record);
         }
         apart
+    }
+
+    /// Takes all that is placed into the picture.
+    pub(crate) async fn load_residents(&self) -> Result<(), Error> {
+        let nodes: Vec<NodeId> =
+            lock(&self.inner.fleet).fleet.nodes().filter(|node| !node.is_empty()).map(|node| node.id).collect();
+        for node in nodes {
+            let Some(OnNode { instances, .. }) = self.store().instances_on(node).await? else { continue };
+            let mut index = lock(&self.inner.fleet);
+            for instance in &instances {
+                index.observe(instance);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the node's row into the picture.
@@ -209,7 +340,7 @@ impl Control {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use wherry_model::{Architecture, BootId, CpuMillis, MemoryMib, NodeState, Timestamp};
+    use wherry_model::{Architecture, BootId, CpuMillis, MemoryMib, NodeState};
 
     use super::*;
 
@@ -240,22 +371,23 @@ mod tests {
     #[test]
     fn a_row_that_is_read_meanwhile_does_not_free_what_is_proposed() {
         let demand = Demand::new(CpuMillis::new(600), MemoryMib::new(64));
+        let none = Terms::default();
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));
-        let node = index.propose(&demand).unwrap();
+        let node = index.propose(None, &demand, &none).unwrap();
         // The follower reads the row before the transaction of the proposal has ended.
         index.learn(&row(Capacity::default()));
-        assert!(index.propose(&demand).is_err(), "the last gap is proposed once");
+        assert!(index.propose(None, &demand, &none).is_err(), "the last gap is proposed once");
         // The row agreed, and is read again.
         index.decided(node, &demand);
         index.learn(&row(amount(&demand)));
-        assert!(index.why_not(&demand).is_some());
+        assert!(index.why_not(&demand, &none).is_some());
         index.learn(&row(Capacity::default()));
-        assert!(index.why_not(&demand).is_none());
+        assert!(index.why_not(&demand, &none).is_none());
         // Refused: the gap is free again at once.
-        let node = index.propose(&demand).unwrap();
+        let node = index.propose(None, &demand, &none).unwrap();
         index.decided(node, &demand);
         index.release(node, demand);
-        assert!(index.why_not(&demand).is_none());
+        assert!(index.why_not(&demand, &none).is_none());
     }
 }

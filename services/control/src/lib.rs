@@ -33,6 +33,7 @@ mod fleet;
 mod fleet_events;
 mod instances;
 mod loss;
+mod making_room;
 mod names;
 mod neighbours;
 mod operator;
@@ -142,6 +143,8 @@ struct Inner {
     webhook_counters: webhooks::WebhookCounters,
     /// What each node's latest heartbeat said of its pulls.
     progress: Mutex<BTreeMap<NodeId, BTreeMap<InstanceId, Progress>>>,
+    /// When room was last made for somebody.
+    made_room: Mutex<Option<Instant>>,
     /// What nodes said of what their instances use, for a moment.
     stats: Mutex<instances::Remembered>,
     keys: Mutex<auth::KeyCache>,
@@ -193,12 +196,14 @@ impl Control {
             webhook_sender: RwLock::default(),
             webhook_counters: webhooks::WebhookCounters::default(),
             progress: Mutex::default(),
+            made_room: Mutex::default(),
             stats: Mutex::default(),
             keys: Mutex::default(),
             books: Mutex::default(),
         };
         let control = Self { inner: Arc::new(inner) };
         control.load_fleet().await?;
+        control.load_residents().await?;
         control.load_zone().await?;
         control.inner.fleet_events.begin();
         control.note_presence().await?;

@@ -63,14 +63,17 @@ impl Control {
         for interval in self.store().metered(tenant, &ids).await? {
             metered.entry(interval.instance).or_default().push(interval);
         }
-        let book = &self.inner.config.price_book;
+        let regular = &self.inner.config.price_book;
+        let spot = regular.spot();
         let mut views = Vec::with_capacity(instances.len());
         for instance in instances {
             let intervals = metered.remove(&instance.id).unwrap_or_default();
             let bill = self.bill(&intervals, wherry_metering::Window::ALWAYS).await?;
+            let demand = instance.demand();
+            let book = if demand.spot { &spot } else { regular };
             let cost = Cost {
                 so_far: bill.total,
-                per_hour: wherry_metering::per_hour(&instance.spec.demand(), book),
+                per_hour: wherry_metering::per_hour(&demand, book),
                 currency: book.currency.clone(),
             };
             let progress = self.progress_of(&instance);

@@ -388,6 +388,9 @@ pub struct Instance {
     /// While its node is being emptied of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// While its room is needed for others: when it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_at: Option<Timestamp>,
     /// Where it is in its life.
     pub state: InstanceState,
     /// Why it ended, once it has.

@@ -53,6 +53,18 @@ pub struct PriceBook {
     pub pull_cpu_pico_per_milli_second: i64,
     /// See [`Self::pull_cpu_pico_per_milli_second`].
     pub pull_memory_pico_per_mib_second: i64,
+    /// What spot instances cost of these prices, in percent; 50 when absent.
+    #[serde(default = "usual_spot", skip_serializing_if = "is_usual_spot")]
+    pub spot_percent: u8,
+}
+
+const fn usual_spot() -> u8 {
+    50
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_usual_spot(percent: &u8) -> bool {
+    *percent == usual_spot()
 }
 
 impl PriceBook {
@@ -65,7 +77,34 @@ impl PriceBook {
             memory_pico_per_mib_second: 1_000,
             pull_cpu_pico_per_milli_second: 0,
             pull_memory_pico_per_mib_second: 0,
+            spot_percent: usual_spot(),
         }
+    }
+
+    /// The id of the book that intervals of spot instances are rated with beside the book of `id`.
+    pub fn spot_id(id: &str) -> String {
+        format!("{id}+spot")
+    }
+
+    /// The book of spot instances beside this one. Prices are rounded down.
+    #[must_use]
+    pub fn spot(&self) -> Self {
+        let part = |price: i64| price.saturating_mul(i64::from(self.spot_percent)) / 100;
+        Self {
+            id: Self::spot_id(&self.id),
+            currency: self.currency.clone(),
+            cpu_pico_per_milli_second: part(self.cpu_pico_per_milli_second),
+            memory_pico_per_mib_second: part(self.memory_pico_per_mib_second),
+            pull_cpu_pico_per_milli_second: part(self.pull_cpu_pico_per_milli_second),
+            pull_memory_pico_per_mib_second: part(self.pull_memory_pico_per_mib_second),
+            spot_percent: self.spot_percent,
+        }
+    }
+
+    /// The one of the two that an instance costs.
+    #[must_use]
+    pub fn of(&self, is_spot: bool) -> Self {
+        if is_spot { self.spot() } else { self.clone() }
     }
 }
 

@@ -26,6 +26,7 @@ pub mod lists;
 pub mod lives;
 pub mod meters;
 pub mod nodes;
+pub mod offers;
 pub mod purges;
 pub mod removals;
 pub mod renewals;
@@ -80,6 +81,13 @@ macro_rules! store_contract {
                 proof_of_life_never_goes_back,
                 unknown_nodes_are_said_to_be_unknown,
                 instances_of_a_node_come_with_its_revision,
+            ]
+            offers: [
+                a_zone_is_kept,
+                disk_is_taken_and_given_back,
+                a_node_that_a_tenant_has_alone_takes_no_other,
+                more_than_there_is_is_handed_out_where_the_operator_says_so,
+                spot_instances_are_rated_with_a_book_of_their_own,
             ]
             creates: [
                 a_create_stores_all_of_it,

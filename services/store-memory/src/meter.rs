@@ -45,6 +45,7 @@ impl MeterStore for MemoryStore {
                 Some(_) => {}
                 None => state.books.put(book.id.clone(), book.clone()),
             }
+            state.books.put(PriceBook::spot_id(&book.id), book.spot());
             state.current_book.put((), book.id.clone());
             Ok(Verdict::Keep(PriceBookOutcome::Current))
         })
@@ -124,7 +125,8 @@ fn open(state: &mut State, instance: &Instance, kind: MeterKind, at: Timestamp, 
     let node = instance.node.ok_or_else(|| violation(format!("instance {id} is metered on no node")))?;
     let book = state.current_book.get(&()).cloned();
     let book = book.ok_or_else(|| violation("nothing can be metered before a price book is stored"))?;
-    let demand = instance.spec.demand();
+    let demand = instance.demand();
+    let book = if demand.spot { PriceBook::spot_id(&book) } else { book };
     let mut number = 1;
     let mut start_second = at.grid_second();
     for (key, row) in of_meter(state, id, kind) {

@@ -36,7 +36,9 @@ impl MeterStore for PostgresStore {
     }
 
     async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError> {
-        self.connections.write("storing a price book", &PutBook { id: &book.id, record: json(book)? }).await
+        let spot = book.spot();
+        let spot = (spot.id.clone(), json(&spot)?);
+        self.connections.write("storing a price book", &PutBook { id: &book.id, record: json(book)?, spot }).await
     }
 
     async fn metered(&self, tenant: TenantId, instances: &[InstanceId]) -> Result<Vec<Interval>, StoreError> {
@@ -67,6 +69,8 @@ impl MeterStore for PostgresStore {
 struct PutBook<'a> {
     id: &'a str,
     record: String,
+    /// That of spot instances beside it.
+    spot: (String, String),
 }
 
 #[async_trait]
@@ -75,12 +79,17 @@ impl Unit for PutBook<'_> {
 
     async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<PriceBookOutcome>, StoreError> {
         const CONTEXT: &str = "storing a price book";
-        sqlx::query("INSERT INTO price_books (id, record) VALUES ($1, $2::json) ON CONFLICT (id) DO NOTHING")
-            .bind(self.id)
-            .bind(&self.record)
-            .execute(&mut *connection)
-            .await
-            .context(CONTEXT)?;
+        let mut added = 0;
+        for (id, record) in [(self.id, &self.record), (self.spot.0.as_str(), &self.spot.1)] {
+            added +=
+                sqlx::query("INSERT INTO price_books (id, record) VALUES ($1, $2::json) ON CONFLICT (id) DO NOTHING")
+                    .bind(id)
+                    .bind(record)
+                    .execute(&mut *connection)
+                    .await
+                    .context(CONTEXT)?
+                    .rows_affected();
+        }
         let stored: String = sqlx::query_scalar("SELECT record::text FROM price_books WHERE id = $1")
             .bind(self.id)
             .fetch_one(&mut *connection)
@@ -98,7 +107,7 @@ impl Unit for PutBook<'_> {
         .await
         .context(CONTEXT)?;
         let current = PriceBookOutcome::Current;
-        Ok(if moved.rows_affected() == 1 { Verdict::Keep(current) } else { Verdict::Undo(current) })
+        Ok(if moved.rows_affected() + added > 0 { Verdict::Keep(current) } else { Verdict::Undo(current) })
     }
 }
 
@@ -177,15 +186,16 @@ async fn open(
     late: bool,
 ) -> Result<(), StoreError> {
     let node = instance.node.ok_or_else(|| violation(format!("instance {} is metered on no node", instance.id)))?;
-    let demand = instance.spec.demand();
+    let demand = instance.demand();
     let opened = sqlx::query(
         "INSERT INTO intervals (instance, kind, number, tenant, project, name, node, generation, cpu_millis, memory_mib,
              price_book, start_second, end_second, late)
-         SELECT $1, $2, coalesce(max(earlier.number), 0) + 1, $3, $4, $5, $6, $7, $8, $9, book.id,
+         SELECT $1, $2, coalesce(max(earlier.number), 0) + 1, $3, $4, $5, $6, $7, $8, $9, spot.id,
              greatest($10, coalesce(max(earlier.end_second), $10)), NULL, $11
          FROM price_book_current AS book
+             JOIN price_books AS spot ON spot.id = CASE WHEN $12 THEN book.id || '+spot' ELSE book.id END
              LEFT JOIN intervals AS earlier ON earlier.instance = $1 AND earlier.kind = $2
-         GROUP BY book.id",
+         GROUP BY spot.id",
     )
     .bind(instance.id.as_uuid())
     .bind(kind.as_str())
@@ -198,6 +208,7 @@ async fn open(
     .bind(i64::from(demand.memory.get()))
     .bind(at.grid_second())
     .bind(late)
+    .bind(demand.spot)
     .execute(connection)
     .await
     .context("opening a metered interval")?;

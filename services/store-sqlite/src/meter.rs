@@ -40,7 +40,11 @@ impl MeterStore for SqliteStore {
 
     async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError> {
         let (id, record) = (book.id.clone(), json(book)?);
-        self.writer.run("storing a price book", move |connection| Box::pin(put_book(connection, id, record))).await
+        let spot = book.spot();
+        let spot = (spot.id.clone(), json(&spot)?);
+        self.writer
+            .run("storing a price book", move |connection| Box::pin(put_book(connection, id, record, spot)))
+            .await
     }
 
     async fn metered(&self, tenant: TenantId, instances: &[InstanceId]) -> Result<Vec<Interval>, StoreError> {
@@ -56,14 +60,19 @@ async fn put_book(
     connection: &mut SqliteConnection,
     id: String,
     record: String,
+    spot: (String, String),
 ) -> Result<Verdict<PriceBookOutcome>, StoreError> {
     const CONTEXT: &str = "storing a price book";
-    sqlx::query("INSERT INTO price_books (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
-        .bind(&id)
-        .bind(&record)
-        .execute(&mut *connection)
-        .await
-        .context(CONTEXT)?;
+    let mut added = 0;
+    for (id, record) in [(&id, &record), (&spot.0, &spot.1)] {
+        added += sqlx::query("INSERT INTO price_books (id, record) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
+            .bind(id)
+            .bind(record)
+            .execute(&mut *connection)
+            .await
+            .context(CONTEXT)?
+            .rows_affected();
+    }
     let stored: String = sqlx::query_scalar("SELECT record FROM price_books WHERE id = ?")
         .bind(&id)
         .fetch_one(&mut *connection)
@@ -81,7 +90,7 @@ async fn put_book(
     .await
     .context(CONTEXT)?;
     let current = PriceBookOutcome::Current;
-    Ok(if moved.rows_affected() == 1 { Verdict::Keep(current) } else { Verdict::Undo(current) })
+    Ok(if moved.rows_affected() + added > 0 { Verdict::Keep(current) } else { Verdict::Undo(current) })
 }
 
 /// What was metered in all, a row for each group of closed intervals and one for each open interval.
@@ -193,7 +202,8 @@ async fn open(
         .await
         .context("reading the price book")?;
     let book = book.ok_or_else(|| violation("nothing can be metered before a price book is stored"))?;
-    let demand = instance.spec.demand();
+    let demand = instance.demand();
+    let book = if demand.spot { PriceBook::spot_id(&book) } else { book };
     sqlx::query(
         "INSERT INTO intervals (instance, kind, number, tenant, project, name, node, generation, cpu_millis, memory_mib,
              price_book, start_second, end_second, late)

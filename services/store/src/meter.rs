@@ -43,7 +43,8 @@ pub trait MeterStore: Send + Sync {
     /// The price book of that id.
     async fn price_book(&self, id: &str) -> Result<Option<PriceBook>, StoreError>;
 
-    /// Stores a price book under its id unless it is there, and makes it the one that new intervals are rated with.
+    /// Stores a price book under its id unless it is there, with the one of spot instances beside it ([`PriceBook::spot`]), and makes it
+    /// the one that new intervals are rated with.
     async fn put_price_book(&self, book: &PriceBook) -> Result<PriceBookOutcome, StoreError>;
 
     /// What instances of the tenant were metered in all: of each, the closed intervals of one kind, size and price book

@@ -118,7 +118,7 @@ impl Promises {
 
     /// Promises room to one more; false when there is none.
     fn make(&mut self, instance: &Instance) -> bool {
-        self.0.propose(&instance.demand()).is_ok()
+        self.0.propose(None, &instance.demand(), &instance.terms()).is_ok()
     }
 }
 

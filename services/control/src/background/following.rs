@@ -61,6 +61,10 @@ impl Control {
             let after = *lock(&self.inner.followed);
             let changes = self.store().changes(after, PAGE).await?;
             self.inner.zone.observe_all(&changes.instances, |instance| self.inner.config.fqdn(instance));
+            {
+                let mut index = lock(&self.inner.fleet);
+                changes.instances.iter().for_each(|instance| index.observe(instance));
+            }
             nodes.extend(changes.instances.iter().filter_map(|instance| instance.node));
             *lock(&self.inner.followed) = changes.next;
             if !changes.more {

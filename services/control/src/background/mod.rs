@@ -4,6 +4,7 @@
 //! Some of it every replica does for itself, some is done by one of them: see [`lease`].
 
 mod draining;
+mod evicting;
 mod expiring;
 mod failures;
 mod fencing;
@@ -75,12 +76,13 @@ impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
-        let reconcilers: [Arc<dyn Reconciler>; 10] = [
+        let reconcilers: [Arc<dyn Reconciler>; 11] = [
             Arc::new(picture::Picture),
             Arc::new(presence::Presence),
             Arc::new(silence::Silent::default()),
             Arc::new(fencing::Fencing::default()),
             Arc::new(draining::Draining),
+            Arc::new(evicting::Evicting),
             Arc::new(placing::Placing::default()),
             Arc::new(expiring::Expiring),
             Arc::new(running::Running),

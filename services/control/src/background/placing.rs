@@ -89,9 +89,13 @@ impl Control {
     /// Places it, or gives it back with the reason why it waits on. None also when it does not wait any more.
     async fn place_pending(&self, mut instance: Instance) -> Result<Option<(Instance, String)>, Error> {
         for _ in 0..MAX_PROPOSALS {
-            let reservation = match self.propose(&instance.demand()) {
+            let (demand, terms) = (instance.demand(), instance.terms());
+            let reservation = match self.propose(instance.id, &demand, &terms) {
                 Ok(reservation) => reservation,
-                Err(Error::CapacityUnavailable(why)) => return Ok(Some((instance, why))),
+                Err(Error::CapacityUnavailable(why)) => {
+                    let why = self.make_room(&demand, &terms, why).await?;
+                    return Ok(Some((instance, why)));
+                }
                 Err(error) => return Err(error),
             };
             let node = reservation.node();

@@ -70,7 +70,7 @@ impl Control {
             let (change, reservation) = match lifecycle::due(&instance, self.now()) {
                 Due::Nothing => return Ok(false),
                 Due::Step(change) => (Some(*change), None),
-                Due::Run => match self.propose(&instance.demand()) {
+                Due::Run => match self.propose(id, &instance.demand(), &instance.terms()) {
                     Ok(reservation) => (lifecycle::run(&instance, reservation.node(), self.now()), Some(reservation)),
                     Err(Error::CapacityUnavailable(why)) => (lifecycle::postpone(&instance, &why, self.now()), None),
                     Err(error) => return Err(error),

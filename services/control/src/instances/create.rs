@@ -2,7 +2,9 @@
 
 use sha2::{Digest, Sha256};
 use wherry_model::lifecycle::{self, Birth};
-use wherry_model::{Instance, InstanceId, InstanceName, InstanceSpec, Principal, ProjectName, Scope, SpecError};
+use wherry_model::{
+    Demand, Instance, InstanceId, InstanceName, InstanceSpec, Principal, ProjectName, Scope, SpecError,
+};
 use wherry_store::{CreateOutcome, Placed, ProjectRecord};
 
 use crate::fleet::Reservation;
@@ -120,16 +122,20 @@ impl Control {
             node: None,
             actor: principal.subject.to_string(),
         };
+        let demand = Demand { tenant: Some(birth.tenant), ..birth.spec.demand() };
+        let terms = birth.spec.terms(birth.tenant);
         for _ in 0..MAX_PROPOSALS {
             // One with a schedule begins at its time, and finds its place then.
             let reservation = match birth.spec.schedule {
                 Some(_) => None,
-                None => match self.propose(&birth.spec.demand()) {
+                None => match self.propose(id, &demand, &terms) {
                     Ok(reservation) => Some(reservation),
                     // Room may come back, a taken name will not: the lasting reason is the one to tell.
                     Err(full) => {
-                        let taken = self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some();
-                        return Err(if taken { Error::NameTaken(name.to_string()) } else { full });
+                        if self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some() {
+                            return Err(Error::NameTaken(name.to_string()));
+                        }
+                        return Err(self.made_room(&demand, &terms, full).await?);
                     }
                 },
             };

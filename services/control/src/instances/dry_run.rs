@@ -1,6 +1,6 @@
 //! What a create would cost and whether it would fit, without creating.
 
-use wherry_model::{InstanceName, InstanceSpec, PicoAmount, Principal, ProjectName, Scope, Timestamp};
+use wherry_model::{Demand, InstanceName, InstanceSpec, PicoAmount, Principal, ProjectName, Scope, Timestamp};
 
 use crate::{Control, Error, lock};
 
@@ -45,12 +45,15 @@ impl Control {
             _ if offered.is_some() => offered,
             // It needs no room before its time.
             _ if spec.schedule.is_some() => None,
-            _ => lock(&self.inner.fleet).why_not(&spec.demand()),
+            _ => {
+                let demand = Demand { tenant: Some(principal.tenant), ..spec.demand() };
+                lock(&self.inner.fleet).why_not(&demand, &spec.terms(principal.tenant))
+            }
         };
-        let book = &self.inner.config.price_book;
+        let book = self.inner.config.price_book.of(spec.demand().spot);
         Ok(DryRun {
-            price_per_hour: wherry_metering::per_hour(&spec.demand(), book),
-            currency: book.currency.clone(),
+            price_per_hour: wherry_metering::per_hour(&spec.demand(), &book),
+            currency: book.currency,
             fits: why_not.is_none(),
             why_not,
             next_runs: self.next_runs(spec),

@@ -64,7 +64,7 @@ impl Control {
         for _ in 0..MAX_STARTS {
             instance = self.until_startable(instance, deadline).await?;
             let reservation = match instance.state {
-                state if state.is_settled() => self.propose(&instance.demand())?,
+                state if state.is_settled() => self.placed(instance.id, &instance.demand(), &instance.terms()).await?,
                 _ => return self.view(instance).await,
             };
             let ask = Ask::Start(reservation.node());

@@ -78,12 +78,15 @@ impl Control {
             }
             // With a schedule it needs no room before its time.
             None if instance.holds_resources || spec.schedule.is_some() => None,
-            None => lock(&self.inner.fleet).why_not(&demand),
+            None => {
+                let demand = Demand { tenant: Some(instance.tenant), ..demand };
+                lock(&self.inner.fleet).why_not(&demand, &spec.terms(instance.tenant))
+            }
         };
-        let book = &self.inner.config.price_book;
+        let book = self.inner.config.price_book.of(demand.spot);
         let dry_run = DryRun {
-            price_per_hour: wherry_metering::per_hour(&demand, book),
-            currency: book.currency.clone(),
+            price_per_hour: wherry_metering::per_hour(&demand, &book),
+            currency: book.currency,
             fits: why_not.is_none(),
             why_not,
             next_runs: self.next_runs(spec),

@@ -2,16 +2,13 @@
 
 use wherry_model::{
     Demand, Instance, InstanceId, InstanceSpec, InstanceState, NodeId, Principal, ProjectName, Scope, TenantId,
-    TenantName,
+    TenantName, Terms,
 };
-use wherry_placement::{Fleet, FleetChange, HardLimit, NodeSnapshot, Score};
+use wherry_placement::{Ask, FleetChange, HardLimit, Score};
 use wherry_store::TenantRecord;
 
-use crate::fleet::for_tenants;
+use crate::fleet::told;
 use crate::{Control, Error, lock};
-
-/// Nodes of an explanation.
-const BEST: usize = 3;
 
 /// An instance as an operator names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +72,9 @@ impl Control {
     ) -> Result<Explanation, Error> {
         Self::require(principal, Scope::Admin)?;
         self.check_spec(spec)?;
-        self.tenant_called(principal, tenant).await?;
-        self.explanation(&spec.demand(), None).await
+        let tenant = self.tenant_called(principal, tenant).await?;
+        let demand = Demand { tenant: Some(tenant), ..spec.demand() };
+        self.explanation(&demand, &spec.terms(tenant), None).await
     }
 
     /// Where the instance would be placed now. What it holds of a node is taken as free for it.
@@ -99,7 +97,7 @@ impl Control {
             (None, Ok(id)) => self.store().instance(tenant, id).await?.ok_or_else(unknown)?,
             (None, Err(_)) => return Err(unknown()),
         };
-        self.explanation(&found.demand(), Some(&found)).await
+        self.explanation(&found.demand(), &found.terms(), Some(&found)).await
     }
 
     async fn tenant_called(&self, principal: &Principal, tenant: Option<&str>) -> Result<TenantId, Error> {
@@ -116,52 +114,80 @@ impl Control {
         found.map(|tenant| tenant.id).ok_or_else(|| Error::NotFound("that tenant".to_owned()))
     }
 
-    async fn explanation(&self, demand: &Demand, instance: Option<&Instance>) -> Result<Explanation, Error> {
+    async fn explanation(
+        &self,
+        demand: &Demand,
+        terms: &Terms,
+        instance: Option<&Instance>,
+    ) -> Result<Explanation, Error> {
         let rows = self.store().nodes().await?;
         let name = |id: NodeId| {
             let row = rows.iter().find(|row| row.id == id);
             row.map_or_else(|| id.to_string(), |row| row.name.clone())
         };
         let mut fleet = lock(&self.inner.fleet).picture();
-        let held = instance.filter(|instance| instance.holds_resources).and_then(|instance| instance.node);
-        if let Some(node) = held {
+        let held = instance.filter(|instance| instance.holds_resources);
+        if let Some((id, node)) = held.and_then(|instance| Some((instance.id, instance.node?))) {
+            fleet.depart(id);
             // The picture may be behind the record: then less is given back, and the answer is as old as the picture.
             let _ = fleet.apply(FleetChange::Release { node, demand: *demand });
         }
-        let mut explained = explain(&fleet, demand, name);
-        explained.instance = instance.map(|instance| (instance.state, instance.node.map(|node| (node, name(node)))));
-        Ok(explained)
+        let ask = Ask { demand, terms, excluded: &[] };
+        let found = fleet.explain(&ask);
+        let refused = found.refused.iter().map(|(limit, nodes)| RefusedBy {
+            rule: rule(*limit),
+            nodes: *nodes,
+            message: limit.to_string(),
+        });
+        let best =
+            found.best.iter().map(|score| Candidate { node: score.node, name: name(score.node), score: parts(score) });
+        Ok(Explanation {
+            demand: *demand,
+            nodes: found.nodes,
+            fits: found.fits,
+            refused: refused.collect(),
+            best: best.collect(),
+            told: fleet.decide_for(&ask).err().map(|refusal| told(&refusal, Some(&found.refused))),
+            instance: instance.map(|instance| (instance.state, instance.node.map(|node| (node, name(node))))),
+        })
     }
 }
 
-fn explain(fleet: &Fleet, demand: &Demand, name: impl Fn(NodeId) -> String) -> Explanation {
-    let rate = fleet.exchange_rate();
-    let refuses = |limit: &HardLimit, node: &NodeSnapshot| limit.refuses(node, demand, false);
-    let count = |found: usize| u32::try_from(found).unwrap_or(u32::MAX);
-    let refused = HardLimit::ALL.iter().map(|limit| RefusedBy {
-        rule: limit.name(),
-        nodes: count(fleet.nodes().filter(|node| refuses(limit, node)).count()),
-        message: limit.to_string(),
-    });
-    let fitting = fleet.nodes().filter(|node| !HardLimit::ALL.iter().any(|limit| refuses(limit, node)));
-    let mut scores: Vec<Score> = fitting.map(|node| Score::of(node, demand, rate)).collect();
-    scores.sort_unstable();
-    let best = scores.iter().take(BEST).map(|score| Candidate {
-        node: score.node,
-        name: name(score.node),
-        score: vec![
-            ("wakes_empty_node", u64::from(score.wakes_empty_node)),
-            ("residue_mib", score.residue_mib),
-            ("imbalance_mib", score.imbalance_mib),
-        ],
-    });
-    Explanation {
-        demand: *demand,
-        nodes: count(fleet.nodes().count()),
-        fits: count(scores.len()),
-        refused: refused.filter(|refused| refused.nodes > 0).collect(),
-        best: best.collect(),
-        told: fleet.decide(demand).err().map(|refusal| for_tenants(&refusal)),
-        instance: None,
+/// What is compared, the most important first; less is better. The id, which comes last, says nothing.
+fn parts(score: &Score) -> Vec<(&'static str, u64)> {
+    vec![
+        ("shared", u64::from(score.shared)),
+        ("unasked_gpus", u64::from(score.unasked_gpus)),
+        ("wakes_empty_node", u64::from(score.wakes_empty_node)),
+        ("cold", u64::from(score.cold)),
+        ("unused_gpus", u64::from(score.unused_gpus)),
+        ("departure_gap", u64::from(score.departure_gap)),
+        ("zone_excess", u64::from(score.zone_excess)),
+        ("others_share", u64::from(score.others_share)),
+        ("residue_mib", score.residue_mib),
+        ("imbalance_mib", score.imbalance_mib),
+    ]
+}
+
+const fn rule(limit: HardLimit) -> &'static str {
+    match limit {
+        HardLimit::State => "state",
+        HardLimit::Architecture => "architecture",
+        HardLimit::Fencing => "fencing",
+        HardLimit::Protocol => "protocol",
+        HardLimit::Isolation => "isolation",
+        HardLimit::Zone => "zone",
+        HardLimit::SoleTenant => "dedicated",
+        HardLimit::Instances => "instances",
+        HardLimit::Addresses => "addresses",
+        HardLimit::Cpu => "cpu",
+        HardLimit::Memory => "memory",
+        HardLimit::Disk => "disk",
+        HardLimit::Gpu => "gpu",
+        HardLimit::Ports => "ports",
+        HardLimit::Near => "near",
+        HardLimit::Apart => "apart",
+        HardLimit::Spread => "spread",
+        HardLimit::Excluded => "excluded",
     }
 }

@@ -11,13 +11,13 @@
 use std::collections::BTreeMap;
 
 use wherry_model::{
-    Capacity, CpuMillis, Demand, InstanceId, InstanceName, MemoryMib, NodeId, NodeRecord, NodeState, Principal, Scope,
-    SpecError, TenantId,
+    Capacity, CpuMillis, Demand, Gpus, InstanceId, InstanceName, MemoryMib, NodeId, NodeOffer, NodeRecord, NodeState,
+    Principal, Scope, SpecError, Stock, TenantId, Terms,
 };
-use wherry_placement::{Fleet, FleetChange, NodeSnapshot};
+use wherry_placement::{Ask, Fleet, FleetChange, NodeSnapshot};
 use wherry_store::OnNode;
 
-use crate::fleet::{for_tenants, plus};
+use crate::fleet::{plus, told};
 use crate::{Control, Error, lock};
 
 /// Machines whose instances are looked at.
@@ -166,8 +166,8 @@ impl Control {
         for node in drained {
             let Some(OnNode { instances, .. }) = self.store().instances_on(node).await? else { continue };
             for instance in instances.into_iter().filter(|instance| instance.holds_resources) {
-                let demand = instance.demand();
-                let to = place(&mut fleet, &demand);
+                let (demand, terms) = (instance.demand(), instance.terms());
+                let to = place(&mut fleet, instance.id, &demand, &terms);
                 moved += 1;
                 stuck += u32::from(to.is_err());
                 if to.is_ok() {
@@ -188,7 +188,8 @@ impl Control {
         }
         let pending = self.store().pending(MAX_WAITING).await?;
         let waiting = u32::try_from(pending.len()).unwrap_or(MAX_WAITING);
-        let placed = pending.iter().filter(|one| place(&mut fleet, &one.demand()).is_ok()).count();
+        let placed =
+            pending.iter().filter(|one| place(&mut fleet, one.id, &one.demand(), &one.terms()).is_ok()).count();
         Ok(Forecast {
             before,
             after: Room { sampled_nodes, ..room(fleet.nodes().copied(), &mix) },
@@ -226,9 +227,17 @@ fn learn(fleet: &mut Fleet, change: FleetChange) {
     }
 }
 
-fn place(fleet: &mut Fleet, demand: &Demand) -> Result<NodeId, String> {
-    let node = fleet.decide(demand).map_err(|refusal| for_tenants(&refusal))?.node;
+/// Puts `who` where it would go.
+fn place(fleet: &mut Fleet, who: InstanceId, demand: &Demand, terms: &Terms) -> Result<NodeId, String> {
+    let ask = Ask { demand, terms, excluded: &[] };
+    let node = match fleet.decide_for(&ask) {
+        Ok(placement) => placement.node,
+        Err(refusal) => return Err(told(&refusal, Some(&fleet.explain(&ask).refused))),
+    };
     learn(fleet, FleetChange::Reserve { node, demand: *demand });
+    if let Err(unapplied) = fleet.settle(who, node, demand, terms) {
+        tracing::debug!(%unapplied, "a forecast goes on without it");
+    }
     Ok(node)
 }
 
@@ -255,9 +264,15 @@ fn added(change: &WhatIf, rows: &[NodeRecord]) -> Result<Vec<NodeSnapshot>, Erro
     };
     let new = |number: u32| NodeSnapshot {
         // No id that was ever generated: those begin with a time.
-        id: NodeId::from_uuid(uuid::Uuid::from_u128(u128::MAX - u128::from(number))),
+        id: NodeId::from_uuid(uuid::Uuid::from_u128(u128::MAX - u128::from(MAX_ADDED - number))),
         state: NodeState::Ready,
         used: Capacity::default(),
+        offer: NodeOffer {
+            disk: model.offer.disk.map(|disk| Stock { used_mib: 0, ..disk }),
+            gpus: Gpus { used_permille: Default::default(), ..model.offer.gpus },
+            sole_tenant: None,
+            ..model.offer
+        },
         ..model
     };
     Ok((0..*count).map(new).collect())
@@ -326,6 +341,7 @@ mod tests {
             fences: true,
             protocol: 3,
             isolation: IsolationSet::default(),
+            offer: wherry_model::NodeOffer::default(),
         }
     }
 

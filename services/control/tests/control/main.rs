@@ -15,6 +15,7 @@ mod keys;
 mod life;
 mod logs;
 mod loss;
+mod placement;
 mod put;
 mod random;
 mod read;

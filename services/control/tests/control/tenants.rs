@@ -39,7 +39,7 @@ enum Kind {
     Other,
 }
 
-const TABLE: [(&str, Scope, Kind); 61] = [
+const TABLE: [(&str, Scope, Kind); 62] = [
     ("create_instance", Scope::InstancesWrite, Kind::Own),
     ("put_instance", Scope::InstancesWrite, Kind::Own),
     ("dry_run", Scope::InstancesWrite, Kind::Own),

@@ -21,6 +21,7 @@ mod kill_loop;
 mod limits;
 mod logs;
 mod machine_faults;
+mod placed;
 mod probes;
 mod protocol;
 mod refusals;

@@ -126,6 +126,7 @@ impl Draft {
         self.instance.finished_at = Some(at);
         self.instance.unknown_since = None;
         self.instance.leaving = None;
+        self.instance.evict_at = None;
         for container in &mut self.instance.containers {
             container.restart_at = None;
             container.is_due = false;
@@ -142,6 +143,7 @@ impl Draft {
         after.node = None;
         after.holds_resources = false;
         after.leaving = None;
+        after.evict_at = None;
         after.state = InstanceState::Pending;
         after.message = Some(message.to_owned());
         after.address = None;

@@ -4,7 +4,7 @@
 
 use crate::id::NodeId;
 use crate::instance::{EndReason, EventKind, Instance, InstanceState, Intent, Leaving};
-use crate::spec::OnNodeLoss;
+use crate::spec::{OnNodeLoss, Priority};
 use crate::time::Timestamp;
 
 use super::draft::Draft;
@@ -24,6 +24,7 @@ pub fn leave(instance: &Instance, how: Leaving, now: Timestamp) -> Option<Change
     let mut draft = Draft::of(instance, now);
     let message = match how {
         Leaving::Move => "its machine is being emptied; it is stopped and then placed elsewhere",
+        Leaving::Evict if instance.evict_at.is_some() => "its room is needed for regular instances; it is stopped",
         Leaving::Evict => "its machine is being emptied; it is stopped",
     };
     if how == Leaving::Evict {
@@ -33,6 +34,23 @@ pub fn leave(instance: &Instance, how: Leaving, now: Timestamp) -> Option<Change
     draft.instance.state = S::Stopping;
     draft.instance.message = Some(message.to_owned());
     draft.close(MeterKind::Pull, now);
+    draft.event(EventKind::Leaving, now, message);
+    Some(draft.finish())
+}
+
+/// The room of the instance, which is a spot one, is needed for regular ones: it is stopped at `until`, by [`leave`]. None when it
+/// knows that already, or makes room anyway.
+pub fn notice(instance: &Instance, until: Timestamp, now: Timestamp) -> Option<Change> {
+    use InstanceState as S;
+    let stays = instance.leaving.is_none() && instance.evict_at.is_none() && instance.intent == Intent::Run;
+    let is_there = matches!(instance.state, S::Scheduled | S::Pulling | S::Starting | S::Running | S::Unknown);
+    if !stays || !is_there || instance.spec.priority != Priority::Spot {
+        return None;
+    }
+    let mut draft = Draft::of(instance, now);
+    let message = format!("its room is needed for regular instances; it is stopped at {until}");
+    draft.instance.evict_at = Some(until);
+    draft.instance.message = Some(message.clone());
     draft.event(EventKind::Leaving, now, message);
     Some(draft.finish())
 }

@@ -101,11 +101,11 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
             let classes = serde_json::to_value(&node.isolation).ok();
             let classes =
                 classes.iter().filter_map(|list| list.as_array()).flatten().filter_map(|class| class.as_str());
-            cells.push(classes.collect::<Vec<_>>().join(","));
             cells.push(node.zone.as_deref().map_or_else(|| "-".to_owned(), clean));
             cells.push(node.disk.map_or_else(|| "-".to_owned(), |disk| part(disk.used_mib, disk.total_mib)));
             cells.push(node.overcommit.map_or_else(|| "-".to_owned(), overcommit));
             cells.push(node.sole_tenant_id.as_deref().map_or_else(|| "-".to_owned(), clean));
+            cells.push(classes.collect::<Vec<_>>().join(","));
         }
         cells
     };
@@ -121,7 +121,7 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
         column("ID"),
     ];
     if is_wide {
-        columns.extend(["ISOLATION", "ZONE", "DISK MIB", "OVERCOMMIT", "ALONE WITH"].map(column));
+        columns.extend(["ZONE", "DISK MIB", "OVERCOMMIT", "ALONE WITH", "ISOLATION"].map(column));
     }
     output::table(&columns, nodes.iter().map(row).collect(), width)
 }
@@ -193,7 +193,7 @@ lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  
 ";
         assert_eq!(render_nodes(&[node("here"), far], now, false, None), expected);
         let wide = render_nodes(&[node("here")], now, true, None);
-        assert!(wide.ends_with("n-here  shared     -     -         -           -\n"), "{wide}");
+        assert!(wide.ends_with("n-here  -     -         -           -           shared\n"), "{wide}");
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub(crate) struct Fleet {
     pub(crate) overcommit_cpu_percent: u16,
     pub(crate) overcommit_memory_percent: u16,
     pub(crate) overcommit_disk_percent: u16,
+    /// From the event that tells a spot instance to make room to its stop.
+    pub(crate) spot_notice_seconds: u64,
 }
 
 impl Default for Fleet {
@@ -101,6 +103,7 @@ impl Default for Fleet {
             overcommit_cpu_percent: 100,
             overcommit_memory_percent: 100,
             overcommit_disk_percent: 100,
+            spot_notice_seconds: 30,
         }
     }
 }
@@ -128,6 +131,7 @@ impl Fleet {
             "events_per_instance: from 100 to 1000000"
         );
         anyhow::ensure!((60..=1_000_000).contains(&self.entries_per_hour), "entries_per_hour: from 60 to 1000000");
+        anyhow::ensure!((1..=3_600).contains(&self.spot_notice_seconds), "spot_notice_seconds: from 1 to 3600");
         for (key, percent) in [
             ("overcommit_cpu_percent", self.overcommit_cpu_percent),
             ("overcommit_memory_percent", self.overcommit_memory_percent),
@@ -193,6 +197,7 @@ mod tests {
             Fleet { entries_per_hour: 59, ..Fleet::default() },
             Fleet { events_per_instance: 99, ..Fleet::default() },
             Fleet { overcommit_cpu_percent: 99, ..Fleet::default() },
+            Fleet { spot_notice_seconds: 0, ..Fleet::default() },
             Fleet { overcommit_memory_percent: 1_001, ..Fleet::default() },
         ];
         for fleet in wrong {
