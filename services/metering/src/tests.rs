@@ -51,6 +51,7 @@ fn book() -> PriceBook {
         memory_pico_per_mib_second: 1_013,
         pull_cpu_pico_per_milli_second: 101,
         pull_memory_pico_per_mib_second: 11,
+        spot_percent: 50,
     }
 }
 

@@ -326,6 +326,8 @@ mod tests {
             include_str!("lives.rs"),
             include_str!("meters.rs"),
             include_str!("nodes.rs"),
+            include_str!("offers.rs"),
+            include_str!("offers.rs"),
             include_str!("purges.rs"),
             include_str!("removals.rs"),
             include_str!("renewals.rs"),
