@@ -7,7 +7,7 @@
 //! nothing else.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ const QUEUE: usize = 2;
 const QUIET: Duration = Duration::from_secs(2);
 /// How long the end of a program is waited for that is killed because its conversation is over.
 const DIES: Duration = Duration::from_secs(20);
+
+/// How long an attached client waits for the exit code of a main program whose instance is over already.
+const SAYS_ITS_END: Duration = Duration::from_secs(5);
 
 /// What a conversation leaves to be done: a task of the agent's.
 pub(crate) type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -178,18 +181,29 @@ impl Held {
         }
     }
 
-    /// The work's end, or an earlier one from outside; none when nobody listens any more.
+    /// The work's end, or an earlier one from outside; none when nobody listens any more. A main program that ends by itself
+    /// ends its instance too: whoever is attached gets its exit code nevertheless.
     async fn until_over(
         &self,
         outputs: &Outputs,
         work: impl Future<Output = Option<Result<i32, NodeError>>>,
     ) -> Option<Result<i32, NodeError>> {
+        let mut work = pin!(work);
+        let error = tokio::select! {
+            biased;
+            () = outputs.closed() => return None,
+            () = self.node.stopping.cancelled() => return Some(Err(stopping())),
+            error = self.not_here_any_more() => error,
+            ended = &mut work => return ended,
+        };
+        if !matches!(self.query.kind, SessionKind::Attach { .. }) {
+            return Some(Err(error));
+        }
         tokio::select! {
             biased;
             () = outputs.closed() => None,
-            () = self.node.stopping.cancelled() => Some(Err(stopping())),
-            error = self.not_here_any_more() => Some(Err(error)),
             ended = work => ended,
+            () = tokio::time::sleep(SAYS_ITS_END) => Some(Err(error)),
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn action_route(
     let mut router = paths
         .paths
         .keys()
-        .fold(router, |router, path| router.route(&path.replace("}:", &format!("}}/{SEGMENT}")), methods.clone()));
+        .fold(router, |router, path| router.route(&path.replacen(':', &format!("/{SEGMENT}"), 1), methods.clone()));
     let document = router.get_openapi_mut();
     for (path, item) in paths.paths {
         document.paths.paths.insert(path, item);
@@ -54,7 +54,7 @@ pub(crate) fn action_route(
 
 /// A route's template as clients know it.
 pub(super) fn public_template(template: &str) -> String {
-    template.replace(&format!("}}/{SEGMENT}"), "}:")
+    template.replacen(&format!("/{SEGMENT}"), ":", 1)
 }
 
 #[cfg(test)]

@@ -59,7 +59,6 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         .routes(routes!(admin::node_get::handle, admin::node_remove::handle))
         .routes(routes!(admin::join_tokens_create::handle))
         .routes(routes!(admin::replicas_list::handle))
-        .routes(routes!(admin::secrets_reseal::handle))
         .routes(routes!(admin::fleet_get::handle))
         .routes(routes!(admin::what_if::handle))
         .routes(routes!(admin::explain_get::handle, admin::explain_spec::handle))
@@ -78,6 +77,7 @@ pub(crate) fn routes(router: OpenApiRouter<ApiState>) -> OpenApiRouter<ApiState>
         routes!(admin::node_drain::handle),
         routes!(admin::node_cancel_drain::handle),
         routes!(admin::node_confirm_off::handle),
+        routes!(admin::secrets_reseal::handle),
     ]
     .into_iter()
     .fold(router, action_route)

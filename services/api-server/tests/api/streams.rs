@@ -65,6 +65,7 @@ async fn events_that_are_not_kept_any_more_are_said_to_be_gone() {
     // Past the days for which a deleted instance is kept.
     app.stack.advance(Duration::from_hours(24 * 30));
     app.stack.background().await;
+    let token = app.acme().await;
     for follow in [true, false] {
         let path = format!("/v1/projects/default/events?follow={follow}&after={first}");
         let problem = app.get(&token, &path).await.expect(410).json();

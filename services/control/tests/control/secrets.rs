@@ -2,9 +2,9 @@
 
 use wherry_agent_api::ControlPlane as _;
 use wherry_control::{Control, Error, Outgoing, SendOutcome, WebhookRequest, WebhookSender};
-use wherry_model::{EnvVar, InstanceName, InstanceSpec, Sealed, WebhookName};
+use wherry_model::{Capacity, EnvVar, InstanceName, InstanceSpec, Sealed, WebhookName};
 use wherry_sealing::{Keyring, Place, SealingKey};
-use wherry_testkit::{Stack, Tenant, spec};
+use wherry_testkit::{Node, Stack, Tenant, spec};
 
 fn with(secret: Sealed) -> InstanceSpec {
     let mut spec = spec();
@@ -83,7 +83,8 @@ async fn what_is_to_be_kept_must_be_there() {
 
 #[tokio::test]
 async fn all_secrets_are_sealed_anew_once_there_is_another_key() {
-    let stack = Stack::start().await;
+    let room = Capacity { cpu_millis: 64_000, memory_mib: 65_536, instances: 200 };
+    let stack = Stack::builder().nodes([Node { capacity: room, ..Node::sized(1, 1) }]).start().await;
     let (control, acme, blue) = (stack.control(), stack.acme(), stack.blue());
     control.set_webhook_sender(std::sync::Arc::new(Nobody));
     for number in 0..103 {
@@ -126,8 +127,9 @@ async fn all_secrets_are_sealed_anew_once_there_is_another_key() {
     };
     // It is cut off after its first batch; another goes over it again.
     let first = replica.reseal_secrets(stack.operator(), None).await.unwrap();
-    assert_eq!((first.examined, first.resealed, first.unopened), (100, 100, 0));
-    assert_eq!(pass().await, (107, 5, 1), "three, that of the other tenant, the webhook; and one that does not open");
+    assert!(first.examined == 100 && (98..=100).contains(&first.resealed) && first.unopened <= 1, "{first:?}");
+    let rest = 105 - first.resealed;
+    assert_eq!(pass().await, (107, rest, 1), "103, that of the other tenant, the webhook; and one that does not open");
     assert_eq!(pass().await, (107, 0, 1), "there is nothing left to do");
 
     assert_eq!(told(&stack, &replica).await, told_before, "the secrets are what they were");

@@ -284,6 +284,7 @@ async fn machine_dies(world: &mut World) {
         let users = Arc::clone(&world.users);
         // The operator stands before the machine: it does not come back while the answer is awaited.
         world.oracle.blur(machine.node());
+        world.oracle.machine_is_said_off(index);
         users.confirm_off(&name).await;
     } else {
         world.oracle.note(format!("machine {index} has power again"));

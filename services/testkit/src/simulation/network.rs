@@ -17,6 +17,7 @@ use wherry_model::{NodeId, NodeRecord};
 
 use super::dice::Dice;
 use super::grip::Grip;
+use super::oracle::Oracle;
 use super::replica::Replica;
 
 /// A direction of a line.
@@ -106,6 +107,7 @@ impl Network {
 pub(super) struct Link {
     network: Arc<Network>,
     machine: usize,
+    oracle: Arc<Oracle>,
     /// The replica that it talks to; the next one after a failure.
     towards: AtomicUsize,
     frozen: watch::Sender<bool>,
@@ -119,11 +121,18 @@ pub(super) struct Link {
 type Delivery<T> = dyn Fn(Control) -> BoxFuture<'static, Result<T, ControlError>> + Send + Sync;
 
 impl Link {
-    pub(super) fn new(network: Arc<Network>, machine: usize, node: NodeId, grip: Arc<Grip>) -> Self {
+    pub(super) fn new(
+        network: Arc<Network>,
+        machine: usize,
+        node: NodeId,
+        grip: Arc<Grip>,
+        oracle: Arc<Oracle>,
+    ) -> Self {
         let towards = AtomicUsize::new(machine);
         Self {
             network,
             machine,
+            oracle,
             towards,
             frozen: watch::channel(false).0,
             grip,
@@ -251,6 +260,7 @@ impl ControlPlane for Link {
         let introduced = deliver!(self, control, node, protocol => control.is_introduced(node, protocol));
         introduced?;
         let mut desired = deliver!(self, control, node, have => control.desired(node, have))?;
+        self.oracle.machine_is_told(self.machine);
         if let Some(desired) = desired.as_mut().filter(|_| !self.knows_leases()) {
             desired.instances.iter_mut().for_each(|instance| instance.fence_after_seconds = None);
         }

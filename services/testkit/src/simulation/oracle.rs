@@ -63,11 +63,22 @@ struct Seen {
     runs: Vec<Run>,
     /// Of each machine: since when an agent on it could act; none while it cannot.
     able: BTreeMap<usize, Option<Instant>>,
+    /// Machines that an operator said to be off: when each was told first what is still its own. Until then it runs what it
+    /// knows, should it have power again, and nobody can tell it otherwise.
+    said_off: BTreeMap<usize, Option<Instant>>,
     acknowledged: BTreeSet<InstanceId>,
     deleted: BTreeSet<InstanceId>,
     keys: BTreeMap<(TenantId, String), InstanceId>,
     /// Instances of whose runs not everything can be known: their machine lost power or was given up.
     blurred: BTreeSet<InstanceId>,
+}
+
+impl Seen {
+    /// Whether the machine was said to be off and may not have ended yet what was taken from it.
+    fn may_not_know(&self, machine: usize, now: Instant) -> bool {
+        let told = self.said_off.get(&machine).copied();
+        told.is_some_and(|told| told.is_none_or(|told| now.duration_since(told) <= ENDS_WITHIN))
+    }
 }
 
 impl Oracle {
@@ -113,6 +124,17 @@ impl Oracle {
         let before = seen.able.get(&machine).copied().flatten();
         let since = if able { before.or_else(|| Some(Instant::now())) } else { None };
         seen.able.insert(machine, since);
+    }
+
+    pub(super) fn machine_is_said_off(&self, machine: usize) {
+        self.seen().said_off.insert(machine, None);
+    }
+
+    /// The machine's agent was answered what it has to run.
+    pub(super) fn machine_is_told(&self, machine: usize) {
+        if let Some(told) = self.seen().said_off.get_mut(&machine) {
+            told.get_or_insert_with(Instant::now);
+        }
     }
 
     /// A create was acknowledged: it must never be lost, and its key must never make another one.
@@ -196,6 +218,7 @@ impl Oracle {
             let all_can_act = runs.iter().all(|run| {
                 let since = seen.able.get(&run.machine).copied().flatten();
                 since.is_some_and(|since| now.duration_since(since) > ENDS_WITHIN)
+                    && !seen.may_not_know(run.machine, now)
             });
             if all_can_act {
                 wrong.push(format!("I2: {id} goes on running twice"));
@@ -291,6 +314,9 @@ impl Oracle {
             let could_act = since.is_some_and(|since| now.duration_since(since) > self.fence);
             let belongs_together = other.machine == machine && other.generation == generation;
             if belongs_together && other.name != container.name {
+                continue;
+            }
+            if other.machine != machine && (seen.may_not_know(machine, now) || seen.may_not_know(other.machine, now)) {
                 continue;
             }
             if policy != Some(OnNodeLoss::Replace) || could_act || other.machine == machine {

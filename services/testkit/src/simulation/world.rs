@@ -181,7 +181,8 @@ impl World {
         let mut agent = AgentConfig::new(self.folder.path().join(format!("machine-{index}")), config);
         agent.logs.check_every = Duration::from_mins(1);
         let grip = Arc::new(Grip::new(index, self.character.slow_engines, dice, Arc::clone(&oracle)));
-        let link = Arc::new(Link::new(Arc::clone(&self.network), index, node, Arc::clone(&grip)));
+        let link =
+            Arc::new(Link::new(Arc::clone(&self.network), index, node, Arc::clone(&grip), Arc::clone(&self.oracle)));
         let mut machine = Machine::new(index, agent, clock, entropy, link, grip, oracle);
         machine.start().await;
         self.machines.push(machine);

@@ -19,8 +19,9 @@ use crate::state::ApiState;
 /// A JSON merge patch (RFC 7396) of its spec: fields that are given replace those that are there, `null` takes one back to its
 /// default, lists are replaced whole. Name and address stay. Only containers whose change they cannot take while they
 /// run are ended and started again: labels, probes, restart policy and times restart nothing. CPU and memory are taken from
-/// the machine that it runs on, or it stays as it was. A new image reference is asked of the registry. Fields that belong to the
-/// choice of the machine or to what the containers share, such as `volumes` and `dns`, can change once it is stopped.
+/// the machine that it runs on, or it stays as it was. A new image reference is asked of the registry, and what runs is ended when
+/// the image is there; one that cannot be had ends nothing, `message` says why. Fields that belong to the choice of the machine
+/// or to what the containers share, such as `volumes` and `dns`, can change once it is stopped.
 #[utoipa::path(
     patch,
     path = "/v1/projects/{project}/instances/{instance}",
