@@ -5,11 +5,14 @@
 //! 1. what is of another generation goes first, so two generations never run at once;
 //! 2. what happened is said before anything is done about it, and evidence is removed only after that;
 //! 3. then the sandbox is brought to what is desired: what must end is ended, and what has its turn ([`sequence`]) is started.
+//!    What is to be followed by another run goes on until the image of that is here ([`renewal`]).
 //!
 //! A beginning is over where its containers have succeeded in the present sandbox. That they did is seen by the engine's
 //! record of them, which is kept as long as the sandbox: one that was lost, by a restart of the machine for example, has not
 //! been prepared, and the next one begins from the beginning. A main container that was waited for to complete is not run
 //! again.
+
+mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +26,8 @@ use crate::backoff::LONGEST_WAIT;
 use crate::journal::{ContainerMemory, Memory, RunMemory};
 use crate::status::Phase;
 use crate::verdict::Verdict;
+
+pub(crate) use self::renewal::{is_due, is_spared};
 
 /// How soon an instance that waits for the lease is looked at again.
 const FORBIDDEN_LOOK: Duration = Duration::from_secs(1);
@@ -70,6 +75,12 @@ impl Seen {
         inside.filter(|container| container.state == ContainerState::Running)
     }
 
+    /// The run of a container that goes on in the sandbox of this generation, whether its start was said or not.
+    pub(crate) fn run_of(&self, generation: Generation, name: &ContainerName) -> Option<&SeenContainer> {
+        let sandbox = self.sandbox_of(generation)?;
+        self.runs_in(&sandbox.id).find(|container| &container.name == name)
+    }
+
     /// Whether the engine still has the record of this run in the sandbox of this generation.
     fn shows(&self, generation: Generation, name: &ContainerName, run: u32) -> bool {
         let Some(sandbox) = self.sandbox_of(generation) else { return false };
@@ -89,6 +100,8 @@ pub(crate) struct AtWork {
     pub(crate) greeted: BTreeSet<ContainerId>,
     /// Containers whose image is being fetched.
     pub(crate) pulling: BTreeSet<ContainerName>,
+    /// Containers whose next image will not be had, which is said, and without which the instance may go on.
+    pub(crate) given_up: BTreeSet<ContainerName>,
     /// Containers that must be ended.
     pub(crate) verdicts: BTreeMap<ContainerId, Verdict>,
     /// Why nothing of the instance will be started any more.
@@ -282,6 +295,9 @@ fn progress(desired: &DesiredInstance, memory: &Memory, seen: &Seen) -> Vec<Prog
             }
             RunMemory::NotStarted | RunMemory::Over => (Standing::Due, false),
         };
+        // One whose start is not said yet, because what is to be done after it is under way, is there all the same.
+        let is_unsaid = seen.run_of(desired.generation, &spec.name).is_some_and(|run| run.run > said.run);
+        let standing = if is_unsaid { Standing::Running { ready: false } } else { standing };
         Progress { standing, began }
     };
     desired.containers.iter().map(of).collect()
@@ -346,7 +362,7 @@ fn keep_running(desired: &DesiredInstance, memory: &Memory, seen: &Seen, at_work
     if let Some(verdict) = doom(desired, memory, seen, at_work, now) {
         return bring_down(desired, seen, at_work, verdict);
     }
-    if let Some(step) = end_one(desired, seen, at_work) {
+    if let Some(step) = end_one(desired, memory, seen, at_work) {
         return step;
     }
     start(desired, memory, seen, at_work, now)
@@ -366,12 +382,14 @@ fn bring_down(desired: &DesiredInstance, seen: &Seen, at_work: &AtWork, verdict:
 }
 
 /// A container that runs and must not go on as it is.
-fn end_one(desired: &DesiredInstance, seen: &Seen, at_work: &AtWork) -> Option<Step> {
+fn end_one(desired: &DesiredInstance, memory: &Memory, seen: &Seen, at_work: &AtWork) -> Option<Step> {
     let sandbox = seen.sandbox_of(desired.generation)?;
     seen.runs_in(&sandbox.id).filter(|container| !at_work.ending.contains(&container.id)).find_map(|container| {
-        let wanted = desired.container(&container.name)?.revision;
-        let outdated =
-            || (container.revision < wanted).then_some(Verdict { reason: EndReason::Restarted, message: None });
+        let wanted = desired.container(&container.name)?;
+        let outdated = || {
+            let is_due = container.revision < wanted.revision && is_due(desired, memory, seen, wanted);
+            is_due.then_some(Verdict { reason: EndReason::Restarted, message: None })
+        };
         let verdict = at_work.verdicts.get(&container.id).cloned().or_else(outdated)?;
         Some(Step::End { id: container.id.clone(), verdict })
     })
@@ -382,7 +400,7 @@ fn start(desired: &DesiredInstance, memory: &Memory, seen: &Seen, at_work: &AtWo
     let specs: Vec<&ContainerSpec> = desired.specs().collect();
     let turns = sequence::turns(&specs, &progress(desired, memory, seen));
     let (mut start, mut fetch, mut wakes) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut any_runs, mut any_pulls) = (false, false);
+    let (mut any_runs, mut any_starts, mut any_pulls) = (false, false, false);
     for (container, turn) in desired.containers.iter().zip(turns) {
         let name = &container.spec.name;
         let said = memory.container(name);
@@ -391,34 +409,41 @@ fn start(desired: &DesiredInstance, memory: &Memory, seen: &Seen, at_work: &AtWo
             RunMemory::Waiting { restart_at } if !is_outdated => Some(restart_at),
             _ => None,
         };
-        let pull_at = said.pull_retry_at.filter(|_| !is_outdated);
+        let pull_at = said.pull_of(container.revision).1;
+        let is_said = matches!(said.state, RunMemory::Running { .. });
+        any_runs |= turn == Turn::Had && is_said;
+        any_starts |= !is_said && seen.run_of(desired.generation, name).is_some();
+        if at_work.given_up.contains(name) && is_spared(desired, memory, seen, at_work, name) {
+            continue;
+        }
+        let knows_image = renewal::knows_image(container, &said);
+        let is_open = turn == Turn::Open && !renewal::is_too_early(desired, seen, container);
         // No wait is longer than that: the clock was set back.
         let lies_ahead = |moment: &Timestamp| *moment > now && *moment <= now.plus(LONGEST_WAIT);
         let not_before = match turn {
-            Turn::Had => {
-                any_runs |= matches!(said.state, RunMemory::Running { .. });
-                continue;
-            }
-            Turn::Open => restart_at.max(pull_at),
+            Turn::Had if knows_image || renewal::outdated(desired, seen, container).is_none() => continue,
+            Turn::Open if is_open => restart_at.max(pull_at),
+            Turn::Open if knows_image => continue,
             Turn::Waits(_) if said.digest_of(container.revision).is_some() => continue,
-            Turn::Waits(_) => pull_at,
+            Turn::Had | Turn::Open | Turn::Waits(_) => pull_at,
             Turn::Never(_) => continue,
         };
         any_pulls |= pull_at.is_some() || at_work.pulling.contains(name);
         match not_before.filter(lies_ahead) {
             _ if at_work.pulling.contains(name) => {}
             Some(moment) => wakes.push(moment),
-            None if turn == Turn::Open => start.push(name.clone()),
+            None if is_open => start.push(name.clone()),
             None => fetch.push(name.clone()),
         }
     }
     if !(start.is_empty() && fetch.is_empty()) {
         return Step::Bring { start, fetch };
     }
-    let phase = match (any_runs, any_pulls) {
-        (true, _) => Phase::Running,
-        (false, true) => Phase::Pulling,
-        (false, false) => Phase::WaitingToRestart,
+    let phase = match (any_runs, any_starts, any_pulls) {
+        (true, ..) => Phase::Running,
+        (false, true, _) => Phase::Starting,
+        (false, false, true) => Phase::Pulling,
+        (false, false, false) => Phase::WaitingToRestart,
     };
     Step::Rest { phase, until: wakes.into_iter().chain(deadline(desired, memory)).min() }
 }

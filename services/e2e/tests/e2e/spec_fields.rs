@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use wherry_api_types::{
-    DnsSettings, EndReason, HostAlias, Instance, InstanceState, Port, Protocol, PullPolicy, ResourceLimits,
+    DnsSettings, EndReason, EnvVar, HostAlias, Instance, InstanceState, Port, Protocol, PullPolicy, ResourceLimits,
 };
 use wherry_demo_images::{FileTree, OciImage};
 
@@ -34,9 +34,22 @@ async fn as_whom_it_runs_and_which_names_it_knows() {
     numbers.host_aliases = vec![alias("127.0.0.1", &["alias.example", "a2"]), alias("2001:db8::1", &["six"])];
     let mut named = world.script("named", &format!("echo USER $(id -u):$(id -g); {STAY}"));
     named.containers[0].user = Some("nobody".to_owned());
+    // A program of its own, its arguments as they are given, where it begins, and how it is found again.
+    let mut own = world.script("own", "");
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    own.containers[0].command = words(&["/bin/sh", "-c"]);
+    own.containers[0].args = words(&[
+        "trap 'exit 0' TERM; echo BEGINS $(pwd) \"$0|$1|$COLOUR\"; echo DONE; sleep 999 & wait",
+        "a b",
+        "$HOME",
+    ]);
+    own.containers[0].working_dir = Some("/etc".to_owned());
+    own.containers[0].env = vec![EnvVar::plain("COLOUR", "blue")];
+    own.labels = [("app".to_owned(), "shop".to_owned())].into_iter().collect();
     let mut unknown = world.script("unknown", STAY);
     unknown.containers[0].user = Some("no-such-user".to_owned());
-    let (_, _, unknown) = tokio::join!(world.run(&numbers), world.run(&named), world.run_to_end(&unknown));
+    let (_, _, _, unknown) =
+        tokio::join!(world.run(&numbers), world.run(&named), world.run(&own), world.run_to_end(&unknown));
 
     let text = world.logged("numbers", "DONE").await;
     let has = |line: &str| text.lines().any(|known| known.split_whitespace().collect::<Vec<_>>().join(" ") == line);
@@ -47,6 +60,10 @@ async fn as_whom_it_runs_and_which_names_it_knows() {
     assert!(has("127.0.0.1 localhost") && has("127.0.0.1 alias.example a2") && has("2001:db8::1 six"), "{text}");
     assert!(has("ALIAS"), "{text}");
     assert!(world.logged("named", "DONE").await.contains("USER 65534:65534"));
+    let text = world.logged("own", "DONE").await;
+    assert!(text.contains("BEGINS /etc a b|$HOME|blue"), "{text}");
+    let listed = world.wherry.cli(&["ps", "--label", "app=shop", "-o", "name"]).await.well();
+    assert_eq!(listed.trim(), "own");
     assert_eq!((unknown.state, unknown.reason), (InstanceState::Failed, Some(EndReason::StartFailed)), "{unknown:#?}");
     assert!(unknown.message.as_deref().unwrap_or_default().contains("\"no-such-user\""), "{unknown:#?}");
     world.finish().await;

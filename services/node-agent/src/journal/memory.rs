@@ -47,6 +47,9 @@ pub(crate) struct ContainerMemory {
     pub(crate) pull_failures: u32,
     /// When the next pull may begin.
     pub(crate) pull_retry_at: Option<Timestamp>,
+    /// The revision of the container that these pulls were for.
+    #[serde(default)]
+    pub(crate) pull_revision: u32,
     /// Number of the latest run; 0 before the first.
     pub(crate) run: u32,
     /// How that run stands.
@@ -71,6 +74,11 @@ impl ContainerMemory {
     /// What the image reference means, if that was learnt for this revision.
     pub(crate) fn digest_of(&self, revision: u32) -> Option<&Digest> {
         self.digest.as_ref().filter(|_| self.digest_revision == revision)
+    }
+
+    /// Failed pulls in a row for this revision, and when its next one may begin.
+    pub(crate) fn pull_of(&self, revision: u32) -> (u32, Option<Timestamp>) {
+        if self.pull_revision == revision { (self.pull_failures, self.pull_retry_at) } else { (0, None) }
     }
 
     /// Whether its latest run, which is over or about to be followed by another, is not the one that is asked for.
@@ -129,7 +137,11 @@ impl Memory {
             Fact::PullStarted { .. } => {}
             Fact::PullRetrying { container, retry_at, .. } => {
                 let known = self.containers.entry(container.clone()).or_default();
-                if known.pull_retry_at != Some(*retry_at) {
+                if revision > known.pull_revision {
+                    (known.pull_failures, known.pull_retry_at) = (0, None);
+                    known.pull_revision = revision;
+                }
+                if revision == known.pull_revision && known.pull_retry_at != Some(*retry_at) {
                     known.pull_failures = known.pull_failures.saturating_add(1);
                     known.pull_retry_at = Some(*retry_at);
                 }

@@ -27,7 +27,7 @@ use crate::check::{self, Finding, Place};
 use crate::journal::RunMemory;
 use crate::node::Node;
 use crate::permits::Permits;
-use crate::plan::SeenContainer;
+use crate::plan::{self, Seen, SeenContainer};
 use crate::verdict::{self, Verdict};
 
 use self::gauge::{Decision, Gauges, Kind};
@@ -115,11 +115,12 @@ impl Prober {
         for (id, desired) in &known {
             let is_probed = desired.action == Action::Run && desired.specs().any(|spec| !spec.probes.is_empty());
             let seen = snapshot.instances.get(id).filter(|_| is_probed);
-            let running = seen.into_iter().flat_map(|seen| &seen.containers).filter(|container| {
+            let Some(seen) = seen else { continue };
+            let running = seen.containers.iter().filter(|container| {
                 container.state == ContainerState::Running && container.generation == desired.generation
             });
             for container in running {
-                if self.look_at(desired, container) {
+                if self.look_at(desired, seen, container) {
                     there.insert(container.id.clone());
                 }
             }
@@ -129,7 +130,7 @@ impl Prober {
     }
 
     /// Whether the run is to be probed.
-    fn look_at(&mut self, desired: &DesiredInstance, seen: &SeenContainer) -> bool {
+    fn look_at(&mut self, desired: &DesiredInstance, all: &Seen, seen: &SeenContainer) -> bool {
         let Some(wanted) = desired.container(&seen.name).filter(|wanted| !wanted.spec.probes.is_empty()) else {
             return false;
         };
@@ -137,8 +138,13 @@ impl Prober {
         let Some(memory) = memory else { return false };
         let said = memory.container(&seen.name);
         let (RunMemory::Running { started_at }, Some(address)) = (said.state, memory.address) else { return false };
-        if said.run != seen.run || seen.revision < wanted.revision {
+        if said.run != seen.run {
             return false;
+        }
+        if seen.revision < wanted.revision {
+            // Until it is ended it is probed as it was; what is asked for now is about the next run. Who comes after this agent
+            // does not know how that was, and asks nothing: the probes of another program could end what runs well.
+            return self.probed.contains_key(&seen.id) && !plan::is_due(desired, &memory, all, wanted);
         }
         let probes = &wanted.spec.probes;
         if self.probed.get(&seen.id).is_some_and(|known| known.gauges.is_of(probes) && known.place.address == address) {

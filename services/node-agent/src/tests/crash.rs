@@ -509,3 +509,9 @@ fn a_death_at_any_step_of_several_containers_changes_nothing_in_the_end() {
     let places = die_everywhere(1, live_together);
     assert!(places.contains_key("exec"), "hooks and probes were not cut off: {places:?}");
 }
+
+#[test]
+fn a_death_at_any_step_of_a_change_loses_no_run_and_waits_for_no_pull_twice() {
+    let places = die_everywhere(2, super::renewals::live_renewed);
+    assert!(places.contains_key("pull_image"), "no pull was cut off: {places:?}");
+}

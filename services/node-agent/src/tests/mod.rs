@@ -14,6 +14,7 @@ mod life;
 mod line;
 mod output;
 mod removed;
+mod renewals;
 mod several;
 mod stats;
 mod surroundings;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use tokio::task::{AbortHandle, JoinSet};
-use wherry_agent_api::DesiredInstance;
-use wherry_model::{ContainerName, Generation};
+use wherry_agent_api::{DesiredContainer, DesiredInstance};
+use wherry_model::{ContainerName, Generation, RegistryCredential};
 use wherry_runtime::ContainerId;
 
 use super::Trouble;
@@ -18,16 +18,21 @@ use crate::verdict::Verdict;
 
 /// What was done.
 pub(super) enum Done {
-    Pull { container: ContainerName, outcome: Result<Got, Trouble> },
+    Pull { container: ContainerName, of: (Generation, u32), outcome: Result<Got, Trouble> },
     End { container: ContainerId, outcome: Result<(), Trouble> },
     Greeting { container: ContainerId, finding: Finding },
 }
 
 /// For which state of things an image is fetched, and how to give that up.
 struct Pull {
-    generation: Generation,
-    revision: u32,
+    of: (Generation, u32),
     task: AbortHandle,
+}
+
+/// For which state of things it was found that an image cannot be had. Other credentials may have it.
+struct GivenUp {
+    of: (Generation, u32),
+    credentials: Vec<RegistryCredential>,
 }
 
 #[derive(Default)]
@@ -35,6 +40,8 @@ pub(super) struct Behind {
     tasks: JoinSet<Done>,
     pulls: BTreeMap<ContainerName, Pull>,
     greetings: BTreeMap<ContainerId, AbortHandle>,
+    /// For what [`AtWork::given_up`] is so.
+    given_up: BTreeMap<ContainerName, GivenUp>,
     pub(super) at_work: AtWork,
     /// For which state of things [`AtWork::doom`] is so: another may be better.
     doomed: Option<(Generation, Vec<u32>)>,
@@ -51,9 +58,9 @@ impl Behind {
             return;
         }
         let name = container.clone();
-        let task = self.tasks.spawn(async move { Done::Pull { container: name, outcome: work.await } });
-        let revision = desired.container(container).map_or(0, |container| container.revision);
-        self.pulls.insert(container.clone(), Pull { generation: desired.generation, revision, task });
+        let of = (desired.generation, desired.container(container).map_or(0, |container| container.revision));
+        let task = self.tasks.spawn(async move { Done::Pull { container: name, of, outcome: work.await } });
+        self.pulls.insert(container.clone(), Pull { of, task });
     }
 
     pub(super) fn end(
@@ -93,17 +100,34 @@ impl Behind {
         self.at_work.doom = Some(verdict);
     }
 
+    /// The image of this state of the container is not asked for again while the instance may go on without it.
+    pub(super) fn give_up(&mut self, desired: &DesiredInstance, container: &DesiredContainer) {
+        let of = (desired.generation, container.revision);
+        let given_up = GivenUp { of, credentials: desired.more.registry_credentials.clone() };
+        self.given_up.insert(container.spec.name.clone(), given_up);
+        self.at_work.given_up.insert(container.spec.name.clone());
+    }
+
     /// Gives up what is not wanted any more.
     pub(super) fn follow(&mut self, desired: Option<&DesiredInstance>, runs: bool) {
-        let wanted = |name: &ContainerName, pull: &Pull| {
-            let desired = desired.filter(|desired| runs && desired.generation == pull.generation);
-            desired.and_then(|desired| desired.container(name)).is_some_and(|known| known.revision == pull.revision)
+        let desired = desired.filter(|_| runs);
+        let is_asked = |name: &ContainerName, of: (Generation, u32)| {
+            let known = desired.and_then(|desired| Some((desired.generation, desired.container(name)?.revision)));
+            known == Some(of)
         };
         self.pulls.retain(|name, pull| {
-            let keep = wanted(name, pull);
+            let keep = is_asked(name, pull.of);
             if !keep {
                 pull.task.abort();
                 self.at_work.pulling.remove(name);
+            }
+            keep
+        });
+        self.given_up.retain(|name, given_up| {
+            let same = |desired: &DesiredInstance| desired.more.registry_credentials == given_up.credentials;
+            let keep = is_asked(name, given_up.of) && desired.is_some_and(same);
+            if !keep {
+                self.at_work.given_up.remove(name);
             }
             keep
         });
@@ -139,10 +163,12 @@ impl Behind {
 
     fn noted(&mut self, done: Done) -> Done {
         match &done {
-            Done::Pull { container, .. } => {
+            // One that was given up may be done as well, when the next has begun.
+            Done::Pull { container, of, .. } if self.pulls.get(container).is_some_and(|pull| pull.of == *of) => {
                 self.pulls.remove(container);
                 self.at_work.pulling.remove(container);
             }
+            Done::Pull { .. } => {}
             Done::End { container, .. } => drop(self.at_work.ending.remove(container)),
             Done::Greeting { container, .. } => {
                 self.greetings.remove(container);

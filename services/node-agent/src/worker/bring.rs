@@ -99,8 +99,9 @@ impl Worker {
             match got {
                 Got::Here(reference) => images.push((wanted.container, reference)),
                 Got::Later => return Ok(None),
-                Got::Never(verdict) => {
-                    self.behind.condemn(desired, verdict);
+                Got::Never { verdict, may_pass } => {
+                    let of = (desired.generation, wanted.container.revision);
+                    self.do_without(&wanted.container.spec.name, of, verdict, may_pass);
                     return Ok(None);
                 }
             }

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerName, ContainerSpec, Digest, EndReason, Fact, InstanceId, PullPolicy};
+use wherry_model::{ContainerName, ContainerSpec, Digest, EndReason, Fact, Generation, InstanceId, PullPolicy};
 use wherry_runtime::{Image, PullRequest, RuntimeError};
 
-use super::Trouble;
+use super::{Trouble, Worker};
 use crate::backoff::Backoff;
-use crate::journal::Memory;
+use crate::journal::{Memory, RunMemory};
 use crate::node::Node;
 use crate::status::Phase;
 use crate::verdict::Verdict;
-use crate::{message, secrets};
+use crate::{message, plan, secrets};
 
 /// A pull that only asks what a reference means ends sooner than this and is not worth a word. One that takes longer is
 /// given up and begun again as a pull like any other, so that no registry can hold up the questions to others.
@@ -52,8 +52,8 @@ pub(super) enum Got {
     Here(String),
     /// Not now: why was said.
     Later,
-    /// It will not be had.
-    Never(Verdict),
+    /// It will not be had; whether it may be had later.
+    Never { verdict: Verdict, may_pass: bool },
 }
 
 /// Fetches images for an instance; many may be on their way at the same time.
@@ -94,6 +94,7 @@ impl Puller {
             };
             if own.is_none()
                 && spec.pull == PullPolicy::IfNotPresent
+                && !container.asks_registry
                 && let Some(digest) = self.here_already(desired, spec)
             {
                 let reference = spec.image.pinned(digest.clone()).to_string();
@@ -135,8 +136,7 @@ impl Puller {
 
     /// Looks one up and pulls it if it is not here or not pinned.
     pub(super) async fn provide(&self, desired: &DesiredInstance, name: &ContainerName) -> Result<Got, Trouble> {
-        let memory = self.node.journal.memory(self.instance).filter(|known| known.generation == desired.generation);
-        let memory = memory.unwrap_or_else(|| Memory::new(desired.generation));
+        let memory = self.memory(desired);
         let names = BTreeSet::from([name.clone()]);
         match self.look_up(desired, &memory, &names).await?.first() {
             Some(wanted) => self.fetch(desired, &memory, wanted).await,
@@ -163,11 +163,11 @@ impl Puller {
         let key = (self.instance, name.clone());
         self.node.pulling().insert(key.clone(), image.reference.clone());
         let _listed = Listed { node: &self.node, key };
-        let pulled = match self.pull(desired, image).await {
+        let pulled = match self.pull(desired, memory, image).await {
             Ok(pulled) => pulled,
             // The engine is away or stuck: nothing was learnt about the image.
             Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
-            Err(error) => return Ok(self.not_pulled(desired, image, said.pull_failures, &error)),
+            Err(error) => return Ok(self.not_pulled(desired, image, &error)),
         };
         let Ok(digest) = pulled.digest.parse::<Digest>() else {
             return Err(RuntimeError::Internal { message: format!("{:?} is not a digest", pulled.digest) }.into());
@@ -182,6 +182,7 @@ impl Puller {
     async fn pull(
         &self,
         desired: &DesiredInstance,
+        memory: &Memory,
         image: &Wanted<'_>,
     ) -> Result<wherry_runtime::PulledImage, RuntimeError> {
         let container = image.container.spec.name.clone();
@@ -197,7 +198,7 @@ impl Puller {
         }
         let _permit = self.node.pulls.acquire(desired.tenant).await;
         self.say(desired, image, Fact::PullStarted { container });
-        if desired.containers.len() == 1 {
+        if desired.containers.len() == 1 && !runs(memory, image) {
             self.node.board.set_phase(self.instance, Some(Phase::Pulling));
         }
         self.node.runtime.pull_image(&request).await
@@ -212,23 +213,71 @@ impl Puller {
         self.node.journal.say_of(self.instance, desired.generation, image.container.revision, fact);
     }
 
-    fn not_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, failures: u32, error: &RuntimeError) -> Got {
+    fn not_pulled(&self, desired: &DesiredInstance, image: &Wanted<'_>, error: &RuntimeError) -> Got {
         tracing::warn!(instance = %self.instance, %error, "an image could not be pulled");
-        let message = message::for_tenant(error);
-        let failures = failures.saturating_add(1);
+        let (tries, revision) = (self.node.config.pulls.tries.max(1), image.container.revision);
+        let container = image.container.spec.name.clone();
+        // After the last of them, which may have ended nothing, they begin anew.
+        let so_far = self.memory(desired).container(&container).pull_of(revision).0 % tries;
+        let (failures, message) = (so_far.saturating_add(1), message::for_tenant(error));
         if matches!(error, RuntimeError::ImageRefused { .. }) {
-            return Got::Never(Verdict::new(EndReason::ImageRefused, message));
+            return Got::Never { verdict: Verdict::new(EndReason::ImageRefused, message), may_pass: false };
         }
         if !error.is_retryable() {
-            return Got::Never(Verdict::new(EndReason::ImagePullFailed, message));
+            return Got::Never { verdict: Verdict::new(EndReason::ImagePullFailed, message), may_pass: false };
         }
-        if failures >= self.node.config.pulls.tries {
-            let message = format!("{message}; {failures} tries failed, create or start it again later");
-            return Got::Never(Verdict::new(EndReason::ImagePullFailed, message));
+        if failures >= tries {
+            let message = format!("{message}; {failures} tries failed");
+            return Got::Never { verdict: Verdict::new(EndReason::ImagePullFailed, message), may_pass: true };
         }
         let retry_at = self.node.clock.now().plus(Backoff::PULL.delay(failures));
-        let container = image.container.spec.name.clone();
         self.say(desired, image, Fact::PullRetrying { container, message, retry_at });
         Got::Later
     }
+
+    fn memory(&self, desired: &DesiredInstance) -> Memory {
+        let known = self.node.journal.memory(self.instance).filter(|known| known.generation == desired.generation);
+        known.unwrap_or_else(|| Memory::new(desired.generation))
+    }
+}
+
+impl Worker {
+    /// An image of this state of things will not be had: what runs without it runs on and that is said, or nothing of the
+    /// instance does any more.
+    pub(super) fn do_without(
+        &mut self,
+        container: &ContainerName,
+        (generation, revision): (Generation, u32),
+        verdict: Verdict,
+        may_pass: bool,
+    ) {
+        let (Some(desired), _) = self.desired() else { return };
+        let Some(wanted) = desired.container(container) else { return };
+        if (desired.generation, wanted.revision) != (generation, revision) {
+            return;
+        }
+        let Verdict { reason, message } = verdict;
+        let message = message.unwrap_or_default();
+        let memory = self.memory(Some(generation));
+        let snapshot = self.node.observer.shown();
+        let seen = snapshot.and_then(|snapshot| snapshot.instances.get(&self.instance).cloned()).unwrap_or_default();
+        if plan::is_spared(&desired, &memory, &seen, &self.behind.at_work, container) {
+            // That no moment lies ahead says that there is no next try. The same moment twice would be the same fact twice.
+            let now = self.node.clock.now();
+            let is_told = memory.container(container).pull_retry_at == Some(now);
+            let retry_at = if is_told { now.minus(Duration::from_millis(1)) } else { now };
+            let fact = Fact::PullRetrying { container: container.clone(), message, retry_at };
+            self.node.journal.say_of(self.instance, generation, revision, fact);
+            self.behind.give_up(&desired, wanted);
+            return;
+        }
+        let advice = if may_pass { ", create or start it again later" } else { "" };
+        self.behind.condemn(&desired, Verdict::new(reason, format!("{message}{advice}")));
+    }
+}
+
+/// Whether the container runs, with another image.
+fn runs(memory: &Memory, image: &Wanted<'_>) -> bool {
+    let said = memory.container(&image.container.spec.name);
+    matches!(said.state, RunMemory::Running { .. }) && said.is_outdated(image.container.revision)
 }

@@ -152,10 +152,8 @@ impl Worker {
     fn see_to(&mut self, done: Done) {
         let trouble = match done {
             Done::Pull { outcome: Ok(Got::Here(_) | Got::Later), .. } => None,
-            Done::Pull { outcome: Ok(Got::Never(verdict)), .. } => {
-                if let (Some(desired), _) = self.desired() {
-                    self.behind.condemn(&desired, verdict);
-                }
+            Done::Pull { container, of, outcome: Ok(Got::Never { verdict, may_pass }) } => {
+                self.do_without(&container, of, verdict, may_pass);
                 None
             }
             Done::Pull { outcome: Err(trouble), .. } | Done::End { outcome: Err(trouble), .. } => Some(trouble),
@@ -291,6 +289,10 @@ impl Worker {
             Step::RemoveSandbox(id) => self.remove_sandbox(&id).await,
             Step::Bring { start, fetch } => self.bring(desired, memory, seen, &start, &fetch).await,
             Step::End { id, verdict } => {
+                // What the next run is a run of is on record first: whoever comes after this agent must not have to ask for it.
+                if verdict.reason == EndReason::Restarted && !self.facts_are_on_disk().await {
+                    return Ok(Next::Rest(None));
+                }
                 let (node, ending) = (self.node.clone(), self.ending(desired, seen, &id));
                 let noted = id.clone();
                 self.behind.end(&id, async move {
