@@ -61,15 +61,17 @@ impl Execs {
         if request.command.is_empty() {
             return Err(RuntimeError::InvalidArgument { message: "no program is named".into() });
         }
-        let spec = spec::process(&*self.first_process(container).await?, request)?;
+        let first = self.first_process(container).await?;
         let claimed = self.room.claim(container)?;
+        let mark = claimed.mark()?;
+        let spec = spec::process(&first, request, mark)?;
         let mut pipes = claimed.pipes(request.stdin, request.tty.is_some())?;
         let program = Arc::new(Program::new(self.connection.clone(), claimed.process(), request.tty.is_some()));
         let (started, is_started) = oneshot::channel();
         let (exit, exited) = watch::channel(None);
         let over = CancellationToken::new();
         let talking = Talking::new(Arc::clone(&program), exited.clone(), over.clone());
-        let order = Order { spec, paths: pipes.paths(), started, exit, over };
+        let order = Order { spec, mark, paths: pipes.paths(), started, exit, over };
         tokio::spawn(keep(Arc::clone(&program), claimed, order));
         let lost = |_| RuntimeError::Internal { message: "the program was lost".into() };
         is_started.await.map_err(lost)??;
@@ -139,6 +141,7 @@ impl Execs {
 /// What a keeper is given.
 struct Order {
     spec: Vec<u8>,
+    mark: u64,
     paths: [String; 3],
     started: oneshot::Sender<Result<()>>,
     exit: watch::Sender<Option<Exit>>,
@@ -148,10 +151,10 @@ struct Order {
 
 /// The life of one program, to its end, whoever waits for it.
 async fn keep(program: Arc<Program>, claimed: Claimed, order: Order) {
-    let Order { spec, paths, started, exit, over } = order;
+    let Order { spec, mark, paths, started, exit, over } = order;
     let begun = async {
         program.create(spec, paths).await?;
-        program.start(claimed.path()).await
+        program.start(claimed.path(), mark).await
     };
     match begun.await {
         Ok(()) => {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,6 +124,13 @@ impl Claimed {
 
     pub(super) fn process(&self) -> Process {
         self.process.clone()
+    }
+
+    /// A number that no other program of the container has, whichever Wherry began it: when its folder was made, in microseconds.
+    pub(super) fn mark(&self) -> Result<u64> {
+        let made = std::fs::metadata(&self.path).map_err(|error| failed(&self.path, error))?;
+        let micros = made.ctime().saturating_mul(1_000_000).saturating_add(made.ctime_nsec() / 1_000);
+        Ok(u64::try_from(micros).unwrap_or_default())
     }
 
     /// Makes the pipes and opens our ends of the outputs.

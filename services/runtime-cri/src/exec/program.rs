@@ -82,12 +82,12 @@ impl Program {
     }
 
     /// Leaves a note of the process in the folder.
-    pub(super) async fn start(&self, folder: &Path) -> Result<()> {
+    pub(super) async fn start(&self, folder: &Path, mark: u64) -> Result<()> {
         let (container_id, exec_id) = self.ids();
         let mut client = self.connection.tasks();
         let answer = client.start(namespaced_within(StartRequest { container_id, exec_id }, WRITE_LIMIT));
         let started = answered("Start", self.about(), WRITE_LIMIT, answer).await?;
-        if let Some(root) = Root::of(started.pid) {
+        if let Some(root) = Root::of(started.pid, mark) {
             if let Err(error) = root.note(folder) {
                 tracing::warn!(%error, "what a program starts would outlive it if Wherry were killed");
             }

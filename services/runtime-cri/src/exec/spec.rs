@@ -17,9 +17,16 @@ pub(super) fn first_process(spec: &[u8]) -> Result<Value> {
     process.ok_or_else(|| unreadable("it names no process".into()))
 }
 
-/// The same process with another command, and with a terminal or without.
-pub(super) fn process(first: &Value, request: &StreamExec) -> Result<Vec<u8>> {
+/// The limit that carries the mark of a program ([`super::tree`]).
+const MARK: &str = "RLIMIT_LOCKS";
+
+/// The same process with another command, with a terminal or without, and with its mark.
+pub(super) fn process(first: &Value, request: &StreamExec, mark: u64) -> Result<Vec<u8>> {
     let mut process = first.clone();
+    let mut limits = process["rlimits"].take().as_array().cloned().unwrap_or_default();
+    limits.retain(|limit| limit["type"] != MARK);
+    limits.push(json!({ "type": MARK, "hard": mark, "soft": mark }));
+    process["rlimits"] = json!(limits);
     process["args"] = json!(request.command);
     process["terminal"] = json!(request.tty.is_some());
     process["consoleSize"] = Value::Null;
@@ -52,11 +59,12 @@ mod tests {
             "process": {
                 "args": ["/server"], "env": environment, "cwd": "/srv", "user": { "uid": 33, "gid": 33 },
                 "noNewPrivileges": true, "capabilities": { "bounding": ["CAP_CHOWN"] }, "terminal": true,
+                "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 9, "soft": 8 }],
             },
             "root": { "path": "rootfs" },
         });
         let first = first_process(&serde_json::to_vec(&spec).unwrap()).unwrap();
-        serde_json::from_slice(&process(&first, request).unwrap()).unwrap()
+        serde_json::from_slice(&process(&first, request, 7).unwrap()).unwrap()
     }
 
     #[test]
@@ -65,6 +73,9 @@ mod tests {
         let expected = json!({
             "args": ["a", "b c"], "env": ["LANG=C.UTF-8"], "cwd": "/srv", "user": { "uid": 33, "gid": 33 },
             "noNewPrivileges": true, "capabilities": { "bounding": ["CAP_CHOWN"] }, "terminal": false,
+            "rlimits": [
+                { "type": "RLIMIT_NOFILE", "hard": 9, "soft": 8 }, { "type": "RLIMIT_LOCKS", "hard": 7, "soft": 7 },
+            ],
         });
         assert_eq!(described(json!(["LANG=C.UTF-8"]), &request), expected);
     }

@@ -1,12 +1,14 @@
-//! What a program inside a container has started: everything in its session, and everything below it.
+//! What a program inside a container has started: everything that carries its mark, everything in its session, and everything
+//! below it.
 //!
-//! The engine kills one process. A shell that is killed leaves what it has started, which nobody would ever end.
+//! The engine kills one process. A shell that is killed leaves what it has started, which nobody would ever end. What has lost
+//! its parents is found by the mark: the limit of file locks, a number that the kernel keeps for each process, gives to all that it
+//! starts, and has not looked at since Linux 2.4.25. Only who lowers it itself takes it off.
 //!
 //! Invariant: nothing outside of the program's PID namespace is touched, whatever process has got its number since.
 //!
-//! Not found is what has left the session and whose parents have all ended before the look: a daemon that was meant to stay.
 //! Rejected: a cgroup for each program (the container's own cgroup is the limit, and containers on cgroup v1 have a dozen of them),
-//! and a mark in the environment, which every program would see.
+//! and a mark in the environment, which every program would see. The session alone tells too little: crun begins none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,6 +31,8 @@ pub(super) struct Root {
     /// When it began, in ticks since the boot: whoever has its number later has another.
     begun: u64,
     namespace: PathBuf,
+    /// None of a program that a Wherry without marks began.
+    mark: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,25 +45,27 @@ struct Process {
 
 impl Root {
     /// None when it has ended already.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub(super) fn of(pid: u32, mark: u64) -> Option<Self> {
         let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
         // One of our own is none of a container.
         let ours = fs::read_link("/proc/self/ns/pid").ok()?;
         let begun = process(pid)?.begun;
-        (pid > 1 && namespace != ours).then_some(Self { pid, begun, namespace })
+        (pid > 1 && namespace != ours).then_some(Self { pid, begun, namespace, mark: Some(mark) })
     }
 
     /// Leaves a note for a later Wherry.
     pub(super) fn note(&self, folder: &Path) -> io::Result<()> {
-        fs::write(folder.join(FILE), format!("{} {} {}", self.pid, self.begun, self.namespace.display()))
+        let mark = self.mark.map(|mark| format!(" {mark}")).unwrap_or_default();
+        fs::write(folder.join(FILE), format!("{} {} {}{mark}", self.pid, self.begun, self.namespace.display()))
     }
 
     /// Reads the note of an earlier one.
     pub(super) fn noted(folder: &Path) -> Option<Self> {
         let text = fs::read_to_string(folder.join(FILE)).ok()?;
-        let mut words = text.splitn(3, ' ');
+        let mut words = text.split(' ');
         let (pid, begun) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { pid, begun, namespace: words.next()?.into() })
+        let namespace = words.next()?.into();
+        Some(Self { pid, begun, namespace, mark: words.next().and_then(|mark| mark.parse().ok()) })
     }
 
     /// Kills it and all that belongs to it. Blocks, for [`LOOKED`] and one look more at most.
@@ -82,13 +88,16 @@ impl Root {
     /// Who belongs to it and lives. `known` keeps who was found before, whose children belong to it too.
     fn members(&self, known: &mut BTreeSet<u32>) -> Vec<u32> {
         let all = processes();
+        known.extend(all.keys().copied().filter(|pid| self.is_inside(*pid) && self.has_marked(*pid)));
         // Its number is free for others only when nobody of its session is left.
-        if all.get(&self.pid).is_some_and(|process| process.begun != self.begun) {
-            return Vec::new();
+        let is_anothers = all.get(&self.pid).is_some_and(|process| process.begun != self.begun);
+        if is_anothers {
+            known.remove(&self.pid);
         }
         loop {
             let found = all.iter().filter(|(pid, process)| {
-                !known.contains(pid) && (process.session == self.pid || known.contains(&process.parent))
+                let is_of_session = process.session == self.pid && !is_anothers;
+                !known.contains(pid) && (is_of_session || known.contains(&process.parent))
             });
             let found: Vec<u32> = found.map(|(pid, _)| *pid).filter(|pid| self.is_inside(*pid)).collect();
             if found.is_empty() {
@@ -102,6 +111,11 @@ impl Root {
 
     fn is_inside(&self, pid: u32) -> bool {
         fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|namespace| namespace == self.namespace)
+    }
+
+    fn has_marked(&self, pid: u32) -> bool {
+        let limits = || fs::read_to_string(format!("/proc/{pid}/limits")).ok();
+        self.mark.is_some_and(|mark| limits().and_then(|limits| marked(&limits)) == Some(mark))
     }
 
     fn kill_one(&self, pid: u32) {
@@ -137,6 +151,12 @@ fn parsed(stat: &str) -> Option<Process> {
     Some(Process { is_dead: matches!(state, "Z" | "X"), parent, session, begun })
 }
 
+/// The mark in `/proc/PID/limits`.
+fn marked(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,17 +172,29 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_a_limit() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max address space         unlimited            unlimited            bytes     \n\
+                      Max file locks            1700000000000000     1700000000000000     locks     \n";
+        assert_eq!(marked(limits), Some(1_700_000_000_000_000));
+        assert_eq!(marked(&limits.replace("1700000000000000", "unlimited       ")), None);
+        assert_eq!(marked(&fs::read_to_string("/proc/self/limits").unwrap()), None);
+    }
+
+    #[test]
     fn nothing_of_our_own_namespace_is_a_root() {
-        assert_eq!(Root::of(std::process::id()), None);
-        assert_eq!(Root::of(u32::MAX), None);
+        assert_eq!(Root::of(std::process::id(), 7), None);
+        assert_eq!(Root::of(u32::MAX, 7), None);
     }
 
     #[test]
     fn a_note_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root { pid: 7, begun: 9, namespace: "pid:[4026532000]".into() };
-        root.note(folder.path()).unwrap();
-        assert_eq!(Root::noted(folder.path()), Some(root));
+        for mark in [None, Some(1_700_000_000_000_000)] {
+            let root = Root { pid: 7, begun: 9, namespace: "pid:[4026532000]".into(), mark };
+            root.note(folder.path()).unwrap();
+            assert_eq!(Root::noted(folder.path()), Some(root));
+        }
         fs::write(folder.path().join(FILE), "x").unwrap();
         assert_eq!(Root::noted(folder.path()), None);
     }

@@ -62,3 +62,29 @@ async fn a_program_past_its_time_is_gone_and_one_that_leaves_its_output_open_end
     assert_eq!(engine.status(&id).await.state, ContainerState::Running);
     engine.finish().await;
 }
+
+/// Nor what it has started, however that has hidden: without parents, in sessions of its own.
+async fn nothing_stays_of_what_a_program_past_its_time_has_started(oci_runtime: OciRuntime) {
+    let engine = Engine::start_with(oci_runtime).await;
+    let (_, id) = engine.run("host", "sleep 1000").await;
+    let stays = shell(&engine, &id, "sleep 9999 > /dev/null 2>&1 & echo begun", 60).await.unwrap();
+    assert_eq!(stays.stdout, b"begun\n");
+    let starts = "(sleep 7771 &); sh -c 'sleep 7772 & exit 0' > /dev/null 2>&1; (busybox setsid sleep 7773 &); \
+                  (busybox setsid sh -c '(sleep 7774 &); exec sleep 7775' > /dev/null 2>&1 &); exec sleep 7776";
+    let late = shell(&engine, &id, starts, 3).await;
+    assert!(matches!(late, Err(RuntimeError::ProgramTimeout { .. })), "{late:?}");
+    let left = text(&engine, &id, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
+    assert!(!left.contains("sleep 777"), "{left}");
+    assert!(left.contains("sleep 1000") && left.contains("sleep 9999"), "another program was ended too: {left}");
+    engine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stays_of_what_a_program_past_its_time_has_started_by_crun() {
+    nothing_stays_of_what_a_program_past_its_time_has_started(OciRuntime::Crun).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stays_of_what_a_program_past_its_time_has_started_by_runc() {
+    nothing_stays_of_what_a_program_past_its_time_has_started(OciRuntime::Runc).await;
+}
