@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tokio::task::JoinSet;
-use wherry_model::Instance;
+use wherry_model::{Fact, Instance, NodeId};
 use wherry_store::{EventQuery, StoredEvent, Trimmed};
 
 use crate::world::{asked, at, exited, seen, started};
@@ -111,11 +111,15 @@ pub async fn readers_miss_no_event_while_writers_write(subject: &mut impl Subjec
 }
 
 /// A running instance that has crashed and come back so often: two events each.
-async fn crashing(world: &World, name: &str, node: wherry_model::NodeId, crashes: u32) -> Instance {
+async fn crashing(world: &World, name: &str, node: NodeId, crashes: u32) -> Instance {
     let mut instance = world.running(&world.instance(name, node, 1).await, 2).await;
     for run in 1..=crashes {
         let second = i64::from(run) * 10;
-        instance = world.applied(seen(&instance, second + 1, exited(run, second, second + 1, 1))).await;
+        let mut crashed = exited(run, second, second + 1, 1);
+        if let Fact::ContainerExited { restart_at, .. } = &mut crashed {
+            *restart_at = Some(at(second + 2));
+        }
+        instance = world.applied(seen(&instance, second + 1, crashed)).await;
         instance = world.applied(seen(&instance, second + 2, started(run + 1, second + 2))).await;
     }
     instance

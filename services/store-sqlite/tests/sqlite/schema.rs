@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use wherry_model::PriceBook;
 use wherry_model::lifecycle::{MeterEdge, MeterKind};
 use wherry_store_contract::World;
-use wherry_store_contract::world::{at, edges};
+use wherry_store_contract::world::{at, edges, name};
 
 use crate::support::{SqliteSubject, raw};
 
@@ -144,15 +144,7 @@ async fn a_node_is_in_one_state_at_a_time() {
 async fn a_record_that_cannot_be_read_is_named() {
     let (subject, world, mut connection) = metered().await;
     assert_eq!(refusal(&mut connection, "UPDATE instances SET record = '{\"id\":1}'".to_owned()).await, "");
-    let query = wherry_store::ListQuery {
-        tenant: world.tenant,
-        project: world.project,
-        states: Vec::new(),
-        labels: std::collections::BTreeMap::new(),
-        after: None,
-        limit: 10,
-    };
-    let refused = world.store.instances(&query).await.unwrap_err();
+    let refused = world.store.instance_by_name(world.tenant, world.project, &name("web")).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.starts_with("instances row ") && text.contains("cannot be read"), "{text}");
     assert!(!refused.is_retryable());
