@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use utoipa::IntoParams;
-use wherry_api_types::{Explanation, text};
+use wherry_api_types::{Explanation, Problem, text};
 use wherry_control::ExplainInstance;
 use wherry_model::ProjectName;
 
@@ -48,7 +48,10 @@ impl FromQuery for ExplainQuery {
     tag = "admin",
     security(("token" = ["admin"])),
     params(ExplainQuery),
-    responses((status = 200, description = "The decision and its reasons.", body = Explanation))
+    responses(
+        (status = 200, description = "The decision and its reasons.", body = Explanation),
+        (status = 404, description = "There is no such tenant, project or instance.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,

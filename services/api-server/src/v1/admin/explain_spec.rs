@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use utoipa::IntoParams;
-use wherry_api_types::{Explanation, InstanceCreate, text};
+use wherry_api_types::{Explanation, InstanceCreate, Problem, text};
 use wherry_model::ProjectName;
 
 use super::require_operator;
@@ -38,7 +38,10 @@ impl FromQuery for ExplainSpecQuery {
     security(("token" = ["admin"])),
     params(ExplainSpecQuery),
     request_body = InstanceCreate,
-    responses((status = 200, description = "The decision and its reasons.", body = Explanation))
+    responses(
+        (status = 200, description = "The decision and its reasons.", body = Explanation),
+        (status = 404, description = "There is no such tenant.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
@@ -47,7 +50,10 @@ pub(crate) async fn handle(
     JsonBody(body): JsonBody<InstanceCreate>,
 ) -> Result<Json<Explanation>, ApiError> {
     require_operator(&principal)?;
-    let (_, spec) = body.split();
+    let (name, spec) = body.split();
+    if let Some(name) = &name {
+        convert::instance_name(name)?;
+    }
     let project = ProjectName::default_project();
     let spec = convert::spec_to_model(&Seal::new(state.control.keyring(), principal.tenant, &project), spec)?;
     let explained = state.control.explain_spec(&principal, query.tenant.as_deref(), &spec).await?;

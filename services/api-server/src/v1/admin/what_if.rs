@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use wherry_api_types::{WhatIf, WhatIfAnswer};
+use wherry_api_types::{Problem, WhatIf, WhatIfAnswer};
 
 use super::require_operator;
 use crate::auth::Caller;
@@ -22,7 +22,10 @@ use crate::state::ApiState;
     tag = "admin",
     security(("token" = ["admin"])),
     request_body = WhatIf,
-    responses((status = 200, description = "The fleet before and after.", body = WhatIfAnswer))
+    responses(
+        (status = 200, description = "The fleet before and after.", body = WhatIfAnswer),
+        (status = 404, description = "There is no machine of that name or id.", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(crate) async fn handle(
     Caller(principal): Caller,
