@@ -52,7 +52,7 @@ impl Control {
                 Entry::Vacant(unknown) => {
                     let found = match self.store().instance_of_any_tenant(fact.instance).await {
                         // The facts behind it are of others: a bill and a state each that would wait for this one.
-                        Err(error @ StoreError::Corrupt { .. }) => {
+                        Err(error @ StoreError::Corrupt { table: "instances", .. }) => {
                             tracing::error!(%error, instance = %fact.instance, "what its node says of it is passed over");
                             None
                         }

@@ -125,14 +125,19 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
     })
 }
 
-/// What the agent tells, each with the time from which on it knows it. It looks what has ended before it starts anything, and
-/// at `looks`; what it then sees at once it tells in any order.
+/// What the agent tells, each with the time from which on it knows it. It looks what has ended before it starts anything, but
+/// for a first run that was under way when it was stopped, and at `looks`; what it then sees at once it tells in any order.
 fn journal(runs: &[Run], looks: &BTreeSet<i64>, shuffle: &[Index]) -> Vec<(i64, Fact)> {
     let mut moments: BTreeSet<i64> = looks.clone();
     moments.extend(runs.iter().map(|run| run.2));
     moments.insert(i64::from(u16::MAX));
     let (mut journal, mut before, mut draws) = (Vec::new(), i64::MIN, shuffle.iter().cycle());
     for moment in moments {
+        let was_stopped = draws.next().unwrap().index(3) == 0;
+        let is_early = |run: &&Run| was_stopped && run.1 == 1;
+        for (container, number, from, ..) in runs.iter().filter(|run| run.2 == moment).filter(is_early) {
+            journal.push((moment, started(NAMES[*container], *number, *from)));
+        }
         let mut seen: Vec<&Run> = runs.iter().filter(|run| before < run.3 && run.3 <= moment).collect();
         while !seen.is_empty() {
             let mut drawn = draws.next().unwrap().index(seen.len());
@@ -141,7 +146,7 @@ fn journal(runs: &[Run], looks: &BTreeSet<i64>, shuffle: &[Index]) -> Vec<(i64, 
             let (container, number, from, to, next) = *seen.remove(drawn);
             journal.push((moment, ended(NAMES[container], number, from, to, next)));
         }
-        for (container, number, from, ..) in runs.iter().filter(|run| run.2 == moment) {
+        for (container, number, from, ..) in runs.iter().filter(|run| run.2 == moment && !is_early(run)) {
             journal.push((moment, started(NAMES[*container], *number, *from)));
         }
         before = moment;

@@ -277,7 +277,9 @@ fn container_exited(
     status.is_due &= revision < status.revision;
     let others_run = others_run || later_run;
     draft.instance.started_at.get_or_insert(started_at);
-    if !others_run {
+    if others_run {
+        draft.meter_gaps();
+    } else {
         // Opened here when the start was never reported, or when silence closed the meter of a run that is known.
         draft.instance.unknown_since = None;
         draft.meter_runs(!newly_learnt);

@@ -126,11 +126,15 @@ impl Claimed {
         self.process.clone()
     }
 
-    /// A number that no other program of the container has, whichever Wherry began it: when its folder was made, in microseconds.
+    /// A number that no other program of the container has, whichever Wherry began it: when its folder was made, in microseconds,
+    /// or one more than the mark before, as the clock of a file system stands still for milliseconds.
     pub(super) fn mark(&self) -> Result<u64> {
+        static LATEST: AtomicU64 = AtomicU64::new(0);
         let made = std::fs::metadata(&self.path).map_err(|error| failed(&self.path, error))?;
         let micros = made.ctime().saturating_mul(1_000_000).saturating_add(made.ctime_nsec() / 1_000);
-        Ok(u64::try_from(micros).unwrap_or_default())
+        let micros = u64::try_from(micros).unwrap_or_default();
+        let before = LATEST.fetch_max(micros, Ordering::Relaxed);
+        Ok(if before < micros { micros } else { LATEST.fetch_add(1, Ordering::Relaxed).saturating_add(1) })
     }
 
     /// Makes the pipes and opens our ends of the outputs.
