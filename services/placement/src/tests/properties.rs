@@ -330,19 +330,19 @@ proptest! {
 
 #[test]
 fn kinds_beyond_the_bits_are_told_apart() {
-    let nodes = (0..200_u128).map(|number| {
+    let nodes = (0..80_u128).map(|number| {
         let zone = Some(format!("zone-{number}").parse().unwrap());
         let used = capacity(u64::try_from(number).unwrap() * 10, 1_024, 1);
         NodeSnapshot { offer: NodeOffer { zone, ..NodeOffer::default() }, ..node(number, used) }
     });
     let mut known = Known { nodes: nodes.map(|node| (node.id, node)).collect(), ..Known::default() };
     let mut fleet = known.build();
-    for number in [0_u128, 62, 63, 64, 199] {
+    for number in [0_u128, 62, 63, 64, 79] {
         let zone = Some(format!("zone-{number}").parse().unwrap());
         let asked = Demand { zone, ..demand(1_000, 1_024) };
         assert_eq!(fleet.decide(&asked).unwrap().node, id(number));
     }
-    for step in 0..300_u32 {
+    for step in 0..40_u32 {
         let asked = demand(1_000 + step, 1_024);
         let decided = fleet.decide(&asked).unwrap();
         assert_eq!(Some(decided.why.score), known.best(&Ask::of(&asked), fleet.exchange_rate().mib_per_core()));
