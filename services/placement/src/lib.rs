@@ -29,6 +29,7 @@ mod hash;
 mod image;
 mod index;
 mod kind;
+pub mod lifetime;
 mod limit;
 mod score;
 mod shape;
