@@ -10,7 +10,7 @@ use wherry_agent_api::{
     Ack, ControlError, ControlPlane, Desired, DesiredInstance, Heartbeat, NodeHello, Report, Surroundings, Welcome,
 };
 use wherry_model::lifecycle::{Ask, Change, MeterEdge, intend, observe};
-use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp};
+use wherry_model::{Fact, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, SecretText, Timestamp};
 
 #[derive(Default)]
 struct State {
@@ -192,8 +192,15 @@ fn apply(state: &mut State, change: Change) {
     state.instances.insert(change.after.id, change.after);
 }
 
+/// What is sealed as `open:` and a password is opened.
 fn desired_of(instance: &Instance) -> DesiredInstance {
-    DesiredInstance::of(instance, "p.example".to_owned(), 60)
+    let mut desired = DesiredInstance::of(instance, "p.example".to_owned(), 60);
+    for known in &instance.spec.registry_credentials {
+        if let Some(plain) = known.password.as_str().strip_prefix("open:") {
+            desired.more.secrets.insert(&known.password, SecretText::new(plain.to_owned()));
+        }
+    }
+    desired
 }
 
 #[async_trait]

@@ -169,6 +169,43 @@ async fn what_runs_runs_on_when_the_next_image_cannot_be_had_and_its_owner_is_to
     assert_eq!(ends(&world, id, "main"), [EndReason::Restarted; 2]);
 }
 
+fn give_credentials(world: &World, id: InstanceId, password: &str) {
+    let password = Sealed::new(password.to_owned());
+    change(world, id, |spec| {
+        spec.registry_credentials =
+            vec![RegistryCredential { registry: "r.example".into(), username: "robot".into(), password }];
+    });
+}
+
+/// Whoever asks first for it is refused, after a while.
+fn refuses_the_first<'a>(world: &World, reference: &'a str) -> &'a str {
+    let refused = RuntimeError::Unauthorized { reference: reference.into(), message: "another password".into() };
+    let pull_failures = vec![refused];
+    world.runtime.publish(reference, FakeImage { pull_delay: SLOW, pull_failures, ..FakeImage::default() });
+    reference
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_under_former_credentials_gives_nothing_up_under_others() {
+    let world = world();
+    let _agent = agent_of(&world).await;
+    let id = running(&world, "serve").await;
+    update_to(&world, id, 0, refuses_the_first(&world, "r.example/private:1"));
+    world.until("it is being fetched", |w| w.runtime.calls("PullImage") == 2).await;
+    tokio::time::sleep(SLOW / 2).await;
+    give_credentials(&world, id, "open:sesame");
+    world.until_run(id, 2).await;
+    assert_eq!((retries(&world, id), world.runtime.calls("PullImage")), (0, 3), "the refusal was not waited for");
+    assert_eq!(ends(&world, id, "main"), [EndReason::Restarted]);
+    // The same of one that does not run yet.
+    let other = world.create_from(refuses_the_first(&world, "r.example/private:2"), "serve", RestartPolicy::Always);
+    world.until("it is being fetched", |w| w.runtime.calls("PullImage") == 4).await;
+    tokio::time::sleep(SLOW / 2).await;
+    give_credentials(&world, other, "open:sesame");
+    world.until_state(other, S::Running).await;
+    assert_eq!(world.runtime.calls("PullImage"), 5);
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_credentials_are_tried_without_another_word() {
     let world = world();
@@ -179,11 +216,7 @@ async fn other_credentials_are_tried_without_another_word() {
     update_to(&world, id, 0, "r.example/private:1");
     world.until("it is left at that", |w| is_left(w, id)).await;
     let asked = world.runtime.calls("PullImage");
-    let password = Sealed::new("AAAA".to_owned());
-    change(&world, id, |spec| {
-        spec.registry_credentials =
-            vec![RegistryCredential { registry: "r.example".into(), username: "robot".into(), password }];
-    });
+    give_credentials(&world, id, "AAAA");
     // Nobody opens the password here, so it is refused again: what counts is that it was tried.
     world.until("it is tried again", |w| retries(w, id) == 2).await;
     assert_eq!((runs(&world, id, 0), world.runtime.calls("PullImage")), (1, asked));

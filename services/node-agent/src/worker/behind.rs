@@ -7,32 +7,43 @@ use std::collections::BTreeMap;
 
 use tokio::task::{AbortHandle, JoinSet};
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerName, Generation, RegistryCredential};
-use wherry_runtime::ContainerId;
+use wherry_model::{ContainerName, Generation};
+use wherry_runtime::{ContainerId, RegistryAuth};
 
 use super::Trouble;
 use super::image::Got;
 use crate::check::Finding;
 use crate::plan::AtWork;
+use crate::secrets::{self, NotOpened};
 use crate::verdict::Verdict;
 
 /// What was done.
 pub(super) enum Done {
-    Pull { container: ContainerName, of: (Generation, u32), outcome: Result<Got, Trouble> },
+    Pull { container: ContainerName, of: Sought, outcome: Result<Got, Trouble> },
     End { container: ContainerId, outcome: Result<(), Trouble> },
     Greeting { container: ContainerId, finding: Finding },
 }
 
-/// For which state of things an image is fetched, and how to give that up.
-struct Pull {
-    of: (Generation, u32),
-    task: AbortHandle,
+/// For which state of things an image is fetched. Another revision may name another one, and other credentials may get it where
+/// these do not: what was found out with one says nothing about the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sought {
+    generation: Generation,
+    revision: u32,
+    auth: Result<Option<RegistryAuth>, NotOpened>,
 }
 
-/// For which state of things it was found that an image cannot be had. Other credentials may have it.
-struct GivenUp {
-    of: (Generation, u32),
-    credentials: Vec<RegistryCredential>,
+impl Sought {
+    pub(super) fn of(desired: &DesiredInstance, container: &DesiredContainer) -> Self {
+        let auth = secrets::registry_auth(desired, &container.spec.image);
+        Self { generation: desired.generation, revision: container.revision, auth }
+    }
+}
+
+/// For what an image is fetched, and how to give that up.
+struct Pull {
+    of: Sought,
+    task: AbortHandle,
 }
 
 #[derive(Default)]
@@ -41,10 +52,10 @@ pub(super) struct Behind {
     pulls: BTreeMap<ContainerName, Pull>,
     greetings: BTreeMap<ContainerId, AbortHandle>,
     /// For what [`AtWork::given_up`] is so.
-    given_up: BTreeMap<ContainerName, GivenUp>,
+    given_up: BTreeMap<ContainerName, Sought>,
     pub(super) at_work: AtWork,
     /// For which state of things [`AtWork::doom`] is so: another may be better.
-    doomed: Option<(Generation, Vec<u32>)>,
+    doomed: Option<Vec<Sought>>,
 }
 
 impl Behind {
@@ -54,12 +65,13 @@ impl Behind {
         container: &ContainerName,
         work: impl Future<Output = Result<Got, Trouble>> + Send + 'static,
     ) {
+        let Some(wanted) = desired.container(container) else { return };
         if !self.at_work.pulling.insert(container.clone()) {
             return;
         }
-        let name = container.clone();
-        let of = (desired.generation, desired.container(container).map_or(0, |container| container.revision));
-        let task = self.tasks.spawn(async move { Done::Pull { container: name, of, outcome: work.await } });
+        let (name, of) = (container.clone(), Sought::of(desired, wanted));
+        let sought = of.clone();
+        let task = self.tasks.spawn(async move { Done::Pull { container: name, of: sought, outcome: work.await } });
         self.pulls.insert(container.clone(), Pull { of, task });
     }
 
@@ -100,32 +112,29 @@ impl Behind {
         self.at_work.doom = Some(verdict);
     }
 
-    /// The image of this state of the container is not asked for again while the instance may go on without it.
-    pub(super) fn give_up(&mut self, desired: &DesiredInstance, container: &DesiredContainer) {
-        let of = (desired.generation, container.revision);
-        let given_up = GivenUp { of, credentials: desired.more.registry_credentials.clone() };
-        self.given_up.insert(container.spec.name.clone(), given_up);
-        self.at_work.given_up.insert(container.spec.name.clone());
+    /// What was sought is not asked for again while the instance may go on without it.
+    pub(super) fn give_up(&mut self, container: &ContainerName, sought: Sought) {
+        self.given_up.insert(container.clone(), sought);
+        self.at_work.given_up.insert(container.clone());
     }
 
     /// Gives up what is not wanted any more.
     pub(super) fn follow(&mut self, desired: Option<&DesiredInstance>, runs: bool) {
         let desired = desired.filter(|_| runs);
-        let is_asked = |name: &ContainerName, of: (Generation, u32)| {
-            let known = desired.and_then(|desired| Some((desired.generation, desired.container(name)?.revision)));
-            known == Some(of)
+        let is_asked = |name: &ContainerName, of: &Sought| {
+            let now = desired.and_then(|desired| Some(Sought::of(desired, desired.container(name)?)));
+            now.as_ref() == Some(of)
         };
         self.pulls.retain(|name, pull| {
-            let keep = is_asked(name, pull.of);
+            let keep = is_asked(name, &pull.of);
             if !keep {
                 pull.task.abort();
                 self.at_work.pulling.remove(name);
             }
             keep
         });
-        self.given_up.retain(|name, given_up| {
-            let same = |desired: &DesiredInstance| desired.more.registry_credentials == given_up.credentials;
-            let keep = is_asked(name, given_up.of) && desired.is_some_and(same);
+        self.given_up.retain(|name, sought| {
+            let keep = is_asked(name, sought);
             if !keep {
                 self.at_work.given_up.remove(name);
             }
@@ -179,8 +188,9 @@ impl Behind {
     }
 }
 
-fn state_of(desired: &DesiredInstance) -> (Generation, Vec<u32>) {
-    (desired.generation, desired.containers.iter().map(|container| container.revision).collect())
+/// What is sought for each container.
+pub(super) fn state_of(desired: &DesiredInstance) -> Vec<Sought> {
+    desired.containers.iter().map(|container| Sought::of(desired, container)).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +199,38 @@ mod tests {
 
     use tokio::sync::oneshot;
 
+    use wherry_model::SecretText;
+
     use super::*;
+    use crate::secrets::tests::instance;
+
+    #[tokio::test]
+    async fn what_was_fetched_under_other_credentials_is_not_what_is_being_fetched() {
+        let mut behind = Behind::default();
+        let mut desired = instance();
+        let name = desired.containers[0].spec.name.clone();
+        behind.pull(&desired, &name, async { Ok(Got::Later) });
+        let mut before = behind.pulls[&name].of.clone();
+        while !behind.pulls[&name].task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        // It is done, nobody has looked yet, and by now the password is another.
+        let sealed = desired.more.registry_credentials[0].password.clone();
+        desired.more.secrets.insert(&sealed, SecretText::new("other".to_owned()));
+        behind.follow(Some(&desired), true);
+        assert!(behind.at_work.pulling.is_empty(), "it is sought anew");
+        behind.pull(&desired, &name, pending());
+        let Some(Done::Pull { of, .. }) = behind.done_by_now() else { panic!("it was done") };
+        assert!(of == before && of != Sought::of(&desired, &desired.containers[0]));
+        assert!(behind.at_work.pulling.contains(&name), "the one that goes on is not the one that is done");
+        // One that goes on ends with the credentials that it goes on under.
+        before = behind.pulls[&name].of.clone();
+        behind.follow(Some(&desired), true);
+        assert!(behind.pulls[&name].of == before);
+        desired.more.registry_credentials.clear();
+        behind.follow(Some(&desired), true);
+        assert!(behind.pulls.is_empty() && behind.at_work.pulling.is_empty());
+    }
 
     #[tokio::test]
     async fn a_greeting_ends_with_its_container_and_no_other_does() {

@@ -19,6 +19,7 @@ use wherry_runtime::{
     ContainerConfig, ContainerId, ContainerState, DnsConfig, Mount, RuntimeError, SandboxConfig, SandboxId,
 };
 
+use super::behind::{Sought, state_of};
 use super::fetch::{Filled, has_repositories};
 use super::image::{Got, Puller, Wanted};
 use super::{Next, Trouble, Worker, hosts};
@@ -80,7 +81,8 @@ impl Worker {
         Puller { node: self.node.clone(), instance: self.instance }
     }
 
-    /// Fetches now what is to be started now. Ends early when something else is desired; none when there is nothing to start.
+    /// Fetches now what is to be started now. Ends early when something else is desired, or other credentials are
+    /// given; none when there is nothing to start.
     async fn fetch_now<'a>(
         &mut self,
         desired: &'a DesiredInstance,
@@ -92,7 +94,7 @@ impl Worker {
         let fetched = tokio::select! {
             biased;
             fetched = try_join_all(fetches) => fetched?,
-            () = self.desired_otherwise(desired) => return Ok(None),
+            () = self.until_desired(|now| now.action != desired.action || state_of(now) != state_of(desired)) => return Ok(None),
         };
         let mut images = Images::new();
         for (wanted, got) in wanted.into_iter().zip(fetched) {
@@ -100,8 +102,8 @@ impl Worker {
                 Got::Here(reference) => images.push((wanted.container, reference)),
                 Got::Later => return Ok(None),
                 Got::Never { verdict, may_pass } => {
-                    let of = (desired.generation, wanted.container.revision);
-                    self.do_without(&wanted.container.spec.name, of, verdict, may_pass);
+                    let sought = Sought::of(desired, wanted.container);
+                    self.do_without(&wanted.container.spec.name, sought, verdict, may_pass);
                     return Ok(None);
                 }
             }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use wherry_agent_api::{DesiredContainer, DesiredInstance};
-use wherry_model::{ContainerName, ContainerSpec, Digest, EndReason, Fact, Generation, InstanceId, PullPolicy};
+use wherry_model::{ContainerName, ContainerSpec, Digest, EndReason, Fact, InstanceId, PullPolicy};
 use wherry_runtime::{Image, PullRequest, RuntimeError};
 
+use super::behind::Sought;
 use super::{Trouble, Worker};
 use crate::backoff::Backoff;
 use crate::journal::{Memory, RunMemory};
@@ -242,20 +243,15 @@ impl Puller {
 }
 
 impl Worker {
-    /// An image of this state of things will not be had: what runs without it runs on and that is said, or nothing of the
+    /// What was sought will not be had: what runs without it runs on and that is said, or nothing of the
     /// instance does any more.
-    pub(super) fn do_without(
-        &mut self,
-        container: &ContainerName,
-        (generation, revision): (Generation, u32),
-        verdict: Verdict,
-        may_pass: bool,
-    ) {
+    pub(super) fn do_without(&mut self, container: &ContainerName, sought: Sought, verdict: Verdict, may_pass: bool) {
         let (Some(desired), _) = self.desired() else { return };
         let Some(wanted) = desired.container(container) else { return };
-        if (desired.generation, wanted.revision) != (generation, revision) {
+        if Sought::of(&desired, wanted) != sought {
             return;
         }
+        let (generation, revision) = (desired.generation, wanted.revision);
         let Verdict { reason, message } = verdict;
         let message = message.unwrap_or_default();
         let memory = self.memory(Some(generation));
@@ -268,7 +264,7 @@ impl Worker {
             let retry_at = if is_told { now.minus(Duration::from_millis(1)) } else { now };
             let fact = Fact::PullRetrying { container: container.clone(), message, retry_at };
             self.node.journal.say_of(self.instance, generation, revision, fact);
-            self.behind.give_up(&desired, wanted);
+            self.behind.give_up(container, sought);
             return;
         }
         let advice = if may_pass { ", create or start it again later" } else { "" };

@@ -185,14 +185,14 @@ impl Worker {
 
     /// Waits until something else is desired than `desired`, or the agent stops.
     async fn desired_otherwise(&self, desired: &DesiredInstance) {
+        let of = |one: &DesiredInstance| (one.generation, one.action, revisions(one));
+        self.until_desired(|now| of(now) != of(desired)).await;
+    }
+
+    /// Waits until what is desired of the instance is so, or nothing is, or the agent stops.
+    async fn until_desired(&self, holds: impl Fn(&DesiredInstance) -> bool) {
         let mut watch = self.node.desired.watch();
-        let differs = watch.wait_for(|known| {
-            known.instances.get(&self.instance).is_none_or(|now| {
-                now.generation != desired.generation
-                    || now.action != desired.action
-                    || revisions(now) != revisions(desired)
-            })
-        });
+        let differs = watch.wait_for(|known| known.instances.get(&self.instance).is_none_or(|now| holds(now)));
         tokio::select! {
             biased;
             _ = differs => {}
