@@ -176,3 +176,82 @@ async fn hooks_signals_deadlines_and_counted_restarts() {
     assert!(lived.as_millis() >= 10_000, "it was ended {lived} after its start");
     world.finish().await;
 }
+
+/// The lines that probes of the container `main` have printed in its first run.
+async fn asked(world: &World, name: &str) -> Vec<i64> {
+    let text = world.logs(name, Some(1)).await;
+    text.lines().filter_map(|line| line.strip_prefix("ASKED ")?.parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn the_times_of_probes_are_kept() {
+    const ASK: &str = "echo ASKED $(date +%s) > /proc/1/fd/1";
+    let world = World::start().await;
+    let make = async |name: &str, container: ContainerSpec| {
+        let container = ContainerSpec { name: None, ..container };
+        world.create(&of(name, vec![container], RestartPolicy::Never)).await;
+    };
+    let with = |script: &str, more: Probe| Some(Probe { exec: Some(command(script)), ..more });
+    // The third time and the fourth are the first two in a row.
+    let counts = format!("{ASK}; echo x >> /tmp/asked; test $(wc -l < /tmp/asked) -ge 3");
+    let twice = Probe { success_threshold: Some(2), ..probe(1) };
+    make("twice", ContainerSpec { readiness_probe: with(&counts, twice), ..one(&world, "main", STAY) }).await;
+    // Asked once, and not again for an hour.
+    let seldom = Probe { period_seconds: Some(3_600), ..probe(1) };
+    let ill = format!("{ASK}; exit 1");
+    make("seldom", ContainerSpec { readiness_probe: with(&ill, seldom), ..one(&world, "main", STAY) }).await;
+    // Not before its time, and three times.
+    let third = Probe { initial_delay_seconds: Some(3), ..probe(3) };
+    make("third", ContainerSpec { liveness_probe: with(&ill, third), ..one(&world, "main", STAY) }).await;
+    // Longer than it may take, and not longer.
+    let hasty = Probe { timeout_seconds: Some(1), ..probe(1) };
+    make("hasty", ContainerSpec { liveness_probe: with("sleep 60", hasty), ..one(&world, "main", STAY) }).await;
+    let patient = Probe { timeout_seconds: Some(60), ..probe(1) };
+    make("patient", ContainerSpec { readiness_probe: with("sleep 2", patient), ..one(&world, "main", STAY) }).await;
+
+    let twice = until(&world, "it is ready", "twice", |now| now.ready).await;
+    assert!(asked(&world, "twice").await.len() >= 4, "{:?} {twice:#?}", world.logs("twice", None).await);
+    until(&world, "it is ready", "patient", |now| now.ready).await;
+
+    let third = world.reach("third", InstanceState::Failed).await;
+    assert!(third.message.as_deref().unwrap_or_default().contains("3 times in a row"), "{third:#?}");
+    let times = asked(&world, "third").await;
+    assert_eq!(times.len(), 3, "it is not asked after its fate is decided: {times:?}");
+    // In whole seconds, and the container tells the time of its start.
+    assert!(times[0] >= began(&last(&third, "main")).as_second() + 2, "{times:?} {third:#?}");
+
+    let hasty = world.reach("hasty", InstanceState::Failed).await;
+    assert_eq!(hasty.reason, Some(EndReason::ProbeFailed), "{hasty:#?}");
+    assert!(hasty.message.as_deref().unwrap_or_default().contains("1 s"), "{hasty:#?}");
+
+    eventually("it is asked", SOON, async || (!asked(&world, "seldom").await.is_empty()).then_some(())).await;
+    assert_eq!(asked(&world, "seldom").await.len(), 1, "others were asked many times since then");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_a_signal_then_a_time_then_an_end() {
+    let world = World::start().await;
+    let deaf = one(&world, "main", "trap 'echo HEARD' TERM; while :; do sleep 1 & wait $!; done");
+    let slow = one(&world, "main", "trap 'echo HEARD; sleep 2; echo DONE; exit 4' TERM; sleep 999 & wait $!");
+    for (name, container, grace) in [("deaf", deaf, 1), ("slow", slow, 60)] {
+        let mut create = of(name, vec![ContainerSpec { name: None, ..container }], RestartPolicy::Always);
+        create.stop_grace_seconds = Some(grace);
+        world.run(&create).await;
+        // The shell has said what it does with the signal once it runs something else.
+        inside(&world, name, "main", "until ps | grep -q '[s]leep'; do sleep 0.1; done").await;
+        world.client.stop_instance(PROJECT, name).await.unwrap();
+    }
+    let deaf = world.reach("deaf", InstanceState::Stopped).await;
+    let run = last(&deaf, "main");
+    assert_eq!(
+        (run.exit_code, run.signal, run.reason),
+        (Some(137), Some(9), Some(EndReason::StoppedByUser)),
+        "{run:#?}"
+    );
+    assert!(world.logs("deaf", None).await.contains("HEARD"), "it was asked first");
+    let slow = world.reach("slow", InstanceState::Stopped).await;
+    assert_eq!(last(&slow, "main").exit_code, Some(4), "{slow:#?}");
+    assert_eq!(world.logs("slow", None).await, "HEARD\nDONE\n");
+    world.finish().await;
+}
