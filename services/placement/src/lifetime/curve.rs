@@ -27,7 +27,9 @@ pub(super) struct Curve {
     ended: [u32; AGES],
     passed: [u32; AGES],
     /// As of `reckoned`: what part of those that reach each age ends in it.
+    #[serde(skip, default = "Curve::beforehand")]
     hazard: [u32; AGES],
+    #[serde(skip)]
     pub(super) reckoned: u64,
     pub(super) touched: u64,
     /// Follows from `hazard`: for each age, who is still there at each moment.
@@ -66,9 +68,9 @@ impl Curve {
 
     /// One has reached this age.
     pub(super) fn reach(&mut self, age: usize) {
-        self.reached[age] += 1;
+        self.reached[age] = self.reached[age].saturating_add(1);
         if let Some(before) = age.checked_sub(1) {
-            self.passed[before] += 1;
+            self.passed[before] = self.passed[before].saturating_add(1);
         }
         if self.reached[age] > MOST_COUNTED {
             for count in [&mut self.reached, &mut self.ended, &mut self.passed].into_iter().flatten() {
@@ -79,7 +81,7 @@ impl Curve {
 
     /// One has ended at this age.
     pub(super) fn end(&mut self, age: usize) {
-        self.ended[age] += 1;
+        self.ended[age] = self.ended[age].saturating_add(1);
     }
 
     /// Reckons anew what was counted, leaning on what is known more generally.

@@ -79,12 +79,14 @@ pub(super) fn departure(survival: &[u32; STEPS]) -> Departure {
 #[derive(Debug, Clone)]
 pub(super) struct Outlook([u64; STEPS]);
 
-impl Outlook {
-    /// Of an empty one.
-    pub(super) const fn nobody() -> Self {
+/// Of an empty one.
+impl Default for Outlook {
+    fn default() -> Self {
         Self([1 << 32; STEPS])
     }
+}
 
+impl Outlook {
     /// One more that is still there with these probabilities, whatever the others do.
     pub(super) fn add(&mut self, survival: &[u32; STEPS]) {
         for (gone, probability) in self.0.iter_mut().zip(survival) {

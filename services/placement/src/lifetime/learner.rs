@@ -54,8 +54,8 @@ impl Learner {
         }
     }
 
-    pub(super) fn began(&mut self, traits: &Traits, _now_s: u64) -> Kind {
-        self.turn += 1;
+    pub(super) fn began(&mut self, traits: &Traits) -> Kind {
+        self.turn = self.turn.saturating_add(1);
         let kind = self.kind_of_next(traits);
         if traits.batch != 0 {
             let batch = self.batches.remove(&traits.batch).unwrap_or_default().with(traits.image);
@@ -72,11 +72,17 @@ impl Learner {
         kind
     }
 
+    /// Grows with what is learnt of beginnings and ends.
+    pub const fn learnt(&self) -> u64 {
+        self.turn
+    }
+
     pub(super) fn reached(&mut self, kind: &Kind, age: usize) {
         self.each(kind, |curve| curve.reach(age));
     }
 
     pub(super) fn ended(&mut self, kind: &Kind, age: usize) {
+        self.turn = self.turn.saturating_add(1);
         self.each(kind, |curve| curve.end(age));
     }
 

@@ -28,7 +28,7 @@
 //! fn place(fleet: &mut Fleet, lifetimes: &mut Lifetimes, who: InstanceId, demand: Demand, now_s: u64) -> Result<NodeId, Unapplied> {
 //!     let outdated = lifetimes.advance(now_s);
 //!     tell(fleet, outdated)?;
-//!     let traits = Traits::of(demand.tenant, None, &demand, now_s);
+//!     let traits = Traits::of(&demand, &Terms::default(), now_s);
 //!     let terms = Terms { departs: lifetimes.expect(&traits, now_s).departs, ..Terms::default() };
 //!     let node = fleet.decide_for(&Ask { demand: &demand, terms: &terms, excluded: &[] }).expect("there is room").node;
 //!     fleet.apply(FleetChange::Reserve { node, demand })?;
@@ -63,6 +63,9 @@ pub use traits::Traits;
 /// How often a node's class is looked at again while nothing happens there, in seconds.
 const REVIEW_SECONDS: u64 = 300;
 
+/// How soon after somebody left, in seconds: of many that leave at once the last one is told.
+const SETTLE_SECONDS: u64 = 30;
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Lifetimes {
@@ -74,7 +77,8 @@ pub struct Lifetimes {
 
 #[derive(Debug, Clone, Copy)]
 struct Running {
-    node: NodeId,
+    /// None while it waits for another place.
+    node: Option<NodeId>,
     kind: Kind,
     batch: u64,
     began_s: u64,
@@ -85,6 +89,7 @@ struct Running {
 #[derive(Debug, Clone, Default)]
 struct Tenancy {
     members: BTreeSet<(u64, InstanceId)>,
+    outlook: Outlook,
     departs: u8,
     review_s: u64,
 }
@@ -117,19 +122,20 @@ impl Lifetimes {
         self.learner.expect(&kind, 0, now_s)
     }
 
-    /// What to expect of one that runs.
+    /// What to expect of one that runs, or that waits for another place.
     pub fn expect_running(&mut self, instance: InstanceId, now_s: u64) -> Option<Expectation> {
         let running = *self.running.get(&instance)?;
         Some(self.learner.expect(&running.kind, running.age, now_s))
     }
 
-    /// It has its place. Twice the same is once.
+    /// It has its place, its first one or another one. Twice the same is once.
     pub fn began(&mut self, instance: InstanceId, node: NodeId, traits: &Traits, now_s: u64) -> Option<Reclassed> {
         if self.running.contains_key(&instance) {
-            return None;
+            return self.moved(instance, node, now_s);
         }
-        let kind = self.learner.began(traits, now_s);
-        self.settle(instance, Running { node, kind, batch: traits.batch, began_s: now_s, age: 0 }, now_s)
+        let kind = self.learner.began(traits);
+        let running = Running { node: Some(node), kind, batch: traits.batch, began_s: now_s, age: 0 };
+        self.settle(instance, running, now_s)
     }
 
     /// It has run since `began_s` and was counted then: after a restart, with what was learnt before.
@@ -142,13 +148,20 @@ impl Lifetimes {
         now_s: u64,
     ) -> Option<Reclassed> {
         if self.running.contains_key(&instance) {
-            return None;
+            return self.moved(instance, node, now_s);
         }
         let (kind, age) = (self.learner.kind_of_known(traits), grid::age_of(now_s.saturating_sub(began_s)));
-        self.settle(instance, Running { node, kind, batch: traits.batch, began_s, age }, now_s)
+        self.settle(instance, Running { node: Some(node), kind, batch: traits.batch, began_s, age }, now_s)
     }
 
-    /// It has ended, or is not on its node any more.
+    /// It is not on its node any more, and has not ended: it waits for another place.
+    pub fn left(&mut self, instance: InstanceId, now_s: u64) -> Option<Reclassed> {
+        let running = self.running.get_mut(&instance)?;
+        let (node, batch) = (running.node.take()?, running.batch);
+        self.vacate(instance, node, batch, now_s)
+    }
+
+    /// It has ended.
     pub fn ended(&mut self, instance: InstanceId, now_s: u64) -> Option<Reclassed> {
         let mut running = self.running.remove(&instance)?;
         self.due.remove(&(next_age_s(&running), Due::Age(instance)));
@@ -158,9 +171,7 @@ impl Lifetimes {
             self.learner.reached(&running.kind, running.age);
         }
         self.learner.ended(&running.kind, running.age);
-        let tenancy = self.nodes.get_mut(&running.node)?;
-        tenancy.members.remove(&(running.batch, instance));
-        self.review(running.node, now_s)
+        self.vacate(instance, running.node?, running.batch, now_s)
     }
 
     /// Time has passed. Nodes whose class that changed.
@@ -197,19 +208,83 @@ impl Lifetimes {
             self.due.insert((next_age_s(&running), Due::Age(instance)));
         }
         self.running.insert(instance, running);
-        self.nodes.entry(running.node).or_default().members.insert((running.batch, instance));
-        self.review(running.node, now_s)
+        self.occupy(instance, running.node?, now_s)
     }
 
+    fn moved(&mut self, instance: InstanceId, node: NodeId, now_s: u64) -> Option<Reclassed> {
+        let running = self.running.get_mut(&instance)?;
+        let batch = running.batch;
+        match running.node.replace(node) {
+            Some(before) if before == node => return None,
+            // The class of the other one is told by the next look.
+            Some(before) if self.nodes.get(&before).is_some_and(|tenancy| tenancy.members.len() > 1) => {
+                self.vacate(instance, before, batch, now_s);
+            }
+            Some(before) => {
+                if let Some(tenancy) = self.nodes.get_mut(&before) {
+                    tenancy.members.clear();
+                }
+                self.review_by(before, now_s);
+            }
+            None => {}
+        }
+        self.occupy(instance, node, now_s)
+    }
+
+    /// One more on the node. What is expected of the others is as of the last look.
+    fn occupy(&mut self, instance: InstanceId, node: NodeId, now_s: u64) -> Option<Reclassed> {
+        let running = *self.running.get(&instance)?;
+        let survival = self.learner.survival(&running.kind, running.age, now_s);
+        let tenancy = self.nodes.entry(node).or_default();
+        let own = (running.batch, instance);
+        let beside = [tenancy.members.range(..own).next_back(), tenancy.members.range(own..).next()];
+        let with_its_batch = running.batch != 0 && beside.into_iter().flatten().any(|(batch, _)| *batch == own.0);
+        tenancy.members.insert(own);
+        if !with_its_batch {
+            tenancy.outlook.add(&survival);
+        }
+        let class = tenancy.outlook.class();
+        if tenancy.review_s == 0 {
+            self.review_by(node, now_s.saturating_add(REVIEW_SECONDS));
+        }
+        self.class(node, class)
+    }
+
+    fn vacate(&mut self, instance: InstanceId, node: NodeId, batch: u64, now_s: u64) -> Option<Reclassed> {
+        let tenancy = self.nodes.get_mut(&node)?;
+        tenancy.members.remove(&(batch, instance));
+        if tenancy.members.is_empty() {
+            return self.review(node, now_s);
+        }
+        self.review_by(node, now_s.saturating_add(SETTLE_SECONDS));
+        None
+    }
+
+    /// Looks at the node then at the latest.
+    fn review_by(&mut self, node: NodeId, at_s: u64) {
+        let Some(tenancy) = self.nodes.get_mut(&node) else { return };
+        if tenancy.review_s == 0 || at_s < tenancy.review_s {
+            self.due.remove(&(tenancy.review_s, Due::Review(node)));
+            tenancy.review_s = at_s;
+            self.due.insert((at_s, Due::Review(node)));
+        }
+    }
+
+    fn class(&mut self, node: NodeId, class: u8) -> Option<Reclassed> {
+        let tenancy = self.nodes.get_mut(&node)?;
+        let before = std::mem::replace(&mut tenancy.departs, class);
+        (before != class).then_some((node, class))
+    }
+
+    /// What is expected of the node, as of now.
     fn review(&mut self, node: NodeId, now_s: u64) -> Option<Reclassed> {
         let tenancy = self.nodes.get_mut(&node)?;
         self.due.remove(&(tenancy.review_s, Due::Review(node)));
-        let before = tenancy.departs;
         if tenancy.members.is_empty() {
-            self.nodes.remove(&node);
+            let before = self.nodes.remove(&node)?.departs;
             return (before != 0).then_some((node, 0));
         }
-        let mut outlook = Outlook::nobody();
+        let mut outlook = Outlook::default();
         let mut batch: Option<(u64, [u32; grid::STEPS])> = None;
         for (number, instance) in &tenancy.members {
             let Some(running) = self.running.get(instance) else { continue };
@@ -230,10 +305,11 @@ impl Lifetimes {
         if let Some((_, longest)) = batch {
             outlook.add(&longest);
         }
-        tenancy.departs = outlook.class();
-        tenancy.review_s = now_s.saturating_add(REVIEW_SECONDS);
-        self.due.insert((tenancy.review_s, Due::Review(node)));
-        (before != tenancy.departs).then_some((node, tenancy.departs))
+        let class = outlook.class();
+        tenancy.outlook = outlook;
+        tenancy.review_s = 0;
+        self.review_by(node, now_s.saturating_add(REVIEW_SECONDS));
+        self.class(node, class)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Basis, Learner, Lifetimes, Traits};
 enum Step {
     Began { instance: u128, node: u128, traits: Traits },
     Ended { instance: u128 },
+    Left { instance: u128 },
     Later { seconds: u64 },
 }
 
@@ -36,6 +37,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u128..40, 0_u128..6, any_traits()).prop_map(|(instance, node, traits)| Step::Began { instance, node, traits }),
         3 => (0_u128..40).prop_map(|instance| Step::Ended { instance }),
+        1 => (0_u128..40).prop_map(|instance| Step::Left { instance }),
         3 => (0_u64..40_000).prop_map(|seconds| Step::Later { seconds }),
     ]
 }
@@ -50,6 +52,7 @@ fn play(lifetimes: &mut Lifetimes, steps: &[Step]) -> (Vec<String>, BTreeMap<Nod
                 lifetimes.began(instance(*number), node(*on), traits, now).into_iter().collect()
             }
             Step::Ended { instance: number } => lifetimes.ended(instance(*number), now).into_iter().collect(),
+            Step::Left { instance: number } => lifetimes.left(instance(*number), now).into_iter().collect(),
             Step::Later { seconds } => {
                 now += seconds;
                 lifetimes.advance(now)
@@ -79,16 +82,26 @@ proptest! {
         let kept = serde_json::to_string(one.learner()).unwrap();
         let mut restored = Lifetimes::with(serde_json::from_str::<Learner>(&kept).unwrap());
         prop_assert_eq!(serde_json::to_string(restored.learner()).unwrap(), kept);
+        // Reckoned anew by both.
+        let later = now + 600;
         for traits in &more {
-            prop_assert_eq!(restored.expect(traits, now), one.expect(traits, now));
+            prop_assert_eq!(restored.expect(traits, later), one.expect(traits, later));
         }
     }
 
     #[test]
     fn a_node_has_a_class_while_somebody_is_on_it_and_nothing_is_left_of_who_ended(steps in vec(any_step(), 1..200)) {
         let mut lifetimes = Lifetimes::default();
-        let (_, classes, now) = play(&mut lifetimes, &steps);
-        let occupied = lifetimes.running.values().map(|running| running.node).collect::<std::collections::BTreeSet<_>>();
+        let (_, mut classes, now) = play(&mut lifetimes, &steps);
+        // Whom the last one has left for another node is told with the time.
+        for (node, class) in lifetimes.advance(now) {
+            if class == 0 {
+                classes.remove(&node)
+            } else {
+                classes.insert(node, class)
+            };
+        }
+        let occupied = lifetimes.running.values().filter_map(|running| running.node).collect::<std::collections::BTreeSet<_>>();
         prop_assert_eq!(classes.keys().copied().collect::<std::collections::BTreeSet<_>>(), occupied);
         for number in 0..40 {
             lifetimes.ended(instance(number), now);

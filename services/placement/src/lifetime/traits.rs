@@ -1,7 +1,7 @@
 //! What is known of an instance when it begins.
 
 use serde::{Deserialize, Serialize};
-use wherry_model::{Demand, ImageKey, TenantId};
+use wherry_model::{Demand, Terms};
 
 /// What instances are told apart by. 0 stands for what is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,14 +20,17 @@ pub struct Traits {
 const BATCH_SECONDS: u64 = 300;
 
 impl Traits {
-    /// Those of an instance that `tenant` starts now.
-    pub fn of(tenant: Option<TenantId>, image: Option<ImageKey>, demand: &Demand, now_s: u64) -> Self {
-        let tenant = tenant.map_or(0, |tenant| {
+    /// Those of an instance that begins now. What a tenant starts within five minutes with the same labels is one batch.
+    pub fn of(demand: &Demand, terms: &Terms, now_s: u64) -> Self {
+        let of_all = |parts: &[u64]| if parts.is_empty() { 0 } else { mix(parts) };
+        let tenant = demand.tenant.map_or(0, |tenant| {
             let (high, low) = tenant.as_uuid().as_u64_pair();
             mix(&[high, low])
         });
-        let batch = if tenant == 0 { 0 } else { mix(&[tenant, now_s / BATCH_SECONDS]) };
-        Self { tenant, image: image.map_or(0, |image| mix(&[image.0])), shape: Self::shape_of(demand), batch }
+        let images: Vec<u64> = terms.images.iter().map(|image| image.0).collect();
+        let labels: Vec<u64> = terms.groups.iter().map(|group| group.label).collect();
+        let batch = if tenant == 0 { 0 } else { mix(&[tenant, of_all(&labels), now_s / BATCH_SECONDS]) };
+        Self { tenant, image: of_all(&images), shape: Self::shape_of(demand), batch }
     }
 
     /// Two sizes for each doubling of CPU and memory.
