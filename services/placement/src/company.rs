@@ -61,6 +61,8 @@ pub(crate) struct Members {
     zones: Vec<(u16, u32)>,
     /// Members anywhere.
     total: u32,
+    /// Avoiders anywhere.
+    avoiders: u32,
 }
 
 impl Members {
@@ -83,6 +85,11 @@ impl Members {
 
     pub(crate) const fn total(&self) -> u32 {
         self.total
+    }
+
+    /// Whether an instance anywhere must be apart from the group.
+    pub(crate) const fn is_avoided(&self) -> bool {
+        self.avoiders > 0
     }
 
     /// The nodes with members.
@@ -170,7 +177,9 @@ impl Company {
             members.total += 1;
         }
         for group in &resident.apart {
-            self.groups.entry(*group).or_default().change(resident.slot, |on| on.avoiders += 1);
+            let members = self.groups.entry(*group).or_default();
+            members.change(resident.slot, |on| on.avoiders += 1);
+            members.avoiders += 1;
         }
         for port in &resident.ports {
             *self.ports.entry(port_key(resident.slot, *port)).or_default() += 1;
@@ -188,6 +197,7 @@ impl Company {
         for group in &resident.apart {
             if let Some(members) = self.groups.get_mut(group) {
                 members.change(resident.slot, |on| on.avoiders -= 1);
+                members.avoiders -= 1;
             }
         }
         for group in resident.groups.iter().chain(&resident.apart) {
@@ -239,7 +249,7 @@ impl Company {
             nodes.sort_unstable();
             let mut zones = members.zones.iter().map(|(number, count)| (zone(*number), *count)).collect::<Vec<_>>();
             zones.sort_unstable();
-            lines.push(format!("{group:?} {nodes:?} {zones:?} {}", members.total));
+            lines.push(format!("{group:?} {nodes:?} {zones:?} {} {}", members.total, members.avoiders));
         }
         for (key, count) in &self.ports {
             let slot = u32::try_from(key >> 32).unwrap();

@@ -1,15 +1,17 @@
 //! One demand against the fleet: what of the fleet its terms speak of, looked up once, and then asked of each candidate.
 
-use wherry_model::{NodeId, SpreadOver};
+use wherry_model::SpreadOver;
 
 use crate::company::Members;
 use crate::decision::Ask;
 use crate::fleet::Fleet;
-use crate::index::{Index, Search};
-use crate::kind::{Kinds, SHARED_BIT};
+use crate::image;
+use crate::index::{Found, Index, Search, size_class};
+use crate::kind::SHARED_BIT;
 use crate::limit::HardLimit;
 use crate::score::{ExchangeRate, Score};
 use crate::shelf::{Entry, Needs};
+use crate::stand::{Stand, signature};
 
 /// A group that the instance must be near to is walked itself while at most so many nodes have members of it.
 const FEW: usize = 1_024;
@@ -23,8 +25,10 @@ pub(crate) struct Context<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) ask: &'a Ask<'a>,
     rate: ExchangeRate,
-    /// Of each zone, by its number; empty where there is one zone.
-    excess: Vec<u8>,
+    /// Of the emptiest zone; none where there is one.
+    least_load: Option<u64>,
+    /// The bits of the kinds that suit.
+    suiting: u64,
     /// The kinds that will do, by how full their zones are, and how full that is.
     passes: [u64; PASSES],
     excess_of_pass: [u8; PASSES],
@@ -33,32 +37,41 @@ pub(crate) struct Context<'a> {
     nowhere: bool,
     near: Vec<&'a Members>,
     apart: Vec<&'a Members>,
-    /// The groups that it belongs to.
-    joins: Vec<&'a Members>,
+    /// The groups that it belongs to and that something must be apart from.
+    avoided: Vec<&'a Members>,
     over_nodes: Vec<Bound<'a>>,
     over_zones: Vec<Bound<'a>>,
     /// More is to be asked of a candidate than its entry says.
     asks_more: bool,
 }
 
+/// The best one found, and how many were compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Best {
+    pub(crate) at: u32,
+    pub(crate) score: Score,
+    pub(crate) candidates: u32,
+}
+
 impl<'a> Context<'a> {
     pub(crate) fn of(fleet: &'a Fleet, ask: &'a Ask<'a>) -> Self {
         let (demand, terms) = (ask.demand, ask.terms);
-        let groups = |groups: &[wherry_model::Group]| {
-            groups.iter().filter_map(|group| fleet.company.group(group)).collect::<Vec<_>>()
-        };
+        let known = |group: &wherry_model::Group| fleet.company.group(group);
+        let apart = terms.apart.iter().filter_map(known).filter(|members| members.total() > 0).collect();
+        let avoided = terms.groups.iter().filter_map(known).filter(|members| members.is_avoided()).collect();
         let mut context = Self {
             fleet,
             ask,
             rate: fleet.exchange_rate(),
-            excess: fleet.kinds.excess(),
+            least_load: fleet.kinds.least_load(),
+            suiting: fleet.kinds.suiting(demand),
             passes: [0; PASSES],
             excess_of_pass: [0; PASSES],
             pass_count: 0,
             nowhere: false,
             near: Vec::new(),
-            apart: groups(&terms.apart),
-            joins: groups(&terms.groups),
+            apart,
+            avoided,
             over_nodes: Vec::new(),
             over_zones: Vec::new(),
             asks_more: false,
@@ -89,7 +102,7 @@ impl<'a> Context<'a> {
             || !(terms.ports.is_empty()
                 && context.near.is_empty()
                 && context.apart.is_empty()
-                && context.joins.is_empty()
+                && context.avoided.is_empty()
                 && context.over_nodes.is_empty());
         context.arrange();
         context
@@ -97,9 +110,10 @@ impl<'a> Context<'a> {
 
     fn arrange(&mut self) {
         let mut by_excess = [0_u64; PASSES];
-        for (kind, zone, _) in self.fleet.kinds.suiting(self.ask.demand) {
-            if self.zone_is_full(zone).is_none() {
-                by_excess[usize::from(self.excess_of(zone)).min(PASSES - 1)] |= 1 << Kinds::bit(kind);
+        for (zone, kinds) in self.fleet.kinds.zones() {
+            let kinds = kinds & self.suiting;
+            if kinds != 0 && !self.zone_is_full(zone) {
+                by_excess[usize::from(self.excess_of(zone)).min(PASSES - 1)] |= kinds;
             }
         }
         for (excess, kinds) in (0..).zip(by_excess).filter(|(_, kinds)| *kinds != 0) {
@@ -110,11 +124,11 @@ impl<'a> Context<'a> {
     }
 
     fn excess_of(&self, zone: u16) -> u8 {
-        self.excess.get(usize::from(zone)).copied().unwrap_or(0)
+        self.fleet.kinds.excess(zone, self.least_load)
     }
 
     fn fewest_on_a_node(&self, members: Option<&Members>) -> u32 {
-        let ready = self.fleet.kinds.suiting(self.ask.demand).fold(0_u32, |sum, (_, _, ready)| sum + ready);
+        let ready = self.fleet.kinds.suiting_each(self.ask.demand).fold(0_u32, |sum, (_, ready)| sum + ready);
         let Some(members) = members else { return 0 };
         // Fewer nodes with members than nodes: one has none, and nobody needs to be asked.
         if u32::try_from(members.nodes_at_most()).unwrap_or(u32::MAX) < ready {
@@ -134,14 +148,14 @@ impl<'a> Context<'a> {
     }
 
     fn fewest_in_a_zone(&self, members: Option<&Members>) -> u32 {
-        let zones = self.fleet.kinds.suiting(self.ask.demand).map(|(_, zone, _)| zone);
+        let zones = self.fleet.kinds.suiting_each(self.ask.demand).map(|(zone, _)| zone);
         zones.map(|zone| members.map_or(0, |members| members.members_in(zone))).min().unwrap_or(0)
     }
 
-    /// The limit that keeps the instance out of the whole zone.
-    fn zone_is_full(&self, zone: u16) -> Option<HardLimit> {
+    /// Whether there are too many of a group in the whole zone.
+    fn zone_is_full(&self, zone: u16) -> bool {
         let too_many = |(members, most): &Bound<'_>| members.map_or(0, |members| members.members_in(zone)) > *most;
-        self.over_zones.iter().any(too_many).then_some(HardLimit::Spread)
+        self.over_zones.iter().any(too_many)
     }
 
     /// Whether this limit refuses the node.
@@ -152,12 +166,12 @@ impl<'a> Context<'a> {
             HardLimit::Near => self.nowhere || self.near.iter().any(|members| members.members_on(at) == 0),
             HardLimit::Apart => {
                 self.apart.iter().any(|members| members.members_on(at) > 0)
-                    || self.joins.iter().any(|members| members.avoiders_on(at) > 0)
+                    || self.avoided.iter().any(|members| members.avoiders_on(at) > 0)
             }
             HardLimit::Spread => {
                 let too_many =
                     |(members, most): &Bound<'_>| members.map_or(0, |members| members.members_on(at)) > *most;
-                self.over_nodes.iter().any(too_many) || self.zone_is_full(self.fleet.zone(at)).is_some()
+                self.over_nodes.iter().any(too_many) || self.zone_is_full(self.fleet.zone(at))
             }
             _ => {
                 let node = &self.fleet.slot(at).node;
@@ -166,29 +180,47 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether nothing refuses the node.
+    /// Whether nothing refuses the node: as [`Self::refuses`] would say of every limit, with a look at its line alone as far as that goes.
     pub(crate) fn takes(&self, at: u32) -> bool {
-        !HardLimit::ALL.into_iter().any(|limit| self.refuses(limit, at))
+        let stand = self.fleet.stand(at);
+        let (entry, demand) = (&stand.entry, self.ask.demand);
+        let has = stand.open
+            && entry.cpu >= demand.cpu.get()
+            && entry.memory >= demand.memory.get()
+            && entry.disk >= demand.disk.get()
+            && self.suiting & (1 << entry.kind_bit()) != 0;
+        has && (entry.kind_bit() < SHARED_BIT || self.fleet.kinds.suits(stand.kind, demand))
+            && (!demand.dedicated || stand.owned || stand.aisle.empty())
+            && (!stand.owned || self.fleet.slot(at).node.offer.sole_tenant == demand.tenant)
+            && !self.ask.excluded.contains(&entry.id)
+            && (self.over_zones.is_empty() || !self.zone_is_full(self.fleet.kinds.zone(stand.kind)))
+            && self.suits_the_others(at)
     }
 
     /// What of it is not in the entry.
     fn admits(&self, entry: &Entry, pass: usize) -> bool {
-        let at = entry.slot();
-        if self.ask.excluded.contains(&entry.id) {
+        if !self.ask.excluded.is_empty() && self.ask.excluded.contains(&entry.id) {
             return false;
         }
         if entry.kind_bit() == SHARED_BIT {
-            let kind = self.fleet.slot(at).kind;
+            let kind = self.fleet.stand(entry.slot()).kind;
             let zone = self.fleet.kinds.zone(kind);
-            let here = self.excess_of(zone) == self.excess_of_pass[pass] && self.zone_is_full(zone).is_none();
+            let here = self.excess_of(zone) == self.excess_of_pass[pass] && !self.zone_is_full(zone);
             if !here || !self.fleet.kinds.suits(kind, self.ask.demand) {
                 return false;
             }
         }
-        !self.asks_more
-            || ![HardLimit::Gpu, HardLimit::Ports, HardLimit::Near, HardLimit::Apart, HardLimit::Spread]
-                .into_iter()
-                .any(|limit| self.refuses(limit, at))
+        self.suits_the_others(entry.slot())
+    }
+
+    /// Nothing that is asked of the node beyond its entry speaks against it, apart from its zone.
+    fn suits_the_others(&self, at: u32) -> bool {
+        if !self.asks_more {
+            return true;
+        }
+        let too_many = |(members, most): &Bound<'_>| members.map_or(0, |members| members.members_on(at)) > *most;
+        let limits = [HardLimit::Ports, HardLimit::Near, HardLimit::Apart, HardLimit::Gpu];
+        !self.over_nodes.iter().any(too_many) && !limits.into_iter().any(|limit| self.refuses(limit, at))
     }
 
     pub(crate) fn needs(&self) -> Needs {
@@ -201,54 +233,88 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Calls `look` with nodes that take the demand, the best one surely among them, as far as images are not asked for.
-    pub(crate) fn search(&self, mut look: impl FnMut(u32) -> u64) {
+    /// The node with the least score. Warmth is compared among those near what is asked for, where those are few; elsewhere between the
+    /// best one without regard to images and a few of those that have them.
+    pub(crate) fn best(&self) -> Option<Best> {
         if self.nowhere || self.pass_count == 0 {
-            return;
+            return None;
         }
         let least_spread = self.near.iter().min_by_key(|members| members.nodes_at_most());
         if let Some(members) = least_spread.filter(|members| members.nodes_at_most() <= FEW) {
-            for (at, _) in members.slots().filter(|(at, _)| self.takes(*at)) {
-                look(at);
-            }
-            return;
+            return self.better(None, members.slots().map(|(at, _)| at));
         }
-        let demand = self.ask.demand;
-        let found = self.fleet.owned_by(demand.tenant).is_some_and(|own| self.search_in(own, false, &mut look));
-        if !found {
-            self.search_in(self.fleet.shared(), demand.dedicated, &mut look);
+        let best = self.search()?;
+        if best.score.cold == 0 {
+            return Some(best);
         }
+        self.better(Some(best), self.fleet.images.holders_after(best.score.node, &self.ask.terms.images))
     }
 
-    fn search_in(&self, index: &Index, empty_only: bool, look: &mut impl FnMut(u32) -> u64) -> bool {
+    fn better(&self, best: Option<Best>, slots: impl Iterator<Item = u32>) -> Option<Best> {
+        slots.filter(|at| self.takes(*at)).fold(best, |best, at| {
+            let score = self.score(at);
+            let candidates = best.map_or(1, |best| best.candidates + 1);
+            Some(match best.filter(|best| best.score <= score) {
+                Some(best) => Best { candidates, ..best },
+                None => Best { at, score, candidates },
+            })
+        })
+    }
+
+    /// Without regard to images.
+    fn search(&self) -> Option<Best> {
+        let demand = self.ask.demand;
+        let own = self.fleet.owned_by(demand.tenant).and_then(|own| self.search_in(own, false));
+        let found = own.or_else(|| self.search_in(self.fleet.shared(), demand.dedicated))?;
+        let at = found.entry.slot();
+        Some(Best { at, score: self.score(at), candidates: found.candidates })
+    }
+
+    fn search_in(&self, index: &Index, empty_only: bool) -> Option<Found> {
         let search = Search {
             needs: self.needs(),
             rate: self.rate,
-            gpus: self.ask.demand.gpu.is_some(),
+            gpus: self.ask.demand.gpu.map(|asked| asked.amount),
             empty_only,
             departs: self.ask.terms.departs,
             passes: &self.passes[..self.pass_count],
             own: self.fleet.share,
         };
-        index.search(&search, &|entry: &Entry, pass| self.admits(entry, pass), look)
+        index.search(&search, &|entry: &Entry, pass| self.admits(entry, pass))
     }
 
-    /// Nodes with some of the images that take the demand: a bounded number, those after `node` first.
-    pub(crate) fn warm_after(&self, node: NodeId) -> impl Iterator<Item = u32> {
-        let holders = self.fleet.images.holders_after(node, &self.ask.terms.images);
-        holders.filter_map(|id| self.fleet.slot_of(id)).filter(|at| self.takes(*at))
+    /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is.
+    fn cold(&self, stand: &Stand) -> u8 {
+        let asked = &self.ask.terms.images;
+        if !asked.is_empty() && stand.images & signature(asked) == 0 {
+            return 2;
+        }
+        image::cold(&self.fleet.slot(stand.entry.slot()).images, asked)
     }
 
     /// The score of a node that takes the demand.
     pub(crate) fn score(&self, at: u32) -> Score {
-        let slot = self.fleet.slot(at);
-        let terms = self.ask.terms;
+        self.score_of(self.fleet.stand(at))
+    }
+
+    fn score_of(&self, stand: &Stand) -> Score {
+        let Stand { entry, aisle, .. } = stand;
+        let demand = self.ask.demand;
+        let cpu_left = size_class(u64::from(entry.cpu)).saturating_sub(u64::from(demand.cpu.get()));
+        let cpu_mib = self.rate.as_mib(cpu_left);
+        let memory_mib = u64::from(entry.memory.saturating_sub(demand.memory.get()));
         Score {
-            cold: self.fleet.images.cold(slot.node.id, &terms.images),
-            departure_gap: terms.departs.gap(slot.departs),
-            zone_excess: if self.excess.is_empty() { 0 } else { self.excess_of(self.fleet.zone(at)) },
-            others_share: self.fleet.share.is_some_and(|share| !share.has(slot.node.id)),
-            ..Score::of(&slot.node, self.ask.demand, self.rate)
+            shared: !stand.owned,
+            unasked_gpus: demand.gpu.is_none() && aisle.has_gpus(),
+            wakes_empty_node: aisle.empty(),
+            cold: self.cold(stand),
+            unused_gpus: if demand.gpu.is_some() { aisle.unused_gpus() } else { 0 },
+            departure_gap: self.ask.terms.departs.gap(aisle.departs()),
+            zone_excess: self.excess_of(self.fleet.kinds.zone(stand.kind)),
+            others_share: self.fleet.share.is_some_and(|share| !share.has(entry.id)),
+            residue_mib: cpu_mib.max(memory_mib),
+            imbalance_mib: cpu_mib.abs_diff(memory_mib),
+            node: entry.id,
         }
     }
 }

@@ -13,10 +13,11 @@ use crate::hash::Table;
 use crate::image::Images;
 use crate::index::{Aisle, Index};
 use crate::kind::Kinds;
-use crate::score::{ExchangeRate, Score};
+use crate::score::ExchangeRate;
 use crate::shape::Shapes;
 use crate::share::Share;
 use crate::shelf::Entry;
+use crate::stand::{Stand, evictable, signature};
 
 /// One node, with what is known beside its row.
 #[derive(Debug, Clone)]
@@ -25,9 +26,11 @@ pub(crate) struct Slot {
     pub(crate) kind: u16,
     pub(crate) departs: u8,
     /// Its node is gone, and it waits for another.
-    vacant: bool,
+    pub(crate) vacant: bool,
     /// What its spot instances would give back.
     pub(crate) spot: SpotSum,
+    /// What lies there, in order.
+    pub(crate) images: Box<[ImageKey]>,
     /// Who is settled there, in no order.
     pub(crate) residents: Vec<InstanceId>,
 }
@@ -38,6 +41,8 @@ pub struct Fleet {
     /// Where each node stands in `slots`.
     places: Table<NodeId, u32>,
     slots: Vec<Slot>,
+    /// What of the slots decisions look at.
+    stands: Vec<Stand>,
     vacant: Vec<u32>,
     pub(crate) kinds: Kinds,
     shapes: Shapes,
@@ -128,8 +133,11 @@ impl Fleet {
 
     /// These images lie on `node`; replaces what was known.
     pub fn images(&mut self, node: NodeId, images: &[ImageKey]) -> Result<(), Unapplied> {
-        self.place(node)?;
-        self.images.put(node, images);
+        let at = self.place(node)?;
+        let mut images = images.to_vec();
+        images.sort_unstable();
+        images.dedup();
+        self.lay(at, images.into_boxed_slice());
         Ok(())
     }
 
@@ -153,23 +161,10 @@ impl Fleet {
     /// The same with all that can be asked.
     pub fn decide_for(&self, ask: &Ask<'_>) -> Result<Placement, Refusal> {
         let context = Context::of(self, ask);
-        let mut best: Option<Score> = None;
-        let mut candidates = 0;
-        context.search(|at| {
-            candidates += 1;
-            let score = context.score(at);
-            best.insert(best.map_or(score, |known| known.min(score))).residue_mib
-        });
-        if let Some(without) = best.filter(|score| score.cold > 0) {
-            for at in context.warm_after(without.node) {
-                candidates += 1;
-                best = best.min(Some(context.score(at)));
-            }
-        }
-        let Some(score) = best else { return Err(self.refusal(ask)) };
-        let devices = ask.demand.gpu.and_then(|asked| self.node(score.node)?.offer.gpus.choose(&asked));
-        let why = Why { score, candidates, nodes: count(self.places.len()) };
-        Ok(Placement { node: score.node, devices: devices.unwrap_or_default(), why })
+        let Some(best) = context.best() else { return Err(self.refusal(ask)) };
+        let devices = ask.demand.gpu.and_then(|asked| self.slot(best.at).node.offer.gpus.choose(&asked));
+        let why = Why { score: best.score, candidates: best.candidates, nodes: count(self.places.len()) };
+        Ok(Placement { node: best.score.node, devices: devices.unwrap_or_default(), why })
     }
 
     fn refusal(&self, ask: &Ask<'_>) -> Refusal {
@@ -205,7 +200,9 @@ impl Fleet {
     /// About how many bytes the picture of the nodes takes, and that of the settled instances.
     pub fn bytes(&self) -> (usize, usize) {
         let places = self.places.capacity() * (size_of::<(NodeId, u32)>() + 1);
-        let slots = self.slots.capacity() * size_of::<Slot>();
+        let slots = self.slots.capacity() * size_of::<Slot>()
+            + self.stands.capacity() * size_of::<Stand>()
+            + self.slots.iter().map(|slot| slot.images.len() * size_of::<ImageKey>()).sum::<usize>();
         let indexes = [&self.shared, &self.evictable].into_iter().chain(self.owned.values()).map(Index::bytes);
         let nodes = places + slots + indexes.sum::<usize>() + self.images.bytes();
         let lists = self.slots.iter().map(|slot| slot.residents.capacity() * size_of::<InstanceId>()).sum::<usize>();
@@ -216,6 +213,11 @@ impl Fleet {
         &self.slots[index(at)]
     }
 
+    pub(crate) fn stand(&self, at: u32) -> &Stand {
+        &self.stands[index(at)]
+    }
+
+    #[cfg(test)]
     pub(crate) fn slot_of(&self, id: NodeId) -> Option<u32> {
         self.places.get(&id).copied()
     }
@@ -244,46 +246,59 @@ impl Fleet {
     /// Changes what is in use of a node, or what is known beside its row. What it is stays.
     fn change<T>(&mut self, at: u32, change: impl FnOnce(&mut Slot) -> T) -> T {
         let slot = &mut self.slots[index(at)];
-        let before = Stand::of(at, slot);
+        let before = Before { owner: slot.node.offer.sole_tenant, evictable: evictable(at, slot) };
         let used_before = slot.node.used.cpu_millis;
         let done = change(slot);
-        let after = Stand::of(at, slot);
         if slot.node.state == NodeState::Ready && slot.node.used.cpu_millis != used_before {
             self.kinds.reuse(slot.kind, used_before, slot.node.used.cpu_millis);
         }
-        self.restand(before, after);
+        self.restand(at, before);
         done
     }
 
-    fn restand(&mut self, before: Stand, after: Stand) {
-        if before == after {
-            return;
-        }
-        if let Some((aisle, entry)) = before.offering {
-            match before.owner {
-                None => self.shared.remove(aisle, entry.cpu, entry.memory, entry.id),
-                Some(owner) => {
-                    if let Some(index) = self.owned.get_mut(&owner) {
-                        index.remove(aisle, entry.cpu, entry.memory, entry.id);
-                        if index.is_bare() {
-                            self.owned.remove(&owner);
-                        }
-                    }
+    fn lay(&mut self, at: u32, images: Box<[ImageKey]>) {
+        let slot = &mut self.slots[index(at)];
+        self.images.replace(slot.node.id, at, &slot.images, &images);
+        slot.images = images;
+        self.stands[index(at)].images = signature(&slot.images);
+    }
+
+    /// Puts the node where it stands now.
+    fn restand(&mut self, at: u32, before: Before) {
+        let slot = &self.slots[index(at)];
+        let (owner, can_be_evicted, stand) = (slot.node.offer.sole_tenant, evictable(at, slot), Stand::of(at, slot));
+        let stood = std::mem::replace(&mut self.stands[index(at)], stand);
+        let place = |stand: &Stand| stand.open.then_some((stand.aisle, stand.entry));
+        if place(&stood) != place(&stand) || before.owner != owner {
+            if let Some((aisle, entry)) = place(&stood) {
+                self.unshelve(before.owner, aisle, entry);
+            }
+            if let Some((aisle, entry)) = place(&stand) {
+                match owner {
+                    None => self.shared.insert(aisle, entry),
+                    Some(owner) => self.owned.entry(owner).or_default().insert(aisle, entry),
                 }
             }
         }
-        if let Some((aisle, entry)) = after.offering {
-            match after.owner {
-                None => self.shared.insert(aisle, entry),
-                Some(owner) => self.owned.entry(owner).or_default().insert(aisle, entry),
+        if before.evictable != can_be_evicted {
+            if let Some(entry) = before.evictable {
+                self.evictable.remove(Aisle::default(), entry.cpu, entry.memory, entry.id);
+            }
+            if let Some(entry) = can_be_evicted {
+                self.evictable.insert(Aisle::default(), entry);
             }
         }
-        if before.evictable != after.evictable {
-            if let Some(entry) = before.evictable {
-                self.evictable.remove(EVICTABLE, entry.cpu, entry.memory, entry.id);
-            }
-            if let Some(entry) = after.evictable {
-                self.evictable.insert(EVICTABLE, entry);
+    }
+
+    fn unshelve(&mut self, owner: Option<wherry_model::TenantId>, aisle: Aisle, entry: Entry) {
+        let Some(owner) = owner else {
+            self.shared.remove(aisle, entry.cpu, entry.memory, entry.id);
+            return;
+        };
+        if let Some(index) = self.owned.get_mut(&owner) {
+            index.remove(aisle, entry.cpu, entry.memory, entry.id);
+            if index.is_bare() {
+                self.owned.remove(&owner);
             }
         }
     }
@@ -293,7 +308,11 @@ impl Fleet {
         let kind = self.kinds.number_of(&node);
         let slot = &mut self.slots[index(at)];
         let known = !slot.vacant;
-        let before = if known { Stand::of(at, slot) } else { Stand::default() };
+        let before = if known {
+            Before { owner: slot.node.offer.sole_tenant, evictable: evictable(at, slot) }
+        } else {
+            Before::default()
+        };
         let zone_before = known.then(|| self.kinds.zone(slot.kind));
         if known {
             self.kinds.subtract(slot.kind, &slot.node);
@@ -304,7 +323,6 @@ impl Fleet {
         slot.node = node;
         slot.kind = kind;
         slot.vacant = false;
-        let after = Stand::of(at, slot);
         self.kinds.add(kind, &node);
         self.shapes.add(kind, &node);
         self.total_cpu_millis += u128::from(node.capacity.cpu_millis);
@@ -315,15 +333,25 @@ impl Fleet {
                 self.company.moved(*instance, zone_before, zone);
             }
         }
-        self.restand(before, after);
+        self.restand(at, before);
     }
 
     /// A slot for a node that is new.
     fn settle_slot(&mut self, node: NodeSnapshot) -> u32 {
         let at = self.vacant.pop().unwrap_or_else(|| {
-            let residents = Vec::new();
-            self.slots.push(Slot { node, kind: 0, departs: 0, vacant: true, spot: SpotSum::default(), residents });
-            count(self.slots.len() - 1)
+            let at = count(self.slots.len());
+            let (images, residents) = (Box::default(), Vec::new());
+            self.slots.push(Slot {
+                node,
+                kind: 0,
+                departs: 0,
+                vacant: true,
+                spot: SpotSum::default(),
+                images,
+                residents,
+            });
+            self.stands.push(Stand::of(at, &self.slots[index(at)]));
+            at
         });
         self.places.insert(node.id, at);
         at
@@ -333,17 +361,17 @@ impl Fleet {
         for instance in self.slots[index(at)].residents.clone() {
             self.depart(instance);
         }
+        self.lay(at, Box::default());
         let slot = &mut self.slots[index(at)];
-        let before = Stand::of(at, slot);
+        let before = Before { owner: slot.node.offer.sole_tenant, evictable: evictable(at, slot) };
         slot.vacant = true;
         slot.departs = 0;
         self.kinds.subtract(slot.kind, &slot.node);
         self.shapes.subtract(slot.kind, &slot.node);
-        self.images.put(slot.node.id, &[]);
         self.total_cpu_millis -= u128::from(slot.node.capacity.cpu_millis);
         self.total_memory_mib -= u128::from(slot.node.capacity.memory_mib);
         self.vacant.push(at);
-        self.restand(before, Stand::default());
+        self.restand(at, before);
     }
 
     /// All that decisions depend on: equal for equal fleets, however they came about.
@@ -363,51 +391,24 @@ impl Fleet {
             (self.shared.shape(), owned, self.evictable.shape()),
             self.company.shape(name, zone),
             self.shapes.shape(),
-            self.images.shape(),
-            self.nodes()
-                .map(|node| {
-                    self.kinds
-                        .excess()
-                        .get(usize::from(self.zone(self.slot_of(node.id).unwrap())))
-                        .copied()
-                        .unwrap_or(0)
-                })
-                .collect::<Vec<_>>(),
+            self.images.shape(name),
+            self.nodes().map(|node| self.shape_of(self.slot_of(node.id).unwrap())).collect::<Vec<_>>(),
         )
     }
-}
 
-const EVICTABLE: Aisle = Aisle { gpus: 0, empty: false, departs: 0 };
-
-/// Where a node stands in the indexes.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Stand {
-    owner: Option<wherry_model::TenantId>,
-    /// None if it takes nothing new, or has no place left.
-    offering: Option<(Aisle, Entry)>,
-    evictable: Option<Entry>,
-}
-
-impl Stand {
-    fn of(at: u32, slot: &Slot) -> Self {
-        let node = &slot.node;
-        if slot.vacant || node.state != NodeState::Ready {
-            return Self::default();
-        }
-        let free = node.free();
-        let disk = node.free_disk_mib();
-        let entry = |more: &SpotSum| {
-            let disk = disk.map_or(u32::MAX, |left| clamped(left.saturating_add(more.disk_mib)));
-            let cpu = clamped(free.cpu_millis.saturating_add(more.cpu_millis));
-            let memory = clamped(free.memory_mib.saturating_add(more.memory_mib));
-            Entry::new(at, Kinds::bit(slot.kind), node.id, cpu, memory, disk)
-        };
-        let gpus = if node.offer.gpus.count > 0 { node.offer.gpus.unused() + 1 } else { 0 };
-        let offering = (free.instances > 0 && node.free_addresses() > 0)
-            .then(|| (Aisle { gpus, empty: node.is_empty(), departs: slot.departs }, entry(&SpotSum::default())));
-        let evictable = (slot.spot.instances > 0).then(|| entry(&slot.spot));
-        Self { owner: node.offer.sole_tenant, offering, evictable }
+    /// How full its zone is, after a look at what decisions look at.
+    #[cfg(test)]
+    fn shape_of(&self, at: u32) -> u8 {
+        assert_eq!(*self.stand(at), Stand::of(at, self.slot(at)));
+        self.kinds.excess(self.zone(at), self.kinds.least_load())
     }
+}
+
+/// Where a node stood, as far as its stand does not tell.
+#[derive(Debug, Default)]
+struct Before {
+    owner: Option<wherry_model::TenantId>,
+    evictable: Option<Entry>,
 }
 
 fn reserve(node: &mut NodeSnapshot, demand: &Demand) {
@@ -452,10 +453,6 @@ fn plus(used: Capacity, more: Capacity) -> Capacity {
         memory_mib: used.memory_mib.saturating_add(more.memory_mib),
         instances: used.instances.saturating_add(more.instances),
     }
-}
-
-fn clamped(amount: u64) -> u32 {
-    u32::try_from(amount).unwrap_or(u32::MAX)
 }
 
 fn count(nodes: usize) -> u32 {

@@ -7,7 +7,9 @@
 //! CPU, so the number of shelves does not grow with the fleet. What kind of machine a node is (architecture, zone, agent, …)
 //! is a bit in its entry: a piece of a shelf without a bit that will do is passed over.
 
-use wherry_model::{Departure, NodeId};
+use std::ops::Range;
+
+use wherry_model::{Departure, GpuAmount, Gpus, NodeId};
 
 use crate::score::ExchangeRate;
 use crate::shelf::{Entry, Needs, Shelf};
@@ -54,14 +56,64 @@ fn class_floor(number: usize) -> u64 {
     (STEPS + step) << (doublings + u64::from(FINE_BITS - STEPS.ilog2()))
 }
 
-/// Which shelves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Aisle {
-    /// 0 without GPUs, else one more than those that nobody uses.
-    pub(crate) gpus: u8,
-    pub(crate) empty: bool,
+/// Which shelves. Ordered as decisions go through them, apart from the expected departure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Aisle(u16);
+
+const HAS_GPUS: u16 = 1 << 11;
+const EMPTY: u16 = 1 << 10;
+const GPU_SHIFT: u32 = 4;
+const GPU_BITS: u16 = 0b11_1111;
+const DEPARTS_BITS: u16 = 0b1111;
+/// Thousandths of a GPU to a class of room, where none is unused.
+const ROOM_STEP: u16 = 64;
+/// The classes of room, 1 to this: what is above are unused GPUs.
+const ROOMS: u16 = 16;
+
+impl Aisle {
+    /// Of a node with these GPUs, on which nothing is or something, and that is expected to be left at the moment of that class.
+    pub(crate) fn new(gpus: &Gpus, empty: bool, departs: u8) -> Self {
+        let last = u16::try_from(Departure::CLASSES - 1).unwrap_or(DEPARTS_BITS);
+        let mut aisle = u16::from(departs).min(last) | if empty { EMPTY } else { 0 };
+        if gpus.count > 0 {
+            let used = &gpus.used_permille[..usize::from(gpus.count).min(Gpus::MOST)];
+            let most = used.iter().map(|used| Gpus::WHOLE.saturating_sub(*used)).max().unwrap_or(0);
+            let unused = u16::from(gpus.unused());
+            let code = if unused > 0 { ROOMS + unused } else { 1 + most / ROOM_STEP };
+            aisle |= HAS_GPUS | (code << GPU_SHIFT);
+        }
+        Self(aisle)
+    }
+
+    pub(crate) const fn has_gpus(self) -> bool {
+        self.0 & HAS_GPUS != 0
+    }
+
+    pub(crate) const fn empty(self) -> bool {
+        self.0 & EMPTY != 0
+    }
+
     /// The class of the expected departure.
-    pub(crate) departs: u8,
+    pub(crate) fn departs(self) -> u8 {
+        u8::try_from(self.0 & DEPARTS_BITS).unwrap_or(0)
+    }
+
+    const fn gpu_code(self) -> u16 {
+        (self.0 >> GPU_SHIFT) & GPU_BITS
+    }
+
+    /// How many GPUs nobody uses.
+    pub(crate) fn unused_gpus(self) -> u8 {
+        u8::try_from(self.gpu_code().saturating_sub(ROOMS)).unwrap_or(0)
+    }
+
+    /// Whether there may be room for this on the GPUs. Exact for whole ones.
+    fn may_have(self, asked: GpuAmount) -> bool {
+        match asked {
+            GpuAmount::Whole(count) => self.unused_gpus() >= count,
+            GpuAmount::Share(share) => self.has_gpus() && self.gpu_code() > share / ROOM_STEP,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -117,8 +169,8 @@ impl Iterator for Bits {
 pub(crate) struct Search<'a> {
     pub(crate) needs: Needs,
     pub(crate) rate: ExchangeRate,
-    /// Whether GPUs are asked for.
-    pub(crate) gpus: bool,
+    /// GPUs, if they are asked for.
+    pub(crate) gpus: Option<GpuAmount>,
     /// Empty nodes alone.
     pub(crate) empty_only: bool,
     /// When the instance is expected to end.
@@ -130,32 +182,48 @@ pub(crate) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// How good an aisle is before anything on it is looked at, the least first; none for one that is of no use.
-    fn rank(&self, aisle: Aisle) -> Option<(bool, bool, u8, u8)> {
-        if (self.gpus && aisle.gpus == 0) || (self.empty_only && !aisle.empty) {
-            return None;
-        }
-        let unused = if self.gpus { aisle.gpus - 1 } else { 0 };
-        let gap = self.departs.gap(aisle.departs);
-        Some((!self.gpus && aisle.gpus > 0, aisle.empty, unused, gap))
+    /// What of an aisle decides before the departure does: equal for aisles that stand beside each other.
+    fn rank(&self, aisle: Aisle) -> (bool, bool, u8) {
+        let unused = if self.gpus.is_some() { aisle.unused_gpus() } else { 0 };
+        (aisle.has_gpus(), aisle.empty(), unused)
     }
+
+    /// Whether there may be something on it.
+    fn is_of_use(&self, aisle: Aisle) -> bool {
+        self.gpus.is_none_or(|asked| aisle.may_have(asked)) && (!self.empty_only || aisle.empty())
+    }
+
+    fn gap(&self, aisle: Aisle) -> u8 {
+        self.departs.gap(aisle.departs())
+    }
+}
+
+/// The best node of an index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) entry: Entry,
+    /// How many were compared.
+    pub(crate) candidates: u32,
 }
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    aisles: Vec<(Aisle, Shelves)>,
+    /// In order, none of them bare.
+    aisles: Vec<Aisle>,
+    /// Theirs.
+    shelves: Vec<Shelves>,
 }
 
 impl Index {
     /// Puts a node in.
     pub(crate) fn insert(&mut self, aisle: Aisle, entry: Entry) {
-        let at = self.aisles.binary_search_by_key(&aisle, |(known, _)| *known).unwrap_or_else(|at| {
-            let bare = Shelves { filled: [0; CLASSES / 64], classes: Vec::new() };
-            self.aisles.insert(at, (aisle, bare));
+        let at = self.aisles.binary_search(&aisle).unwrap_or_else(|at| {
+            self.aisles.insert(at, aisle);
+            self.shelves.insert(at, Shelves { filled: [0; CLASSES / 64], classes: Vec::new() });
             at
         });
-        let shelves = &mut self.aisles[at].1;
+        let shelves = &mut self.shelves[at];
         let number = class_number(entry.cpu);
         if shelves.classes.len() <= number {
             shelves.classes.resize(number + 1, Shelf::default());
@@ -166,8 +234,8 @@ impl Index {
 
     /// Takes a node out that was put in with these values.
     pub(crate) fn remove(&mut self, aisle: Aisle, cpu: u32, memory: u32, id: NodeId) {
-        let Ok(at) = self.aisles.binary_search_by_key(&aisle, |(known, _)| *known) else { return };
-        let shelves = &mut self.aisles[at].1;
+        let Ok(at) = self.aisles.binary_search(&aisle) else { return };
+        let shelves = &mut self.shelves[at];
         let number = class_number(cpu);
         let Some(shelf) = shelves.classes.get_mut(number) else { return };
         shelf.remove(memory, id);
@@ -175,6 +243,7 @@ impl Index {
             shelves.mark(number);
             if shelves.is_bare() {
                 self.aisles.remove(at);
+                self.shelves.remove(at);
             }
         }
     }
@@ -183,32 +252,50 @@ impl Index {
         self.aisles.is_empty()
     }
 
-    /// Calls `look` with nodes that fit and are admitted, the best one surely among them. `look` returns the residue (MiB) of
-    /// the best one so far. True if there was one.
-    pub(crate) fn search(
+    /// The best node that fits and is admitted.
+    pub(crate) fn search(&self, search: &Search<'_>, admits: &impl Fn(&Entry, usize) -> bool) -> Option<Found> {
+        let mut from = 0;
+        if search.gpus.is_some() {
+            from = self.aisles.partition_point(|aisle| !aisle.has_gpus());
+        }
+        while let Some(first) = self.aisles.get(from) {
+            let rank = search.rank(*first);
+            let to = from + self.aisles[from..].iter().take_while(|aisle| search.rank(**aisle) == rank).count();
+            if let Some(found) = self.search_rank(from..to, search, admits) {
+                return Some(found);
+            }
+            from = to;
+        }
+        None
+    }
+
+    fn search_rank(
         &self,
+        range: Range<usize>,
         search: &Search<'_>,
         admits: &impl Fn(&Entry, usize) -> bool,
-        look: &mut impl FnMut(u32) -> u64,
-    ) -> bool {
+    ) -> Option<Found> {
+        let aisles = || self.aisles[range.clone()].iter().zip(&self.shelves[range.clone()]);
+        let of_use = || aisles().filter(|(aisle, _)| search.is_of_use(**aisle));
         let mut done = None;
         loop {
-            // Few aisles, and mostly the first one has what is looked for: cheaper than to sort them.
-            let ranked = self.aisles.iter().filter_map(|(aisle, _)| search.rank(*aisle));
-            let Some(rank) = ranked.filter(|rank| Some(*rank) > done).min() else { return false };
-            done = Some(rank);
+            // At most sixteen, and mostly the first one has what is looked for: cheaper than to sort them.
+            let gaps = of_use().map(|(aisle, _)| search.gap(*aisle));
+            let gap = gaps.filter(|gap| done.is_none_or(|done| *gap > done)).min()?;
+            done = Some(gap);
             for (pass, kinds) in search.passes.iter().enumerate() {
                 let admits = |entry: &Entry| admits(entry, pass);
                 let needs = Needs { kinds: *kinds, ..search.needs };
-                let of_this_rank = || self.aisles.iter().filter(|(aisle, _)| search.rank(*aisle) == Some(rank));
+                let of_this_gap =
+                    || of_use().filter(|(aisle, _)| search.gap(**aisle) == gap).map(|(_, shelves)| shelves);
                 if let Some(share) = search.own {
                     let own = |entry: &Entry| share.has(entry.id) && admits(entry);
-                    if walk(of_this_rank(), search, &needs, &own, look) {
-                        return true;
+                    if let Some(found) = walk(of_this_gap(), search.rate, &needs, &own) {
+                        return Some(found);
                     }
                 }
-                if walk(of_this_rank(), search, &needs, &admits, look) {
-                    return true;
+                if let Some(found) = walk(of_this_gap(), search.rate, &needs, &admits) {
+                    return Some(found);
                 }
             }
         }
@@ -216,7 +303,7 @@ impl Index {
 
     /// Some of the nodes that fit and are admitted: at most `most` of those with least left, and as many of those with most.
     pub(crate) fn some(&self, needs: &Needs, most: usize, admits: impl Fn(&Entry) -> bool) -> Vec<u32> {
-        let shelves = self.aisles.iter().flat_map(|(_, shelves)| shelves.from(class_number(needs.cpu)));
+        let shelves = self.shelves.iter().flat_map(|shelves| shelves.from(class_number(needs.cpu)));
         let shelves = shelves.map(|(_, shelf)| shelf).collect::<Vec<_>>();
         let fits = |entry: &&Entry| admits(entry);
         let low = shelves.iter().flat_map(|shelf| shelf.fitting(needs)).filter(fits).take(most);
@@ -229,16 +316,18 @@ impl Index {
 
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
-        let shelves = self.aisles.iter().map(|(_, shelves)| {
+        let shelves = self.shelves.iter().map(|shelves| {
             shelves.classes.capacity() * size_of::<Shelf>() + shelves.classes.iter().map(Shelf::bytes).sum::<usize>()
         });
-        self.aisles.capacity() * size_of::<(Aisle, Shelves)>() + shelves.sum::<usize>()
+        self.aisles.capacity() * size_of::<Aisle>()
+            + self.shelves.capacity() * size_of::<Shelves>()
+            + shelves.sum::<usize>()
     }
 
     /// What stands where: equal for equal fleets.
     #[cfg(test)]
     pub(crate) fn shape(&self) -> Vec<(Aisle, usize, NodeId, u32, u32, u32)> {
-        let shelves = self.aisles.iter().flat_map(|(aisle, shelves)| {
+        let shelves = self.aisles.iter().zip(&self.shelves).flat_map(|(aisle, shelves)| {
             for (number, shelf) in shelves.classes.iter().enumerate() {
                 assert_eq!(shelf.is_bare(), shelves.filled[number / 64] & (1 << (number % 64)) == 0);
             }
@@ -253,40 +342,62 @@ impl Index {
 }
 
 fn walk<'a>(
-    aisles: impl Iterator<Item = &'a (Aisle, Shelves)>,
-    search: &Search<'_>,
+    all: impl Iterator<Item = &'a Shelves>,
+    rate: ExchangeRate,
     needs: &Needs,
     admits: &impl Fn(&Entry) -> bool,
-    look: &mut impl FnMut(u32) -> u64,
-) -> bool {
-    let mut found = false;
-    let mut least_residue = u64::MAX;
-    for (_, shelves) in aisles {
+) -> Option<Found> {
+    let mut best: Option<(Fit, Found)> = None;
+    for shelves in all {
         for (number, shelf) in shelves.from(class_number(needs.cpu)) {
-            let cpu_left = search.rate.as_mib(class_floor(number).saturating_sub(u64::from(needs.cpu)));
-            if cpu_left > least_residue {
+            let cpu_left = rate.as_mib(class_floor(number).saturating_sub(u64::from(needs.cpu)));
+            let most = best.map_or(u64::MAX, |(fit, _)| fit.residue);
+            if cpu_left > most {
                 break;
             }
-            if let Some(entry) = best_on_shelf(shelf, needs, cpu_left, admits) {
-                least_residue = look(entry.slot());
-                found = true;
+            if let Some(entry) = best_on_shelf(shelf, needs, cpu_left, most, admits) {
+                let fit = Fit::of(entry, cpu_left, needs);
+                let candidates = best.map_or(1, |(_, found)| found.candidates + 1);
+                match &mut best {
+                    Some((known, found)) if *known <= fit => found.candidates = candidates,
+                    _ => best = Some((fit, Found { entry: *entry, candidates })),
+                }
             }
         }
     }
-    found
+    best.map(|(_, found)| found)
+}
+
+/// The last fields of a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Fit {
+    residue: u64,
+    imbalance: u64,
+    id: NodeId,
+}
+
+impl Fit {
+    fn of(entry: &Entry, cpu_left: u64, needs: &Needs) -> Self {
+        let memory_left = u64::from(entry.memory.saturating_sub(needs.memory));
+        Self { residue: cpu_left.max(memory_left), imbalance: cpu_left.abs_diff(memory_left), id: entry.id }
+    }
 }
 
 /// Where the CPU left is what counts (memory left is at most as much), most memory is nearest to balance. Where there is no
-/// such node, the memory left counts, and least memory is best. Equals by id.
+/// such node, the memory left counts, and least memory is best. Equals by id. None if there is none that leaves at most `most`.
 fn best_on_shelf<'a>(
     shelf: &'a Shelf,
     needs: &Needs,
     cpu_left: u64,
+    most: u64,
     admits: &impl Fn(&Entry) -> bool,
 ) -> Option<&'a Entry> {
-    let balanced = u32::try_from(u64::from(needs.memory).saturating_add(cpu_left)).unwrap_or(u32::MAX);
-    let from = shelf.last(balanced, needs, admits).unwrap_or(balanced);
-    shelf.first(from, needs, admits)
+    let and_left = |left: u64| u32::try_from(u64::from(needs.memory).saturating_add(left)).unwrap_or(u32::MAX);
+    let balanced = and_left(cpu_left);
+    match shelf.last(balanced, needs, admits) {
+        Some(memory) => shelf.first(memory, balanced, needs, admits),
+        None => shelf.first(balanced, and_left(most), needs, admits),
+    }
 }
 
 #[cfg(test)]

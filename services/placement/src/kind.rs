@@ -1,7 +1,7 @@
 //! Kinds of machine: what a node is, as opposed to what it has left. Few in a fleet of any size, so that a demand is compared with
 //! the kinds and not with the nodes.
 
-use wherry_model::{Architecture, Demand, GpuModel, IsolationSet, NodeState, ZoneName};
+use wherry_model::{Architecture, Demand, GpuModel, Isolation, IsolationSet, NodeState, ZoneName};
 
 use crate::change::NodeSnapshot;
 
@@ -9,7 +9,7 @@ use crate::change::NodeSnapshot;
 pub(crate) const SHARED_BIT: u32 = 63;
 
 /// A zone is at most so many eighths fuller than another; beyond, it makes no difference.
-const MOST_EIGHTHS: u128 = 8;
+const MOST_EIGHTHS: u64 = 8;
 
 /// What decides whether a node can take a demand at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,68 @@ struct Zone {
     used_millis: u128,
 }
 
+impl Zone {
+    /// Thousandths of its CPU that are in use; none where there is none.
+    fn load(&self) -> Option<u64> {
+        // As u64 where it fits, as it does: it is divided for each decision.
+        let used = u64::try_from(self.used_millis).ok().and_then(|used| used.checked_mul(1_000));
+        if let (Some(used), Ok(all)) = (used, u64::try_from(self.cpu_millis)) {
+            return used.checked_div(all);
+        }
+        let load = (self.used_millis * 1_000).checked_div(self.cpu_millis)?;
+        Some(u64::try_from(load).unwrap_or(u64::MAX))
+    }
+}
+
+/// Which kinds with ready nodes have what, a bit for each. Made anew when a kind comes, goes or has its first or last ready node.
+#[derive(Debug, Clone, Default)]
+struct Masks {
+    ready: u64,
+    fencing: u64,
+    with_gpus: u64,
+    by_architecture: Vec<(Architecture, u64)>,
+    by_isolation: Vec<(Isolation, u64)>,
+    by_protocol: Vec<(u32, u64)>,
+    by_gpu_model: Vec<(GpuModel, u64)>,
+    /// By the zone's number.
+    by_zone: Vec<u64>,
+}
+
+fn note<K: PartialEq>(masks: &mut Vec<(K, u64)>, key: K, bit: u64) {
+    match masks.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, mask)) => *mask |= bit,
+        None => masks.push((key, bit)),
+    }
+}
+
+fn noted<K>(masks: &[(K, u64)], wanted: impl Fn(&K) -> bool) -> u64 {
+    masks.iter().filter(|(known, _)| wanted(known)).fold(0, |all, (_, mask)| all | mask)
+}
+
+impl Masks {
+    fn of(kinds: &[Known], zones: usize) -> Self {
+        let mut masks = Self { by_zone: vec![0; zones], ..Self::default() };
+        for (known, number) in kinds.iter().zip(0..).filter(|(known, _)| known.ready > 0) {
+            let (kind, bit) = (&known.kind, 1 << Kinds::bit(number));
+            masks.ready |= bit;
+            masks.fencing |= if kind.fences { bit } else { 0 };
+            masks.with_gpus |= if kind.gpus { bit } else { 0 };
+            masks.by_zone[usize::from(known.zone)] |= bit;
+            note(&mut masks.by_architecture, kind.architecture, bit);
+            note(&mut masks.by_protocol, kind.protocol, bit);
+            kind.isolation.iter().for_each(|class| note(&mut masks.by_isolation, class, bit));
+            kind.gpu_model.into_iter().for_each(|model| note(&mut masks.by_gpu_model, model, bit));
+        }
+        masks
+    }
+}
+
 /// All kinds and zones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kinds {
-    kinds: Vec<Known>,
+    known: Vec<Known>,
     zones: Vec<Zone>,
+    masks: Masks,
 }
 
 impl Kinds {
@@ -76,15 +133,15 @@ impl Kinds {
     pub(crate) fn number_of(&mut self, node: &NodeSnapshot) -> u16 {
         let kind = Kind::of(node);
         let zone = self.zone_of(kind.zone);
-        let known = self.kinds.iter().position(|known| known.kind == kind);
-        let number = known.or_else(|| self.kinds.iter().position(|known| known.nodes == 0));
+        let known = self.known.iter().position(|known| known.kind == kind);
+        let number = known.or_else(|| self.known.iter().position(|known| known.nodes == 0));
         let fresh = Known { kind, zone, nodes: 0, ready: 0 };
         let number = number.unwrap_or_else(|| {
-            self.kinds.push(fresh);
-            self.kinds.len() - 1
+            self.known.push(fresh);
+            self.known.len() - 1
         });
-        if self.kinds[number].kind != kind {
-            self.kinds[number] = fresh;
+        if self.known[number].kind != kind {
+            self.known[number] = fresh;
         }
         u16::try_from(number).unwrap_or(u16::MAX)
     }
@@ -98,7 +155,7 @@ impl Kinds {
     }
 
     pub(crate) fn zone(&self, kind: u16) -> u16 {
-        self.kinds[usize::from(kind)].zone
+        self.known[usize::from(kind)].zone
     }
 
     pub(crate) fn bit(kind: u16) -> u32 {
@@ -108,60 +165,105 @@ impl Kinds {
     /// Whether machines of this kind are what is asked for, whatever stands on them: their agents, zones and classes of isolation can be
     /// made others.
     pub(crate) fn is_for(&self, kind: u16, demand: &Demand) -> bool {
-        let kind = &self.kinds[usize::from(kind)].kind;
+        let kind = &self.known[usize::from(kind)].kind;
         demand.architecture.is_none_or(|wanted| wanted == kind.architecture)
             && demand.gpu.is_none_or(|asked| asked.model.is_none() || asked.model == kind.gpu_model)
     }
 
     pub(crate) fn suits(&self, kind: u16, demand: &Demand) -> bool {
-        self.kinds[usize::from(kind)].kind.suits(demand)
+        self.known[usize::from(kind)].kind.suits(demand)
     }
 
     /// A node of this kind, in this state, is there from now on.
     pub(crate) fn add(&mut self, kind: u16, node: &NodeSnapshot) {
-        let known = &mut self.kinds[usize::from(kind)];
+        let known = &mut self.known[usize::from(kind)];
         known.nodes += 1;
         if node.state == NodeState::Ready {
             known.ready += 1;
             let zone = &mut self.zones[usize::from(known.zone)];
             zone.cpu_millis += u128::from(node.capacity.cpu_millis);
             zone.used_millis += u128::from(node.used.cpu_millis);
+            if known.ready == 1 {
+                self.masks = Masks::of(&self.known, self.zones.len());
+            }
         }
     }
 
     /// It is not any more.
     pub(crate) fn subtract(&mut self, kind: u16, node: &NodeSnapshot) {
-        let known = &mut self.kinds[usize::from(kind)];
+        let known = &mut self.known[usize::from(kind)];
         known.nodes -= 1;
         if node.state == NodeState::Ready {
             known.ready -= 1;
             let zone = &mut self.zones[usize::from(known.zone)];
             zone.cpu_millis -= u128::from(node.capacity.cpu_millis);
             zone.used_millis -= u128::from(node.used.cpu_millis);
+            if known.ready == 0 {
+                self.masks = Masks::of(&self.known, self.zones.len());
+            }
         }
     }
 
     /// A ready node of this kind has more or less in use.
     pub(crate) fn reuse(&mut self, kind: u16, before_millis: u64, after_millis: u64) {
-        let zone = &mut self.zones[usize::from(self.kinds[usize::from(kind)].zone)];
+        let zone = &mut self.zones[usize::from(self.known[usize::from(kind)].zone)];
         zone.used_millis = zone.used_millis - u128::from(before_millis) + u128::from(after_millis);
     }
 
-    /// The kinds with ready nodes that suit, with their zones and how many are ready.
-    pub(crate) fn suiting<'a>(&'a self, demand: &'a Demand) -> impl Iterator<Item = (u16, u16, u32)> + 'a {
-        let kinds = self.kinds.iter().zip(0..).filter(|(known, _)| known.ready > 0 && known.kind.suits(demand));
-        kinds.map(|(known, number)| (number, known.zone, known.ready))
+    /// The bits of the kinds with ready nodes that suit, if the demand stood alone with each: with the last bit one of those that share it
+    /// has to be asked itself.
+    pub(crate) fn suiting(&self, demand: &Demand) -> u64 {
+        let masks = &self.masks;
+        let mut suiting = masks.ready & noted(&masks.by_isolation, |class| *class == demand.isolation);
+        if let Some(wanted) = demand.architecture {
+            suiting &= noted(&masks.by_architecture, |known| *known == wanted);
+        }
+        if demand.fenced {
+            suiting &= masks.fencing;
+        }
+        if demand.protocol > 0 {
+            suiting &= noted(&masks.by_protocol, |known| *known >= demand.protocol);
+        }
+        if demand.zone.is_some() {
+            let zone = self.zones.iter().position(|zone| zone.name == demand.zone);
+            suiting &= zone.and_then(|zone| masks.by_zone.get(zone)).copied().unwrap_or(0);
+        }
+        if let Some(asked) = &demand.gpu {
+            suiting &= asked.model.map_or(masks.with_gpus, |model| noted(&masks.by_gpu_model, |known| *known == model));
+        }
+        suiting
     }
 
-    /// By how many eighths of its CPU each zone is fuller than the emptiest; nothing where there is one zone.
-    pub(crate) fn excess(&self) -> Vec<u8> {
+    /// The same kinds one by one, with their zones and how many of their nodes are ready.
+    pub(crate) fn suiting_each<'a>(&'a self, demand: &'a Demand) -> impl Iterator<Item = (u16, u32)> + 'a {
+        let suiting = self.suiting(demand);
+        let kinds = self.known.iter().zip(0..);
+        kinds.filter_map(move |(known, number)| {
+            let bit = Self::bit(number);
+            let suits = suiting & (1 << bit) != 0 && known.ready > 0 && (bit < SHARED_BIT || known.kind.suits(demand));
+            suits.then_some((known.zone, known.ready))
+        })
+    }
+
+    /// The zones with ready nodes, by number, with the bits of the kinds there.
+    pub(crate) fn zones(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0..).zip(self.masks.by_zone.iter().copied()).filter(|(_, kinds)| *kinds != 0)
+    }
+
+    /// How full the emptiest zone is, for [`Self::excess`]; none where there is one zone.
+    pub(crate) fn least_load(&self) -> Option<u64> {
         if self.zones.len() < 2 {
-            return Vec::new();
+            return None;
         }
-        let load = |zone: &Zone| (zone.used_millis * 1_000).checked_div(zone.cpu_millis);
-        let least = self.zones.iter().filter_map(load).min().unwrap_or(0);
-        let eighths = |zone: &Zone| load(zone).map_or(0, |load| (load - least) / 125);
-        self.zones.iter().map(|zone| u8::try_from(eighths(zone).min(MOST_EIGHTHS)).unwrap_or(0)).collect()
+        Some(self.zones.iter().filter_map(Zone::load).min().unwrap_or(0))
+    }
+
+    /// By how many eighths of its CPU a zone is fuller than the emptiest.
+    pub(crate) fn excess(&self, zone: u16, least_load: Option<u64>) -> u8 {
+        let Some(least) = least_load else { return 0 };
+        let load = self.zones.get(usize::from(zone)).and_then(Zone::load);
+        let eighths = load.map_or(0, |load| load.saturating_sub(least) / 125);
+        u8::try_from(eighths.min(MOST_EIGHTHS)).unwrap_or(0)
     }
 
     #[cfg(test)]

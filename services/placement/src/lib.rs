@@ -35,6 +35,7 @@ mod score;
 mod shape;
 mod share;
 mod shelf;
+mod stand;
 #[cfg(test)]
 mod tests;
 

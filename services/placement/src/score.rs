@@ -13,10 +13,7 @@
 
 use std::fmt;
 
-use wherry_model::{Demand, NodeId};
-
-use crate::change::NodeSnapshot;
-use crate::index::size_class;
+use wherry_model::NodeId;
 
 /// How good a node is for a demand. Compared field by field from the top; the least wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,36 +35,13 @@ pub struct Score {
     pub zone_excess: u8,
     /// It is in another replica's share of the fleet.
     pub others_share: bool,
-    /// The larger of the memory and the CPU (as memory) left afterwards, in MiB.
+    /// The larger of the memory and the CPU (as memory) left afterwards, in MiB. CPU counts in size classes: what is left of less than
+    /// one 16th decides nothing.
     pub residue_mib: u64,
     /// How far these two are apart, in MiB.
     pub imbalance_mib: u64,
     /// Equals are told apart by id, so a decision can be replayed.
     pub node: NodeId,
-}
-
-impl Score {
-    /// The score of `node` for a `demand` that it can hold, as far as these two say. CPU counts in size classes: what is left of
-    /// less than one 16th decides nothing.
-    pub fn of(node: &NodeSnapshot, demand: &Demand, rate: ExchangeRate) -> Self {
-        let free = node.free();
-        let cpu_mib = rate.as_mib(size_class(free.cpu_millis).saturating_sub(u64::from(demand.cpu.get())));
-        let memory_mib = free.memory_mib.saturating_sub(u64::from(demand.memory.get()));
-        let gpus = &node.offer.gpus;
-        Self {
-            shared: node.offer.sole_tenant.is_none(),
-            unasked_gpus: demand.gpu.is_none() && gpus.count > 0,
-            wakes_empty_node: node.is_empty(),
-            cold: 0,
-            unused_gpus: if demand.gpu.is_some() { gpus.unused() } else { 0 },
-            departure_gap: 0,
-            zone_excess: 0,
-            others_share: false,
-            residue_mib: cpu_mib.max(memory_mib),
-            imbalance_mib: cpu_mib.abs_diff(memory_mib),
-            node: node.id,
-        }
-    }
 }
 
 impl fmt::Display for Score {

@@ -169,13 +169,32 @@ impl Shelf {
         room
     }
 
-    /// The first in order of (memory, id) with at least `memory` that has what is needed and is admitted.
-    pub(crate) fn first(&self, memory: u32, needs: &Needs, admits: &impl Fn(&Entry) -> bool) -> Option<&Entry> {
+    /// The first in order of (memory, id) with at least `memory` and at most `most` that has what is needed and is admitted.
+    pub(crate) fn first(
+        &self,
+        memory: u32,
+        most: u32,
+        needs: &Needs,
+        admits: &impl Fn(&Entry) -> bool,
+    ) -> Option<&Entry> {
         let at = self.pieces.partition_point(|piece| piece.last.0 < memory);
-        self.pieces[at..].iter().filter(|piece| piece.may_have(needs)).find_map(|piece| {
-            let from = piece.entries.partition_point(|entry| entry.memory < memory);
-            piece.entries[from..].iter().find(|entry| has(entry, needs) && admits(entry))
-        })
+        for piece in &self.pieces[at..] {
+            if piece.may_have(needs) {
+                let from = piece.entries.partition_point(|entry| entry.memory < memory);
+                for entry in &piece.entries[from..] {
+                    if entry.memory > most {
+                        return None;
+                    }
+                    if has(entry, needs) && admits(entry) {
+                        return Some(entry);
+                    }
+                }
+            }
+            if piece.last.0 > most {
+                return None;
+            }
+        }
+        None
     }
 
     /// The memory of the last one with at most `memory`, and at least what is needed, that has what is needed and is admitted.
@@ -259,7 +278,7 @@ mod tests {
         #[test]
         fn answers_as_a_sorted_list_does(
             steps in vec((0_u128..300, any::<bool>(), 0_u32..40, 0_u32..10, 0_u32..4, 0_u32..3), 1..600),
-            asked in vec((0_u32..45, 0_u32..45, 0_u32..11, 0_u32..5, 0_u64..8), 1..20),
+            asked in vec((0_u32..45, 0_u32..45, 0_u32..11, 0_u32..5, 0_u64..8, 0_u32..60), 1..20),
         ) {
             let (mut shelf, mut model) = (Shelf::default(), BTreeMap::new());
             for (number, add, memory, cpu, disk, kind) in steps {
@@ -277,13 +296,14 @@ mod tests {
             let mut sorted = model.into_values().collect::<Vec<_>>();
             sorted.sort_by_key(Entry::key);
             prop_assert_eq!(&shelf.entries(), &sorted);
-            for (from, memory, cpu, disk, kinds) in asked {
+            for (from, memory, cpu, disk, kinds, most) in asked {
                 let needs = Needs { cpu, memory, disk, kinds };
                 let odd = |entry: &Entry| entry.slot() % 2 == 1;
                 let fits = |entry: &&Entry| {
                     entry.cpu >= cpu && entry.disk >= disk && kinds & entry.kinds() != 0 && odd(entry)
                 };
-                prop_assert_eq!(shelf.first(from, &needs, &odd), sorted.iter().filter(fits).find(|entry| entry.memory >= from));
+                let first = sorted.iter().filter(fits).find(|entry| (from..=most).contains(&entry.memory));
+                prop_assert_eq!(shelf.first(from, most, &needs, &odd), first);
                 let below = sorted.iter().filter(fits).rfind(|entry| (memory..=from).contains(&entry.memory));
                 prop_assert_eq!(shelf.last(from, &needs, &odd), below.map(|entry| entry.memory));
             }

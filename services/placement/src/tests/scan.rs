@@ -1,12 +1,14 @@
 //! Someone who looks at every node and every instance. Written a second time on purpose, with lists and no counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wherry_model::{
     Capacity, Demand, GpuAmount, Group, ImageKey, InstanceId, NodeId, NodeState, Overcommit, SpreadOver, Terms,
     ZoneName,
 };
 
+use crate::hash::scatter;
+use crate::image::{IMAGES, LOOKED_AT};
 use crate::index::size_class;
 use crate::{Ask, Fleet, NodeSnapshot, Score};
 
@@ -132,10 +134,24 @@ impl Known {
         }
     }
 
-    /// The least score of the whole fleet. There are fewer nodes than would be looked at for an image.
+    /// The least score: of all where something is to be near, else of the best one without regard to images and, of each of the first
+    /// images, of the first nodes that have it, counted from that one on.
     pub(super) fn best(&self, ask: &Ask<'_>, mib_per_core: u64) -> Option<Score> {
-        let fit = self.nodes.values().filter(|node| self.may_take(node, ask));
-        fit.map(|node| self.score(node, ask, mib_per_core)).min()
+        let fit = || self.nodes.values().filter(|node| self.may_take(node, ask));
+        let score = |node: &NodeSnapshot| self.score(node, ask, mib_per_core);
+        let is_somewhere = |group: &Group| self.settled.values().any(|(_, _, terms)| terms.groups.contains(group));
+        if ask.terms.near.iter().any(is_somewhere) {
+            return fit().map(score).min();
+        }
+        let plain = fit().min_by_key(|node| Score { cold: 0, ..score(node) })?;
+        let mut looked_at = BTreeSet::from([plain.id]);
+        for image in ask.terms.images.iter().take(IMAGES) {
+            let has = |node: &NodeId| self.images.get(node).is_some_and(|there| there.contains(image));
+            let mut holders = self.nodes.keys().copied().filter(has).collect::<Vec<_>>();
+            holders.sort_by_key(|node| (scatter(*node) <= scatter(plain.id), scatter(*node)));
+            looked_at.extend(holders.into_iter().take(LOOKED_AT));
+        }
+        fit().filter(|node| looked_at.contains(&node.id)).map(score).min()
     }
 }
 
