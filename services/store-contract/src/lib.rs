@@ -283,6 +283,7 @@ macro_rules! store_contract {
             settling: [
                 the_first_value_stays,
                 racing_replicas_hear_one_value,
+                what_was_learnt_last_is_kept,
             ]
             lives: [
                 random_lives_keep_the_invariants,

@@ -1,4 +1,4 @@
-//! What all processes on one store agree on: the first word stays.
+//! What all processes on one store agree on: the first word stays. What they learn: the last one does.
 
 use std::collections::BTreeSet;
 
@@ -35,4 +35,18 @@ pub async fn racing_replicas_hear_one_value(subject: &mut impl Subject) {
         assert_eq!(heard.len(), 1, "{outcomes:?}");
         assert_eq!(outcomes.iter().filter(|(heard, said)| heard == said).count(), 1);
     }
+}
+
+/// Under each name by itself, also after reopening; what is large is kept whole.
+pub async fn what_was_learnt_last_is_kept(subject: &mut impl Subject) {
+    let store = subject.store();
+    assert_eq!(store.learnt("lifetimes").await.unwrap(), None);
+    store.keep_learnt("lifetimes", "early").await.unwrap();
+    let late = "läte ".repeat(400_000);
+    store.keep_learnt("lifetimes", &late).await.unwrap();
+    store.keep_learnt("other", "{}").await.unwrap();
+    subject.reopen().await;
+    let store = subject.store();
+    assert!(store.learnt("lifetimes").await.unwrap().is_some_and(|kept| kept == late));
+    assert_eq!(store.learnt("other").await.unwrap().as_deref(), Some("{}"));
 }

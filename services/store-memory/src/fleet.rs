@@ -199,4 +199,16 @@ impl InstallationStore for MemoryStore {
         })
         .await
     }
+
+    async fn keep_learnt(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write("keeping what was learnt", |state| {
+            state.learnt.put(name.to_owned(), value.to_owned());
+            Ok(Verdict::Keep(()))
+        })
+        .await
+    }
+
+    async fn learnt(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.read("reading what was learnt", |state| state.learnt.get(&name.to_owned()).cloned()).await
+    }
 }

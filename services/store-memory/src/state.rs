@@ -122,6 +122,7 @@ tables! {
     replicas: ReplicaId => ReplicaRecord,
     calls: [u8; 32] => CallRecord,
     settled: String => String,
+    learnt: String => String,
     audits: AuditId => AuditRecord,
     webhooks: WebhookId => crate::webhook::WebhookRow,
     deliveries: DeliveryId => DeliveryRecord,

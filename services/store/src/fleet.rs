@@ -167,4 +167,10 @@ pub trait InstallationStore: Send + Sync {
     /// Stores `value` under `name` unless there is one; gives the one that is stored then. For fingerprints of keys: a replica
     /// with other keys than the first must not start.
     async fn settle(&self, name: &str, value: &str) -> Result<String, StoreError>;
+
+    /// Keeps what was learnt under `name`, instead of what was kept there: losing it costs the learning only.
+    async fn keep_learnt(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// What was kept so last.
+    async fn learnt(&self, name: &str) -> Result<Option<String>, StoreError>;
 }

@@ -1,6 +1,7 @@
 //! What all processes on one database must agree on.
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use wherry_store::{InstallationStore, StoreError};
 
@@ -12,6 +13,40 @@ use crate::transaction::{Unit, Verdict};
 impl InstallationStore for PostgresStore {
     async fn settle(&self, name: &str, value: &str) -> Result<String, StoreError> {
         self.connections.write("settling a value", &Settle { name, value }).await
+    }
+
+    async fn keep_learnt(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.connections.write("keeping what was learnt", &KeepLearnt { name, value }).await
+    }
+
+    async fn learnt(&self, name: &str) -> Result<Option<String>, StoreError> {
+        const CONTEXT: &str = "reading what was learnt";
+        let query = sqlx::query("SELECT value FROM learnt WHERE name = $1").bind(name);
+        let rows = self.connections.fetch_all(CONTEXT, query).await?;
+        rows.first().map(|row| row.try_get("value").context(CONTEXT)).transpose()
+    }
+}
+
+/// Kept twice it is as kept once.
+struct KeepLearnt<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[async_trait]
+impl Unit for KeepLearnt<'_> {
+    type Answer = ();
+
+    async fn run(&self, connection: &mut PgConnection) -> Result<Verdict<()>, StoreError> {
+        sqlx::query(
+            "INSERT INTO learnt (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(self.name)
+        .bind(self.value)
+        .execute(connection)
+        .await
+        .context("keeping what was learnt")?;
+        Ok(Verdict::Keep(()))
     }
 }
 
