@@ -405,14 +405,7 @@ impl ContainerRuntime for CriRuntime {
     }
 
     async fn container(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {
-        let message = v1::ContainerStatusRequest { container_id: id.to_string(), verbose: true };
-        let mut client = self.connection.runtime();
-        let answer = client.container_status(request(message, READ_LIMIT));
-        match answered("ContainerStatus", About::Container(id.as_str()), READ_LIMIT, answer).await {
-            Ok(response) => Ok(response.status.map(|status| container::status(status, &response.info))),
-            Err(RuntimeError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        container::ask(&self.connection, id).await
     }
 
     async fn list_containers(&self, selector: &Labels) -> Result<Vec<Container>> {

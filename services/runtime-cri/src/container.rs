@@ -5,8 +5,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use wherry_model::Timestamp;
-use wherry_runtime::{Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, SandboxId};
+use wherry_runtime::{
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Result, RuntimeError, SandboxId,
+};
 
+use crate::connection::{Connection, READ_LIMIT, answered, request};
+use crate::failure::About;
 use crate::generated::runtime::v1;
 use crate::{mounts, profile};
 
@@ -45,6 +49,16 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
                 host_path: mounts::shown(mount).to_string_lossy().into_owned(),
                 readonly: mount.read_only,
                 ..v1::Mount::default()
+            })
+            .collect(),
+        devices: config
+            .devices
+            .iter()
+            .map(|device| v1::Device {
+                container_path: device.container_path.to_string_lossy().into_owned(),
+                host_path: device.host_path.to_string_lossy().into_owned(),
+                // Making device files is not among it.
+                permissions: "rw".to_owned(),
             })
             .collect(),
         labels: config.labels.clone(),
@@ -114,6 +128,18 @@ pub(crate) fn listed(item: v1::Container) -> Container {
         created_at: Timestamp::from_nanos(item.created_at),
         image_id: item.image_ref,
         labels: item.labels,
+    }
+}
+
+/// Asks for one; none when there is none.
+pub(crate) async fn ask(connection: &Connection, id: &ContainerId) -> Result<Option<ContainerStatus>> {
+    let message = v1::ContainerStatusRequest { container_id: id.to_string(), verbose: true };
+    let mut client = connection.runtime();
+    let answer = client.container_status(request(message, READ_LIMIT));
+    match answered("ContainerStatus", About::Container(id.as_str()), READ_LIMIT, answer).await {
+        Ok(response) => Ok(response.status.map(|known| status(known, &response.info))),
+        Err(RuntimeError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

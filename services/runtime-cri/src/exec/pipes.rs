@@ -296,3 +296,27 @@ impl Drop for Input {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_begin_together_have_marks_of_their_own() {
+        const ALL: usize = 50;
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room::new(folder.path().join("exec"));
+        let id = ContainerId::new("c");
+        let begin = || {
+            let claimed = room.claim(&id).unwrap();
+            (claimed.mark().unwrap(), claimed.process().exec)
+        };
+        let begun: Vec<(u64, String)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..ALL).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let marks: BTreeSet<u64> = begun.iter().map(|(mark, _)| *mark).collect();
+        let names: BTreeSet<&String> = begun.iter().map(|(_, name)| name).collect();
+        assert_eq!((marks.len(), names.len()), (ALL, ALL), "{begun:?}");
+    }
+}

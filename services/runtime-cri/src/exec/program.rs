@@ -1,7 +1,7 @@
 //! One program at containerd's tasks service.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use tonic::Code;
 use wherry_runtime::{Result, RuntimeError, TalkingProgram, TerminalSize};
 
 use super::spec::PROCESS_TYPE;
-use super::tree::Root;
+use super::tree::{Root, namespace_of};
 use crate::connection::{Connection, READ_LIMIT, WRITE_LIMIT, answered, namespaced_within};
 use crate::cri_sandboxes::gone_is_fine;
 use crate::failure::{About, runtime_error};
@@ -46,13 +46,13 @@ pub(crate) struct Program {
     connection: Connection,
     process: Process,
     has_terminal: bool,
-    /// As the kernel knows it, once it runs.
-    root: OnceLock<Root>,
+    /// As the kernel knows it, once it may run.
+    root: Mutex<Option<Root>>,
 }
 
 impl Program {
     pub(crate) fn new(connection: Connection, process: Process, has_terminal: bool) -> Self {
-        Self { connection, process, has_terminal, root: OnceLock::new() }
+        Self { connection, process, has_terminal, root: Mutex::default() }
     }
 
     pub(super) fn container(&self) -> &str {
@@ -81,34 +81,49 @@ impl Program {
         answered("Exec", self.about(), READ_LIMIT, answer).await.map(drop)
     }
 
+    /// From now on it may begin, and is known by this also to a Wherry after this one.
+    pub(super) fn expect(&self, folder: &Path, root: Root) {
+        if let Err(error) = root.note(folder) {
+            tracing::warn!(%error, "what a program starts would outlive it if Wherry were killed");
+        }
+        *self.root() = Some(root);
+    }
+
+    fn root(&self) -> MutexGuard<'_, Option<Root>> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leaves a note of the process in the folder.
     pub(super) async fn start(&self, folder: &Path, mark: u64) -> Result<()> {
         let (container_id, exec_id) = self.ids();
         let mut client = self.connection.tasks();
         let answer = client.start(namespaced_within(StartRequest { container_id, exec_id }, WRITE_LIMIT));
         let started = answered("Start", self.about(), WRITE_LIMIT, answer).await?;
-        if let Some(root) = Root::of(started.pid, mark) {
-            if let Err(error) = root.note(folder) {
-                tracing::warn!(%error, "what a program starts would outlive it if Wherry were killed");
-            }
-            self.root.get_or_init(|| root);
+        let expected = self.root().clone();
+        let known = expected.or_else(|| Some(Root::expected(namespace_of(started.pid)?, mark)));
+        if let Some(root) = known {
+            self.expect(folder, root.begun(started.pid));
         }
         Ok(())
     }
 
     /// Knows the process by the note of an earlier Wherry.
     pub(super) fn recall(&self, folder: &Path) {
-        if let Some(root) = Root::noted(folder) {
-            self.root.get_or_init(|| root);
-        }
+        *self.root() = Root::noted(folder);
     }
 
     /// Kills it and what it has started.
     pub(super) async fn kill_all(&self) {
-        if let Some(root) = self.root.get().cloned() {
+        self.kill_known().await;
+        self.kill().await;
+    }
+
+    /// Kills what is known of it without the engine, to which it may be nothing any more.
+    pub(super) async fn kill_known(&self) {
+        let root = self.root().clone();
+        if let Some(root) = root {
             drop(tokio::task::spawn_blocking(move || root.kill()).await);
         }
-        self.kill().await;
     }
 
     /// Waits for its end for as long as it takes, also through an engine that is started anew.

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const FILE: &str = "process";
+const FRESH: &str = "process.new";
+/// In a note, of a process that is not known yet. A Wherry that does not know this reads no note.
+const UNKNOWN: &str = "-";
 /// How long is looked, until nobody is found: who forks meanwhile is found by the next look. A look takes as long as the machine
 /// has processes.
 const LOOKED: Duration = Duration::from_secs(1);
@@ -27,12 +30,19 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A program, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Root {
-    pid: u32,
-    /// When it began, in ticks since the boot: whoever has its number later has another.
-    begun: u64,
+    /// None before the engine has said that it runs: then the mark alone tells.
+    first: Option<First>,
     namespace: PathBuf,
     /// None of a program that a Wherry without marks began.
     mark: Option<u64>,
+}
+
+/// The first process of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct First {
+    pid: u32,
+    /// When it began, in ticks since the boot: whoever has its number later has another.
+    begun: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,34 +53,54 @@ struct Process {
     begun: u64,
 }
 
+/// The PID namespace of a container that this process is of.
+pub(super) fn namespace_of(pid: u32) -> Option<PathBuf> {
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+    // One of our own is none of a container.
+    let ours = fs::read_link("/proc/self/ns/pid").ok()?;
+    (pid > 1 && namespace != ours).then_some(namespace)
+}
+
 impl Root {
-    /// None when it has ended already.
-    pub(super) fn of(pid: u32, mark: u64) -> Option<Self> {
-        let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
-        // One of our own is none of a container.
-        let ours = fs::read_link("/proc/self/ns/pid").ok()?;
-        let begun = process(pid)?.begun;
-        (pid > 1 && namespace != ours).then_some(Self { pid, begun, namespace, mark: Some(mark) })
+    /// One that may begin at any time from now on.
+    pub(super) fn expected(namespace: PathBuf, mark: u64) -> Self {
+        Self { first: None, namespace, mark: Some(mark) }
     }
 
-    /// Leaves a note for a later Wherry.
+    /// The same when its first process is known; as it was when that has ended already.
+    pub(super) fn begun(self, pid: u32) -> Self {
+        let begun = process(pid).map(|process| process.begun);
+        let first = begun.filter(|_| self.is_inside(pid)).map(|begun| First { pid, begun });
+        Self { first, ..self }
+    }
+
+    /// Leaves a note for a later Wherry, which finds the one before or this one whole.
     pub(super) fn note(&self, folder: &Path) -> io::Result<()> {
+        let (pid, begun) = match self.first {
+            Some(First { pid, begun }) => (pid.to_string(), begun.to_string()),
+            None => (UNKNOWN.to_owned(), UNKNOWN.to_owned()),
+        };
         let mark = self.mark.map(|mark| format!(" {mark}")).unwrap_or_default();
-        fs::write(folder.join(FILE), format!("{} {} {}{mark}", self.pid, self.begun, self.namespace.display()))
+        let fresh = folder.join(FRESH);
+        fs::write(&fresh, format!("{pid} {begun} {}{mark}", self.namespace.display()))?;
+        fs::rename(fresh, folder.join(FILE))
     }
 
     /// Reads the note of an earlier one.
     pub(super) fn noted(folder: &Path) -> Option<Self> {
         let text = fs::read_to_string(folder.join(FILE)).ok()?;
         let mut words = text.split(' ');
-        let (pid, begun) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let first = match (words.next()?, words.next()?) {
+            (UNKNOWN, UNKNOWN) => None,
+            (pid, begun) => Some(First { pid: pid.parse().ok()?, begun: begun.parse().ok()? }),
+        };
         let namespace = words.next()?.into();
-        Some(Self { pid, begun, namespace, mark: words.next().and_then(|mark| mark.parse().ok()) })
+        Some(Self { first, namespace, mark: words.next().and_then(|mark| mark.parse().ok()) })
     }
 
     /// Kills it and all that belongs to it. Blocks, for [`LOOKED`] and one look more at most.
     pub(super) fn kill(&self) {
-        let mut known = BTreeSet::from([self.pid]);
+        let mut known: BTreeSet<u32> = self.first.iter().map(|first| first.pid).collect();
         let begun = Instant::now();
         while begun.elapsed() < LOOKED {
             let alive = self.members(&mut known);
@@ -82,7 +112,7 @@ impl Root {
             }
             std::thread::sleep(PAUSE);
         }
-        tracing::warn!(pid = self.pid, "a program that was ended has left processes that cannot be ended");
+        tracing::warn!(first = ?self.first, "a program that was ended has left processes that cannot be ended");
     }
 
     /// Who belongs to it and lives. `known` keeps who was found before, whose children belong to it too.
@@ -90,14 +120,14 @@ impl Root {
         let all = processes();
         known.extend(all.keys().copied().filter(|pid| self.is_inside(*pid) && self.has_marked(*pid)));
         // Its number is free for others only when nobody of its session is left.
-        let is_anothers = all.get(&self.pid).is_some_and(|process| process.begun != self.begun);
-        if is_anothers {
-            known.remove(&self.pid);
+        let is_anothers = |first: &First| all.get(&first.pid).is_some_and(|process| process.begun != first.begun);
+        if let Some(first) = self.first.filter(is_anothers) {
+            known.remove(&first.pid);
         }
+        let session = self.first.filter(|first| !is_anothers(first)).map(|first| first.pid);
         loop {
             let found = all.iter().filter(|(pid, process)| {
-                let is_of_session = process.session == self.pid && !is_anothers;
-                !known.contains(pid) && (is_of_session || known.contains(&process.parent))
+                !known.contains(pid) && (Some(process.session) == session || known.contains(&process.parent))
             });
             let found: Vec<u32> = found.map(|(pid, _)| *pid).filter(|pid| self.is_inside(*pid)).collect();
             if found.is_empty() {
@@ -183,19 +213,31 @@ mod tests {
 
     #[test]
     fn nothing_of_our_own_namespace_is_a_root() {
-        assert_eq!(Root::of(std::process::id(), 7), None);
-        assert_eq!(Root::of(u32::MAX, 7), None);
+        assert_eq!(namespace_of(std::process::id()), None);
+        assert_eq!(namespace_of(u32::MAX), None);
+        let root = Root::expected("pid:[4026532000]".into(), 7);
+        assert_eq!(root.clone().begun(std::process::id()), root);
+        assert_eq!(root.clone().begun(u32::MAX), root);
     }
 
     #[test]
     fn a_note_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
-        for mark in [None, Some(1_700_000_000_000_000)] {
-            let root = Root { pid: 7, begun: 9, namespace: "pid:[4026532000]".into(), mark };
-            root.note(folder.path()).unwrap();
-            assert_eq!(Root::noted(folder.path()), Some(root));
+        for first in [None, Some(First { pid: 7, begun: 9 })] {
+            for mark in [None, Some(1_700_000_000_000_000)] {
+                let root = Root { first, namespace: "pid:[4026532000]".into(), mark };
+                root.note(folder.path()).unwrap();
+                assert_eq!(Root::noted(folder.path()), Some(root));
+            }
         }
-        fs::write(folder.path().join(FILE), "x").unwrap();
-        assert_eq!(Root::noted(folder.path()), None);
+        // As Wherry wrote it before.
+        fs::write(folder.path().join(FILE), "7 9 pid:[4026532000] 11").unwrap();
+        let before =
+            Root { first: Some(First { pid: 7, begun: 9 }), mark: Some(11), namespace: "pid:[4026532000]".into() };
+        assert_eq!(Root::noted(folder.path()), Some(before));
+        for text in ["", "x", "- 9 pid:[4026532000] 11", "7"] {
+            fs::write(folder.path().join(FILE), text).unwrap();
+            assert_eq!(Root::noted(folder.path()), None, "{text}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Programs that are talked to, as far as only a real engine shows it: nothing is left of them, and nothing is held of what they
 //! say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wherry_runtime::{ContainerId, ContainerRuntime as _, Conversation, ExecRequest, StreamExec};
@@ -187,5 +188,64 @@ async fn the_programs_of_a_killed_wherry_are_ended_by_the_next() {
     until_no_folder(&engine).await;
     assert_eq!(shims(&engine), before, "the container's shim lives on");
     drop(next);
+    engine.finish().await;
+}
+
+/// What is told of a program in its folder, once anything is.
+async fn told(engine: &Engine) -> (PathBuf, String) {
+    let started = Instant::now();
+    loop {
+        let folders = std::fs::read_dir(engine.options.run_dir.join("exec")).into_iter().flatten().flatten();
+        let mut notes = folders.map(|folder| folder.path().join("process"));
+        let read = |note: PathBuf| Some((note.clone(), std::fs::read_to_string(note).ok()?));
+        if let Some(told) = notes.find_map(read) {
+            return told;
+        }
+        assert!(started.elapsed() < PATIENCE, "nothing is told of a program that the engine was asked for");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_wherry_leaves_that_was_killed_before_it_knew_that_a_program_runs_is_ended_by_the_next() {
+    let engine = Engine::start().await;
+    let (_, id) = engine.run("host", "sleep 1000").await;
+    output(&engine, &id, "true").await;
+    until_no_folder(&engine).await;
+    let containerd = Pid::from_raw(i32::try_from(engine.containerd.pid().unwrap()).unwrap()).unwrap();
+    kill_process(containerd, Signal::STOP).unwrap();
+    // It has nothing in common with what began it but the mark, and that has ended.
+    let text = "busybox setsid sh -c '(sleep 7777 > /dev/null 2>&1 &)' > /dev/null 2>&1";
+    let (runtime, of) = (engine.containerd.runtime(), id.clone());
+    let begun = tokio::spawn(async move { runtime.exec_stream(&of, &shell(text, false)).await.unwrap() });
+    let (note, before) = told(&engine).await;
+    kill_process(containerd, Signal::CONT).unwrap();
+    let talk = begun.await.unwrap();
+    assert_eq!(talk.program.ended().await.unwrap(), 0);
+    until_count(&engine, &id, "7777", 1).await;
+    // As if the answer had not come.
+    std::fs::write(&note, &before).unwrap();
+    forget(talk);
+    let next = Containerd::new(engine.options.clone()).unwrap();
+    next.ensure_running().await.unwrap();
+    until_count(&engine, &id, "7777", 0).await;
+    until_no_folder(&engine).await;
+    drop(next);
+    engine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_programs_that_begin_together_one_is_killed_alone() {
+    const ALL: usize = 20;
+    let engine = Engine::start().await;
+    let (_, id) = engine.run("host", "sleep 1000").await;
+    let exec = shell("exec sleep 7777", false);
+    let begun = (0..ALL).map(|_| engine.runtime.exec_stream(&id, &exec));
+    let mut talks = futures_util::future::try_join_all(begun).await.unwrap();
+    until_count(&engine, &id, "7777", ALL).await;
+    talks.pop().unwrap().program.kill().await.unwrap();
+    let listed = output(&engine, &id, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").await;
+    assert_eq!(listed.matches("7777").count(), ALL - 1, "{listed}");
+    drop(talks);
     engine.finish().await;
 }
