@@ -18,7 +18,11 @@ const KEY_STATE_TTL: Duration = Duration::from_secs(3);
 const MAX_CACHED_KEYS: usize = 10_000;
 
 #[derive(Default)]
-pub(crate) struct KeyCache(BTreeMap<ApiKeyId, (Instant, bool)>);
+pub(crate) struct KeyCache {
+    known: BTreeMap<ApiKeyId, (Instant, bool)>,
+    /// Counts what was forgotten: an answer that was read before that is not remembered after it.
+    forgotten: u64,
+}
 
 /// What is stored of a secret. It has 256 random bits, so a slow hash would only slow us down.
 pub(crate) fn hash_secret(secret: &str) -> [u8; 32] {
@@ -39,11 +43,14 @@ impl Control {
 
     /// Whether tokens of this key are still good. Believed for a few seconds, so a revocation takes that long to bite.
     pub async fn key_works(&self, id: ApiKeyId) -> Result<bool, Error> {
-        if let Some((at, works)) = lock(&self.inner.keys).0.get(&id)
-            && at.elapsed() < KEY_STATE_TTL
-        {
-            return Ok(*works);
-        }
+        let forgotten = {
+            let cache = lock(&self.inner.keys);
+            if let Some((_, works)) = cache.known.get(&id).filter(|(at, _)| at.elapsed() < KEY_STATE_TTL) {
+                return Ok(*works);
+            }
+            cache.forgotten
+        };
+        let asked = Instant::now();
         let now = self.now();
         let works = self
             .store()
@@ -51,16 +58,21 @@ impl Control {
             .await?
             .is_some_and(|key| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now));
         let mut cache = lock(&self.inner.keys);
-        if cache.0.len() >= MAX_CACHED_KEYS {
-            cache.0.clear();
+        if cache.forgotten != forgotten {
+            return Ok(works);
         }
-        cache.0.insert(id, (Instant::now(), works));
+        if cache.known.len() >= MAX_CACHED_KEYS {
+            cache.known.clear();
+        }
+        cache.known.insert(id, (asked, works));
         Ok(works)
     }
 
     /// Forgets what is believed of a key, after it was revoked here.
     pub(crate) fn forget_key(&self, id: ApiKeyId) {
-        lock(&self.inner.keys).0.remove(&id);
+        let mut cache = lock(&self.inner.keys);
+        cache.known.remove(&id);
+        cache.forgotten += 1;
     }
 
     /// The tenant that a trusted outside issuer names.

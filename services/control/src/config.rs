@@ -33,6 +33,8 @@ pub struct ControlConfig {
     pub fleet_range: (Ipv4Addr, u8),
     /// Prefix length of one node's range.
     pub node_prefix: u8,
+    /// Nobody but this process writes to the store, so it hears of every commit from itself and follows nobody's.
+    pub is_alone: bool,
     /// Where agents reach this replica, for example `https://10.0.0.1:7443`; absent when it takes no calls.
     pub agents_url: Option<String>,
     /// How long deleted instances and idempotency records are kept. At least 24 hours.
@@ -71,6 +73,7 @@ impl ControlConfig {
             lease_time: Duration::from_secs(5),
             fleet_range: (Ipv4Addr::new(10, 128, 0, 0), 10),
             node_prefix: 24,
+            is_alone: false,
             agents_url: None,
             retention: Duration::from_hours(7 * 24),
             allow_limits_above_request: false,

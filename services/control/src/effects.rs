@@ -6,6 +6,8 @@
 //! told to the projections all the same. Rejected: telling them in the caller's future, which left a stopped instance in
 //! DNS when its owner pressed Ctrl-C in the right millisecond.
 
+use std::collections::BTreeSet;
+
 use wherry_model::lifecycle::Change;
 use wherry_model::{EventKind, Instance, JournalId, NodeId};
 use wherry_store::{Applied, CreateOutcome, FenceOutcome, Placed, ReportOutcome};
@@ -98,6 +100,8 @@ impl Control {
                 for change in &changes {
                     control.after_commit(change);
                 }
+                // Its epoch is news to the node also when nothing else is.
+                control.inner.bells.ring(node);
             }
             Ok(outcome)
         })
@@ -114,6 +118,10 @@ impl Control {
         let moves = change.takes.is_some() || change.releases.is_some() || change.from.0 == 0;
         if moves || change.events.iter().any(|event| matches!(event.kind, EventKind::Updated | EventKind::Leaving)) {
             lock(&self.inner.fleet).observe(instance);
+        }
+        let nodes: BTreeSet<NodeId> = [instance.node, change.takes, change.releases].into_iter().flatten().collect();
+        for node in nodes {
+            self.inner.bells.ring(node);
         }
         self.inner.zone.observe(instance, || self.inner.config.fqdn(instance));
     }

@@ -328,6 +328,18 @@ impl Control {
 
     /// Tells what has changed: nodes of their peers, operators in the fleet's events.
     fn tell_seen(&self, seeings: &[Seeing]) {
+        let wanted =
+            |record: &Option<NodeRecord>| record.as_ref().map(|record| (record.desired_revision, record.epoch));
+        for seeing in seeings.iter().filter(|seeing| wanted(&seeing.before) != wanted(&seeing.after)) {
+            match (&seeing.before, &seeing.after) {
+                (_, Some(record)) => self.inner.bells.ring(record.id),
+                (Some(record), None) => {
+                    self.inner.bells.forget(record.id);
+                    self.inner.call_bells.forget(record.id);
+                }
+                (None, None) => {}
+            }
+        }
         let around = |record: &Option<NodeRecord>| record.as_ref().map(|record| (record.range, record.underlay));
         if seeings.iter().any(|seeing| around(&seeing.before) != around(&seeing.after)) {
             self.inner.zone.tell();

@@ -20,6 +20,7 @@ mod access;
 mod agents;
 mod auth;
 mod background;
+mod bells;
 mod brake;
 mod change;
 mod config;
@@ -93,6 +94,7 @@ pub use wherry_store::{
 
 use agents::EnrolledCache;
 use background::lease::Lease;
+use bells::Bells;
 use fleet::FleetIndex;
 use fleet_events::FleetEvents;
 use shared_read::SharedRead;
@@ -114,6 +116,8 @@ struct Inner {
     fleet: Mutex<FleetIndex>,
     fleet_events: FleetEvents,
     watch: Mutex<Watch>,
+    bells: Bells,
+    call_bells: Bells,
     rows: SharedRead<BTreeMap<NodeId, NodeRecord>>,
     called: SharedRead<BTreeSet<NodeId>>,
     /// Held while a machine that joins is given the next free range.
@@ -149,6 +153,7 @@ struct Inner {
     stats: Mutex<instances::Remembered>,
     keys: Mutex<auth::KeyCache>,
     books: Mutex<BTreeMap<String, Arc<PriceBook>>>,
+    projects: Mutex<access::KnownProjects>,
 }
 
 impl Control {
@@ -179,6 +184,8 @@ impl Control {
             fleet: Mutex::default(),
             fleet_events: FleetEvents::default(),
             watch: Mutex::default(),
+            bells: Bells::default(),
+            call_bells: Bells::default(),
             rows: SharedRead::default(),
             called: SharedRead::default(),
             enrolling: tokio::sync::Mutex::default(),
@@ -200,6 +207,7 @@ impl Control {
             stats: Mutex::default(),
             keys: Mutex::default(),
             books: Mutex::default(),
+            projects: Mutex::default(),
         };
         let control = Self { inner: Arc::new(inner) };
         control.load_fleet().await?;

@@ -70,6 +70,15 @@ impl Control {
         self.inner.rows.get(self, seen, read).await
     }
 
+    /// The row of one node, likewise. In a large fleet it is read for itself: to read all of them for each would be to read each for
+    /// all.
+    pub(crate) async fn row(&self, node: NodeId, seen: u64) -> Result<Option<NodeRecord>, Error> {
+        if self.inner.bells.few() {
+            return Ok(self.rows(seen).await?.get(&node).cloned());
+        }
+        Ok(self.store().node(node).await?)
+    }
+
     /// Nodes for which calls wait, likewise.
     pub(crate) async fn called(&self, seen: u64) -> Result<Arc<BTreeSet<NodeId>>, Error> {
         let read = async {

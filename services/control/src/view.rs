@@ -55,6 +55,18 @@ impl Control {
         views.into_iter().next().ok_or_else(|| Error::internal("an instance has no view"))
     }
 
+    /// The view of one that was made just now: nothing of it was metered.
+    pub(crate) fn view_of_new(&self, instance: Instance) -> InstanceView {
+        let demand = instance.demand();
+        let book = self.inner.config.price_book.of(demand.spot);
+        let cost = Cost {
+            so_far: PicoAmount::default(),
+            per_hour: wherry_metering::per_hour(&demand, &book),
+            currency: book.currency,
+        };
+        InstanceView { fqdn: self.inner.config.fqdn(&instance), instance, cost, progress: None }
+    }
+
     /// The views of instances of one tenant, with one question to the meter for all of them.
     pub(crate) async fn views(&self, instances: Vec<Instance>) -> Result<Vec<InstanceView>, Error> {
         let Some(tenant) = instances.first().map(|instance| instance.tenant) else { return Ok(Vec::new()) };

@@ -11,7 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 use wherry_agent_api::NameRecord;
 use wherry_model::{Instance, InstanceId, InstanceState, Revision};
@@ -31,6 +33,14 @@ const LOAD_PAGE: u32 = 1_000;
 
 /// Deleted instances whose revision is remembered, so that a late note about one cannot bring its name back.
 const MAX_TOMBSTONES: usize = 10_000;
+
+/// A zone of no more names is published at each change. To publish is to write all of it, so a larger one is published as often as
+/// that leaves time for other things ([`Zone::publish_large`]).
+const SMALL: usize = 2_000;
+
+/// The shortest time between two publications of a large zone, and how many times as long as the latest took.
+const PUBLISH_EVERY: Duration = Duration::from_millis(10);
+const PUBLISH_REST: u32 = 9;
 
 /// Everything that the DNS server answers from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +65,8 @@ pub(crate) struct Zone {
     names: Mutex<Names>,
     /// Grows when anything that nodes are told of their surroundings may have changed.
     version: tokio::sync::watch::Sender<u64>,
+    /// A large zone has changed since it was published.
+    stale: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -94,7 +106,13 @@ struct Noted {
 
 impl Zone {
     pub(crate) fn new(publisher: Arc<dyn ZonePublisher>, apex: String) -> Self {
-        Self { publisher, apex, names: Mutex::default(), version: tokio::sync::watch::channel(0).0 }
+        Self {
+            publisher,
+            apex,
+            names: Mutex::default(),
+            version: tokio::sync::watch::channel(0).0,
+            stale: tokio::sync::Notify::new(),
+        }
     }
 
     /// Takes note of a record; publishes when what DNS should answer has changed. Older revisions lose.
@@ -146,7 +164,25 @@ impl Zone {
         read(&lock(&self.names))
     }
 
+    /// Publishes a large zone whenever it has changed. Never ends.
+    pub(crate) async fn publish_large(&self) {
+        loop {
+            self.stale.notified().await;
+            let begun = Instant::now();
+            self.publish_now(&lock(&self.names));
+            tokio::time::sleep(begun.elapsed().saturating_mul(PUBLISH_REST).max(PUBLISH_EVERY)).await;
+        }
+    }
+
     fn publish(&self, names: &Names) {
+        if names.claims.len() <= SMALL {
+            self.publish_now(names);
+        } else {
+            self.stale.notify_one();
+        }
+    }
+
+    fn publish_now(&self, names: &Names) {
         let records = names.visible().map(|record| (record.name.clone(), record.address)).collect();
         self.publisher.publish(ZoneContents { apex: self.apex.clone(), serial: names.serial(), records });
     }
@@ -255,7 +291,7 @@ impl Control {
                 names.note(instance, || self.inner.config.fqdn(instance));
             }
         }
-        self.inner.zone.publish(&lock(&self.inner.zone.names));
+        self.inner.zone.publish_now(&lock(&self.inner.zone.names));
         self.inner.zone.tell();
         Ok(())
     }

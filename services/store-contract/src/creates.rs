@@ -133,6 +133,12 @@ pub async fn a_dns_name_is_unique_in_its_scope(subject: &mut impl Subject) {
     let first = world.instance("web", node, 1).await;
     let taken = labelled(&world, "a", Some("web"), Project);
     assert_eq!(world.store.place_and_create(&taken).await.unwrap(), CreateOutcome::DnsNameTaken);
+    // The same is told without trying.
+    let told = async |placed: &Placed| world.store.taken(&placed.change.after).await.unwrap();
+    assert_eq!(told(&taken).await, Some(CreateOutcome::DnsNameTaken));
+    assert_eq!(told(&labelled(&world, "web", Some("free"), Project)).await, Some(CreateOutcome::NameTaken));
+    assert_eq!(told(&labelled(&world, "a", Some("free"), Project)).await, None);
+    assert_eq!(told(&labelled(&world, "a", Some("web"), Tenant)).await, None);
     assert_absent(&world, &taken, &[(node, 1)]).await;
     // The other way round: who would be called by its name.
     world.created(&labelled(&world, "b", Some("shop"), Project)).await;

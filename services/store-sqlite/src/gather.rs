@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot;
 use wherry_store::StoreError;
 
-use crate::writer::{News, Running, Verdict, Writer};
+use crate::writer::{GroupFailure, News, Running, Verdict, Writer};
 
 /// The most that one unit does.
 const MOST: usize = 128;
@@ -98,27 +98,16 @@ impl<W: Send + 'static, A: Send + 'static> Gather<W, A> {
         // A caller that has gone away does not need the answer.
         match ran {
             Ok(outcomes) => replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| drop(reply.send(outcome))),
+            Err(error) if replies.len() == 1 => {
+                replies.into_iter().zip([Err(error)]).for_each(|(reply, outcome)| drop(reply.send(outcome)));
+            }
             Err(error) => {
-                let mut tell = for_each(error, context);
+                let failure = GroupFailure::of(error);
                 for reply in replies {
-                    drop(reply.send(Err(tell())));
+                    drop(reply.send(Err(failure.tell(context))));
                 }
             }
         }
-    }
-}
-
-/// One cause for many.
-fn for_each(error: StoreError, context: &'static str) -> impl FnMut() -> StoreError {
-    let text = error.to_string();
-    let mut first = Some(error);
-    move || match first.take() {
-        Some(StoreError::DiskFull) => {
-            first = Some(StoreError::DiskFull);
-            StoreError::DiskFull
-        }
-        Some(error) => error,
-        None => StoreError::Unavailable { context: format!("{context}: {text}"), source: None },
     }
 }
 

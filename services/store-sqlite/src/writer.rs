@@ -141,20 +141,20 @@ fn unavailable(context: &'static str, reason: &str) -> StoreError {
 }
 
 /// Why nothing of a group was stored. Told to each of its units.
-enum GroupFailure {
+pub(crate) enum GroupFailure {
     DiskFull,
     Other(Arc<StoreError>),
 }
 
 impl GroupFailure {
-    fn of(error: StoreError) -> Self {
+    pub(crate) fn of(error: StoreError) -> Self {
         match error {
             StoreError::DiskFull => Self::DiskFull,
             other => Self::Other(Arc::new(other)),
         }
     }
 
-    fn tell(&self, context: &'static str) -> StoreError {
+    pub(crate) fn tell(&self, context: &'static str) -> StoreError {
         match self {
             Self::DiskFull => StoreError::DiskFull,
             Self::Other(cause) => StoreError::Unavailable {

@@ -127,6 +127,10 @@ pub trait InstanceStore: Send + Sync {
     /// they fit, idempotency record, event, desired revision of the node. The key is looked at before anything else.
     async fn place_and_create(&self, placed: &Placed) -> Result<CreateOutcome, StoreError>;
 
+    /// Which of the names that `instance` asks for is another's, so that no room would help its create: `NameTaken` or
+    /// `DnsNameTaken`. None when both are free.
+    async fn taken(&self, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError>;
+
     /// What the tenant's idempotency key made.
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError>;
 

@@ -96,7 +96,8 @@ impl AccessTokens {
         jsonwebtoken::encode(&header, &claims, self.key.encoding())
     }
 
-    pub(crate) fn verify(&self, token: &Token<'_>, now: Timestamp) -> Result<Grant, TokenError> {
+    /// What a token grants, and the second in which it expires.
+    pub(crate) fn verify(&self, token: &Token<'_>, now: Timestamp) -> Result<(Grant, i64), TokenError> {
         if token.algorithm != "EdDSA" {
             return Err(TokenError::Algorithm);
         }
@@ -115,11 +116,14 @@ impl AccessTokens {
         };
         rules.check(claims, now)?;
         let key = text(claims, "sub")?.strip_prefix(SUBJECT_PREFIX).and_then(|id| id.parse().ok());
-        Ok(Grant {
+        let grant = Grant {
             tenant: parse_uuid(text(claims, "tenant")?).map(TenantId::from_uuid).ok_or(ClaimError::Value("tenant"))?,
             key: key.ok_or(ClaimError::Value("sub"))?,
             scopes: text(claims, "scope")?.parse().map_err(|_| ClaimError::Value("scope"))?,
-        })
+        };
+        // It is there, or the rules would not have held; without it nothing is remembered.
+        let expires_at = claims.get("exp").and_then(serde_json::Value::as_i64).unwrap_or_default();
+        Ok((grant, expires_at))
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{Control, Error};
 /// The distance of two looks for calls of one node: commits come much more often than calls.
 const LOOK_DISTANCE: Duration = Duration::from_millis(20);
 
+/// The longest time to a look for calls that other replicas have posted.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(1);
+
 #[async_trait::async_trait]
 impl CallBoard for Control {
     async fn post_call(&self, call: Call) -> Result<(), ControlError> {
@@ -23,13 +26,17 @@ impl CallBoard for Control {
             expires_at: call.expires_at,
             call: json,
         };
-        Ok(self.store().post_call(&record, self.now()).await.map_err(Error::from)?)
+        self.store().post_call(&record, self.now()).await.map_err(Error::from)?;
+        self.inner.call_bells.ring(call.node);
+        Ok(())
     }
 
     async fn calls(&self, node: NodeId) -> Result<Vec<Call>, ControlError> {
         let deadline = Instant::now() + NEWS_WAIT;
+        let mut bell = self.inner.call_bells.listen(node);
         loop {
             let seen = self.store().position();
+            bell.borrow_and_update();
             let looked = Instant::now();
             let called = self.called(seen).await?;
             if called.contains(&node) {
@@ -39,7 +46,16 @@ impl CallBoard for Control {
                     return Ok(calls);
                 }
             }
-            if tokio::time::timeout_at(deadline, self.store().changed(seen)).await.is_err() {
+            // A call that another replica has posted is found by a look, in a large fleet a second later.
+            let others = if self.inner.config.is_alone { NEWS_WAIT } else { LOOK_AT_OTHERS };
+            let news = async {
+                tokio::select! {
+                    biased;
+                    () = self.news_of(&mut bell, seen) => {}
+                    () = tokio::time::sleep(others) => {}
+                }
+            };
+            if tokio::time::timeout_at(deadline, news).await.is_err() {
                 return Ok(Vec::new());
             }
             tokio::time::sleep_until(looked + LOOK_DISTANCE).await;

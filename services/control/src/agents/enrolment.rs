@@ -28,11 +28,16 @@ const MAX_RANGES: u32 = 32;
 const MAX_NAME_BYTES: usize = 63;
 
 #[derive(Default)]
-pub(crate) struct EnrolledCache(BTreeMap<NodeId, (Instant, bool)>);
+pub(crate) struct EnrolledCache {
+    known: BTreeMap<NodeId, (Instant, bool)>,
+    /// Counts what was forgotten: an answer that was read before that is not remembered after it.
+    forgotten: u64,
+}
 
 impl EnrolledCache {
     pub(crate) fn forget(&mut self, node: NodeId) {
-        self.0.remove(&node);
+        self.known.remove(&node);
+        self.forgotten += 1;
     }
 }
 
@@ -85,19 +90,26 @@ impl Enrolment for Control {
     }
 
     async fn is_enrolled(&self, node: NodeId) -> Result<bool, ControlError> {
-        if let Some((at, enrolled)) = lock(&self.inner.enrolled).0.get(&node)
-            && at.elapsed() < ENROLLED_TTL
-        {
-            return Ok(*enrolled);
-        }
+        let forgotten = {
+            let cache = lock(&self.inner.enrolled);
+            // Where nobody else removes nodes, who does forgets it here.
+            let is_believed = |at: &Instant| self.inner.config.is_alone || at.elapsed() < ENROLLED_TTL;
+            if let Some((_, enrolled)) = cache.known.get(&node).filter(|(at, _)| is_believed(at)) {
+                return Ok(*enrolled);
+            }
+            cache.forgotten
+        };
         let asked = Instant::now();
         let found = self.store().enrolment(node).await.map_err(Error::from)?;
         let enrolled = found.is_some_and(|record| record.removed_at.is_none());
         let mut cache = lock(&self.inner.enrolled);
-        if cache.0.len() >= MAX_CACHED {
-            cache.0.clear();
+        if cache.forgotten != forgotten {
+            return Ok(enrolled);
         }
-        cache.0.insert(node, (asked, enrolled));
+        if cache.known.len() >= MAX_CACHED {
+            cache.known.clear();
+        }
+        cache.known.insert(node, (asked, enrolled));
         Ok(enrolled)
     }
 }

@@ -59,8 +59,8 @@ impl ControlPlane for Control {
     }
 
     async fn is_introduced(&self, node: NodeId, protocol: u32) -> Result<(), ControlError> {
-        let rows = self.rows(self.store().position()).await?;
-        let introduced = rows.get(&node).is_some_and(|record| record.protocol == protocol);
+        let row = self.row(node, self.store().position()).await?;
+        let introduced = row.is_some_and(|record| record.protocol == protocol);
         introduced.then_some(()).ok_or(ControlError::UnknownNode)
     }
 

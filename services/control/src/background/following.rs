@@ -20,6 +20,9 @@ const MAX_PAGES: u32 = 20;
 /// Commits that come closer together than this are followed together.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// Nodes of a large fleet whose rows are read one by one; of more, all rows are read at once.
+const MAX_READ_APART: usize = 100;
+
 /// The distance of two tries while the store does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -28,6 +31,11 @@ pub(super) const NAME: &str = "changes of others";
 /// Follows until it is stopped.
 pub(super) async fn follow(control: Control, index: usize, statuses: Statuses, stop: CancellationToken) {
     let mut caught_up = None;
+    if control.inner.config.is_alone {
+        // What this process commits it has told itself (`effects`).
+        super::told(&statuses, index, Ok(None));
+        return stop.cancelled().await;
+    }
     loop {
         let seen = control.store().position();
         let done = control.catch_up(seen, caught_up != Some(seen)).await;
@@ -73,6 +81,16 @@ impl Control {
         }
         if !news && nodes.is_empty() {
             return Ok(());
+        }
+        if !self.inner.bells.few() {
+            // A look at all rows at each commit would be most of the work of a large fleet. Those that were written to are read, the
+            // others are seen by the look of each second.
+            if nodes.len() <= MAX_READ_APART {
+                for node in nodes {
+                    self.learn_node(node).await?;
+                }
+                return Ok(());
+            }
         }
         let rows = self.rows(seen).await?;
         // With a commit since, these may be older than what this replica has seen of its own: the next turn reads them again.

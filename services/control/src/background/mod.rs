@@ -93,6 +93,14 @@ impl Background {
         let index = background.status(following::NAME);
         let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
         background.tasks.spawn(following::follow(control.clone(), index, statuses, stop));
+        let (zone, stop) = (control.clone(), background.stop.clone());
+        background.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = zone.inner.zone.publish_large() => {}
+            }
+        });
         let index = background.status(telling::NAME);
         let (statuses, stop) = (Arc::clone(&background.statuses), background.stop.clone());
         background.tasks.spawn(telling::tell(control.clone(), index, statuses, stop));

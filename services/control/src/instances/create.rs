@@ -49,20 +49,34 @@ impl Control {
             Some(key) => Some((check_key(key)?, fingerprint(&project, request.name.as_ref(), &request.spec)?)),
             None => None,
         };
-        if let Some((key, fingerprint)) = &idempotency
-            && let Some(record) = self.store().idempotency(principal.tenant, key).await?
-        {
-            if record.fingerprint != *fingerprint {
-                return Err(Error::IdempotencyMismatch);
-            }
-            let instance = self.store().instance(principal.tenant, record.instance).await?;
-            let instance = instance.ok_or_else(|| Error::NotFound("the instance that this key made".to_owned()))?;
-            return Ok(Created { view: self.view(instance).await?, replayed: true });
-        }
+        // Whether the key was used is decided by the transaction, and looked up only where a create does not come to one: what was made
+        // before stays made, also when its name is in use by then or there is no room for another.
         // Boxed: callers hold the future of a create on their stacks.
-        let placed = Box::pin(self.place_and_create(principal, &project, request.name, request.spec, idempotency));
-        let (instance, replayed) = placed.await?;
-        Ok(Created { view: self.view(instance).await?, replayed })
+        let placing = self.place_and_create(principal, &project, request.name, request.spec, idempotency.as_ref());
+        let (instance, replayed) = match (Box::pin(placing).await, &idempotency) {
+            (Ok(placed), _) => placed,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(asked)) => match self.made_before(principal, asked).await? {
+                Some(instance) => (instance, true),
+                None => return Err(error),
+            },
+        };
+        let view = if replayed { self.view(instance).await? } else { self.view_of_new(instance) };
+        Ok(Created { view, replayed })
+    }
+
+    /// What the key made, if it was used for the same.
+    async fn made_before(
+        &self,
+        principal: &Principal,
+        (key, fingerprint): &(String, [u8; 32]),
+    ) -> Result<Option<Instance>, Error> {
+        let Some(record) = self.store().idempotency(principal.tenant, key).await? else { return Ok(None) };
+        if record.fingerprint != *fingerprint {
+            return Err(Error::IdempotencyMismatch);
+        }
+        let instance = self.store().instance(principal.tenant, record.instance).await?;
+        instance.map(Some).ok_or_else(|| Error::NotFound("the instance that this key made".to_owned()))
     }
 
     /// Refuses a spec that is wrong, or that this service does not offer.
@@ -101,7 +115,7 @@ impl Control {
         project: &ProjectRecord,
         name: Option<InstanceName>,
         spec: InstanceSpec,
-        idempotency: Option<(String, [u8; 32])>,
+        idempotency: Option<&(String, [u8; 32])>,
     ) -> Result<(Instance, bool), Error> {
         let id = InstanceId::generate(self.inner.clock.as_ref(), self.inner.entropy.as_ref());
         let name = match name {
@@ -130,27 +144,30 @@ impl Control {
                 Some(_) => None,
                 None => match self.propose(id, &demand, &terms) {
                     Ok(reservation) => Some(reservation),
-                    // Room may come back, a taken name will not: the lasting reason is the one to tell.
+                    // Nobody makes room for what was made before, or for what would be refused all the same.
                     Err(full) => {
-                        if self.store().instance_by_name(principal.tenant, project.id, &name).await?.is_some() {
-                            return Err(Error::NameTaken(name.to_string()));
+                        if let Some(asked) = idempotency
+                            && let Some(instance) = self.made_before(principal, asked).await?
+                        {
+                            return Ok((instance, true));
                         }
-                        return Err(self.made_room(&demand, &terms, full).await?);
+                        let unplaced = lifecycle::create(birth, self.now()).after;
+                        return Err(match self.store().taken(&unplaced).await? {
+                            Some(taken) => names_taken(&taken, &unplaced),
+                            None => self.made_room(&demand, &terms, full).await?,
+                        });
                     }
                 },
             };
             let node = reservation.as_ref().map(Reservation::node);
             let change = lifecycle::create(Birth { node, ..birth.clone() }, self.now());
-            let placed = Placed { change, idempotency: idempotency.clone() };
+            let placed = Placed { change, idempotency: idempotency.cloned() };
             match self.write_new(placed, reservation).await? {
                 CreateOutcome::Created(instance) => return Ok((*instance, false)),
                 CreateOutcome::Replayed(instance) => return Ok((*instance, true)),
                 CreateOutcome::KeyReused => return Err(Error::IdempotencyMismatch),
-                CreateOutcome::NameTaken => return Err(Error::NameTaken(name.to_string())),
-                CreateOutcome::DnsNameTaken => {
-                    return Err(Error::DnsLabelTaken(
-                        birth.spec.dns_label.map_or(name.to_string(), |label| label.to_string()),
-                    ));
+                taken @ (CreateOutcome::NameTaken | CreateOutcome::DnsNameTaken) => {
+                    return Err(names_taken(&taken, &lifecycle::create(birth, self.now()).after));
                 }
                 CreateOutcome::NodeRefused => {
                     if let Some(node) = node {
@@ -168,6 +185,13 @@ impl Control {
         self.inner.entropy.fill(&mut random);
         let text = data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase();
         InstanceName::new(format!("i-{text}")).map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+fn names_taken(taken: &CreateOutcome, asked: &Instance) -> Error {
+    match taken {
+        CreateOutcome::DnsNameTaken => Error::DnsLabelTaken(asked.dns_label().to_owned()),
+        _ => Error::NameTaken(asked.name.to_string()),
     }
 }
 

@@ -88,6 +88,15 @@ async fn a_taken_name_is_told_even_when_nothing_has_room() {
 }
 
 #[tokio::test]
+async fn a_repeated_create_gets_the_first_answer_though_its_name_is_in_use_and_nothing_has_room() {
+    let stack = Stack::builder().nodes([Node::sized(1_000, 1_024)]).start().await;
+    let request = || keyed(Some("web"), sized(1_000, 1_024), "k");
+    let first = create(stack.control(), stack.acme(), request()).await.unwrap();
+    let again = create(stack.control(), stack.acme(), request()).await.unwrap();
+    assert_eq!((again.view.instance, again.replayed), (first.view.instance, true));
+}
+
+#[tokio::test]
 async fn who_gives_no_name_gets_one() {
     let stack = Stack::start().await;
     let mut names = BTreeSet::new();

@@ -227,6 +227,29 @@ async fn spot_instances_make_room_after_a_notice() {
 }
 
 #[tokio::test]
+async fn nobody_makes_room_for_what_would_be_refused_all_the_same_or_was_made_before() {
+    let stack = Stack::builder().nodes([HALF]).start().await;
+    let acme = stack.acme();
+    let (first, asked) = (sized(300, 512), |name| crate::support::keyed(name, sized(300, 512), "one key"));
+    let made = crate::support::create(stack.control(), acme, asked(None)).await.unwrap();
+    let called_shop = InstanceSpec { dns_label: Some("shop".parse().unwrap()), ..spot(700, 1_024) };
+    stack.create(acme, "batch", called_shop).await;
+    stack.agent().obey().await;
+
+    let same_label = InstanceSpec { dns_label: Some("shop".parse().unwrap()), ..first.clone() };
+    assert_eq!(refusal(&stack, acme, same_label).await.code(), "dns_label_taken");
+    let again = crate::support::create(stack.control(), acme, asked(None)).await.unwrap();
+    assert_eq!((again.view.instance.id, again.replayed), (made.view.instance.id, true));
+    let other = crate::support::keyed(None, sized(301, 512), "one key");
+    let reused = crate::support::create(stack.control(), acme, other).await.unwrap_err();
+    assert!(matches!(reused, Error::IdempotencyMismatch), "{reused}");
+    assert_eq!(stack.read(acme, "batch").await.instance.evict_at, None, "nobody was told to leave");
+    // The same without a reason against it: somebody is.
+    assert_eq!(refusal(&stack, acme, first).await.code(), "capacity_unavailable");
+    assert!(stack.read(acme, "batch").await.instance.evict_at.is_some());
+}
+
+#[tokio::test]
 async fn a_machine_hands_out_more_than_it_has_where_the_operator_says_so() {
     let overcommit = Overcommit { cpu_percent: 200, ..Overcommit::default() };
     let stack = Stack::builder().nodes([HALF]).configure(|config| config.overcommit = overcommit).start().await;

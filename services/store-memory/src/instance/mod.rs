@@ -28,6 +28,10 @@ impl InstanceStore for MemoryStore {
         self.write("creating an instance", |state| write::place_and_create(state, placed)).await
     }
 
+    async fn taken(&self, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError> {
+        self.read("looking for names", |state| read::taken(state, instance)).await
+    }
+
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
         let key = (tenant, key.to_owned());
         self.read("reading an idempotency record", |state| state.idempotency.get(&key).cloned()).await

@@ -31,6 +31,14 @@ impl InstanceStore for PostgresStore {
         self.lanes.create(placed).await
     }
 
+    async fn taken(&self, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError> {
+        if self.connections.fetch_one("looking for a name", read::by_name(instance)).await?.is_some() {
+            return Ok(Some(CreateOutcome::NameTaken));
+        }
+        let found = self.connections.fetch_one("looking for a DNS name", read::by_dns_name(instance)).await?;
+        Ok(found.map(|_| CreateOutcome::DnsNameTaken))
+    }
+
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
         let row = self.connections.fetch_one("reading an idempotency record", read::idempotency(tenant, key)).await?;
         row.as_ref().map(read::idempotency_record).transpose()

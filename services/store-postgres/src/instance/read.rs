@@ -28,6 +28,17 @@ pub(super) fn by_name(instance: &Instance) -> Asked<'_> {
         .bind(instance.name.as_str())
 }
 
+/// The live instance that has the DNS name of `instance`.
+pub(super) fn by_dns_name(instance: &Instance) -> Asked<'_> {
+    sqlx::query(
+        "SELECT id FROM instances
+         WHERE tenant = $1 AND coalesce(dns_scope, project) = $2 AND coalesce(dns_label, name) = $3 AND deleted_at IS NULL",
+    )
+    .bind(instance.tenant.as_uuid())
+    .bind(instance.dns_scope())
+    .bind(instance.dns_label())
+}
+
 /// Revision and instances by one statement, so from one snapshot. A node without instances is one row without a record.
 pub(super) fn of_node<'q>(node: NodeId) -> Asked<'q> {
     sqlx::query(

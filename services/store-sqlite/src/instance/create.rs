@@ -27,12 +27,16 @@ pub(super) async fn all(
 ) -> Result<Verdict<Outcomes<CreateOutcome>>, StoreError> {
     if work.len() > 1 {
         execute(connection, "SAVEPOINT together").await?;
-        if matches!(together(connection, &work).await, Ok(true)) {
+        let done = together(connection, &work).await;
+        if matches!(done, Ok(true)) {
             execute(connection, "RELEASE together").await?;
             let created = work.into_iter().map(|placed| Ok(CreateOutcome::Created(Box::new(placed.change.after))));
             return Ok(Verdict::Keep(created.collect()));
         }
-        execute(connection, "ROLLBACK TO together").await?;
+        if let Err(gone) = execute(connection, "ROLLBACK TO together").await {
+            // SQLite gave up the whole transaction, on a full disk for example: what it failed with is the cause.
+            return Err(done.err().unwrap_or(gone));
+        }
         execute(connection, "RELEASE together").await?;
     }
     let (mut outcomes, mut kept) = (Vec::new(), false);
@@ -137,7 +141,10 @@ async fn place_and_create(
 }
 
 /// Which of its names is another's.
-async fn taken(connection: &mut SqliteConnection, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError> {
+pub(super) async fn taken(
+    connection: &mut SqliteConnection,
+    instance: &Instance,
+) -> Result<Option<CreateOutcome>, StoreError> {
     if read::by_name(connection, instance.tenant, instance.project, &instance.name).await?.is_some() {
         return Ok(Some(CreateOutcome::NameTaken));
     }

@@ -29,6 +29,11 @@ impl InstanceStore for SqliteStore {
         self.creates.run(&self.writer, asked, placed.clone(), |c, work| Box::pin(create::all(c, work))).await
     }
 
+    async fn taken(&self, instance: &Instance) -> Result<Option<CreateOutcome>, StoreError> {
+        let mut connection = self.reader().await?;
+        create::taken(&mut connection, instance).await
+    }
+
     async fn idempotency(&self, tenant: TenantId, key: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
         let mut connection = self.reader().await?;
         read::idempotency(&mut connection, tenant, key).await

@@ -1,11 +1,12 @@
 //! Creates and proofs of life that come together share statements, and none of them notices.
 
+use sqlx::ConnectOptions;
 use tokio::task::JoinHandle;
 use wherry_model::{NodeId, Timestamp};
 use wherry_store::{CreateOutcome, LifeOutcome, Placed};
 use wherry_store_contract::{World, invariants};
 
-use crate::support::SqliteSubject;
+use crate::support::{SqliteSubject, raw};
 
 const ROOM: u32 = 4;
 
@@ -108,4 +109,29 @@ async fn proofs_of_life_that_come_together_all_count() {
     let counts = [world.node(nodes[0]).await.heartbeats, world.node(nodes[1]).await.heartbeats];
     assert_eq!(counts, [before + 2, before + 1]);
     assert_eq!(world.node(nodes[39]).await.proof_at, at);
+}
+
+/// A full disk ends a transaction like this: what is told is that, and not that its savepoints are gone.
+#[tokio::test]
+async fn what_ended_the_transaction_of_several_creates_is_told_to_each() {
+    let subject = SqliteSubject::new().await;
+    let world = World::new(&subject).await;
+    let node = world.node_for(100).await;
+    let mut stranger = raw(&subject.path()).connect().await.unwrap();
+    let trigger =
+        "CREATE TRIGGER planted BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'the planted cause'); END";
+    sqlx::query(trigger).execute(&mut stranger).await.unwrap();
+    let asked = (0..20).map(|number| world.create(&format!("web-{number}"), node, 1)).map(|placed| {
+        let store = world.store.clone();
+        tokio::spawn(async move { store.place_and_create(&placed).await.unwrap_err() })
+    });
+    for error in in_order(asked.collect()).await {
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let told: Vec<String> = causes.map(ToString::to_string).collect();
+        assert!(told.iter().any(|cause| cause.contains("the planted cause")), "{told:?}");
+    }
+    sqlx::query("DROP TRIGGER planted").execute(&mut stranger).await.unwrap();
+    assert_eq!(world.used(node).await, 0);
+    world.instance("after", node, 2).await;
+    invariants::check(&world.store).await.unwrap();
 }

@@ -220,6 +220,8 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.overcommit = settings.fleet.overcommit();
     config.spot_notice = std::time::Duration::from_secs(settings.fleet.spot_notice_seconds);
     config.webhooks = settings.webhooks.bounds();
+    // A SQLite file is one process's.
+    config.is_alone = settings.store.url.is_none();
     config.agents_url = listeners.agents_url().map(str::to_owned);
     if let Some(prices) = &settings.prices {
         config.price_book = prices.clone();
