@@ -22,9 +22,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
+use wherry_trace::synthetic;
 
 use arguments::{Cli, Command, Trace};
-use arrivals::synthetic;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {

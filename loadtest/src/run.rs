@@ -140,7 +140,7 @@ fn arrivals_of(arguments: &Run) -> Result<Vec<Arrival>> {
         return Ok(arrivals::at_rate(arguments.rate, time, arguments.life.map(Duration::from_secs), arguments.seed));
     };
     let play = trace::Play { speed_up: arguments.speed_up, copies: arguments.copies, time: Some(time) };
-    Ok(trace::play(&trace::read(path)?, play))
+    Ok(trace::play(&wherry_trace::read(path)?.rows, play))
 }
 
 fn habits(arguments: &Run) -> Habits {

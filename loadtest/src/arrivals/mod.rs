@@ -1,6 +1,5 @@
 //! What arrives when: open loop, decided before the run begins, so that a slow service changes nothing about what is asked of it.
 
-pub(crate) mod synthetic;
 pub(crate) mod trace;
 
 use std::time::Duration;

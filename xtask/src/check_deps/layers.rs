@@ -22,7 +22,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("surfaces", &["wherry-api-server", "wherry-node-agent", "wherry-api-client"]),
     (BINARY, &["wherry"]),
     ("stand-ins", &["wherry-store-memory"]),
-    (TEST_CRATES, &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit"]),
+    (
+        TEST_CRATES,
+        &["wherry-demo-images", "wherry-pg-cluster", "wherry-store-contract", "wherry-testkit", "wherry-trace"],
+    ),
     ("fleet lab", &["wherry-fleet-lab", "wherry-loadtest"]),
     ("end to end", &["wherry-e2e"]),
     ("automation", &["xtask"]),

@@ -4,8 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::trace::Row;
-use crate::system::Seeded;
+use crate::{BIN_SECONDS, Row, Seeded};
 
 /// (cores, MiB, of 10,000 arrivals)
 const SHAPES: [(u64, u64, u64); 7] = [
@@ -52,10 +51,9 @@ const LIVES: [(u64, u64); 15] = [
 const OUTLIVE: u64 = 55;
 /// Of a thousand batches so many live alike.
 const ALIKE: u64 = 445;
-const BIN_SECONDS: u64 = 300;
 
 /// About `count` arrivals over `days`, in order of time.
-pub(crate) fn draw(count: usize, days: u64, seed: u64) -> Vec<(u64, Row)> {
+pub fn draw(count: usize, days: u64, seed: u64) -> Vec<Row> {
     let mut random = Seeded::new(seed);
     let bins = (days * 86_400 / BIN_SECONDS).max(1);
     let mut rows = Vec::new();
@@ -70,24 +68,29 @@ pub(crate) fn draw(count: usize, days: u64, seed: u64) -> Vec<(u64, Row)> {
         let alike = random.chance(ALIKE).then(|| life(&mut random));
         for _ in 0..size {
             let life_s = alike.unwrap_or_else(|| life(&mut random));
-            rows.push((batch, Row { arrive_s, vcpu, mem_mib, life_s }));
+            rows.push(Row { arrive_s, batch: Some(batch), cpu_millis: vcpu * 1_000, mem_mib, life_s });
         }
         batch += 1;
     }
     rows.truncate(count);
-    rows.sort_by_key(|(batch, row)| (row.arrive_s, *batch));
+    rows.sort_by_key(|row| (row.arrive_s, row.batch));
     rows
 }
 
-/// The rows as a file that [`super::trace::read`] and the placement bench read.
-pub(crate) fn csv(rows: &[(u64, Row)]) -> String {
+/// The rows as a file that [`crate::read`] reads.
+pub fn csv(rows: &[Row]) -> String {
     let mut text = "seg,arrive_s,batch,vcpu,mem_mib,life_s,bin,cens\n".to_owned();
-    for (batch, row) in rows {
+    for row in rows {
         let life = row.life_s.unwrap_or(0);
         let (bin, outlives) = (life / BIN_SECONDS, u8::from(row.life_s.is_none()));
+        let (batch, cores) = (row.batch.unwrap_or(0), row.cpu_millis / 1_000);
+        let cores = if row.cpu_millis % 1_000 == 0 {
+            cores.to_string()
+        } else {
+            format!("{cores}.{:03}", row.cpu_millis % 1_000)
+        };
         // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "synthetic,{},{batch},{},{},{life},{bin},{outlives}", row.arrive_s, row.vcpu, row.mem_mib);
+        let _ = writeln!(text, "synthetic,{},{batch},{cores},{},{life},{bin},{outlives}", row.arrive_s, row.mem_mib);
     }
     text
 }
@@ -121,17 +124,18 @@ mod tests {
     #[test]
     fn it_has_the_statistics_of_the_real_trace() {
         let rows = draw(100_000, 3, 1);
-        let share =
-            |vcpu, mem_mib| rows.iter().filter(|(_, row)| (row.vcpu, row.mem_mib) == (vcpu, mem_mib)).count() / 1_000;
+        let share = |vcpu: u64, mem_mib| {
+            rows.iter().filter(|row| (row.cpu_millis, row.mem_mib) == (vcpu * 1_000, mem_mib)).count() / 1_000
+        };
         assert!((55..=65).contains(&share(1, 1_792)), "{} %", share(1, 1_792));
         assert!((15..=22).contains(&share(2, 3_584)), "{} %", share(2, 3_584));
-        let mut lives: Vec<u64> = rows.iter().filter_map(|(_, row)| row.life_s).collect();
+        let mut lives: Vec<u64> = rows.iter().filter_map(|row| row.life_s).collect();
         lives.sort_unstable();
         let quantile = |percent: usize| lives[lives.len() * percent / 100];
         assert!((1_300..=1_700).contains(&quantile(50)), "median life {} s", quantile(50));
         assert!((20_000..=30_000).contains(&quantile(90)), "p90 life {} s", quantile(90));
         assert!((93_000..=96_000).contains(&lives.len()), "{} ended", lives.len());
-        let batches = rows.iter().map(|(batch, _)| *batch).collect::<std::collections::BTreeSet<_>>().len();
+        let batches = rows.iter().map(|row| row.batch).collect::<std::collections::BTreeSet<_>>().len();
         let mean_tenths = rows.len() * 10 / batches;
         assert!((38..=60).contains(&mean_tenths), "batches of {mean_tenths} tenths on average");
         assert_eq!(rows, draw(100_000, 3, 1));
@@ -139,11 +143,11 @@ mod tests {
 
     #[test]
     fn its_file_is_read_back() {
-        let rows = draw(500, 1, 2);
+        let mut rows = draw(500, 1, 2);
+        rows[0].cpu_millis = 250;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.csv");
         std::fs::write(&path, csv(&rows)).unwrap();
-        let read = super::super::trace::read(&path).unwrap();
-        assert_eq!(read, rows.iter().map(|(_, row)| *row).collect::<Vec<_>>());
+        assert_eq!(crate::read(&path).unwrap(), crate::Trace { segment: Some("synthetic".to_owned()), rows });
     }
 }
