@@ -1,12 +1,12 @@
 //! One demand against the fleet: what of the fleet its terms speak of, looked up once, and then asked of each candidate.
 
-use wherry_model::SpreadOver;
+use wherry_model::{GpuAmount, SpreadOver};
 
 use crate::company::Members;
 use crate::decision::Ask;
 use crate::fleet::Fleet;
-use crate::image;
-use crate::index::{Found, Index, Search, size_class};
+use crate::image::{self, NEIGHBOURS};
+use crate::index::{Aisle, Found, Index, Search, size_class};
 use crate::kind::SHARED_BIT;
 use crate::limit::HardLimit;
 use crate::score::{ExchangeRate, Score};
@@ -29,6 +29,8 @@ pub(crate) struct Context<'a> {
     least_load: Option<u64>,
     /// The bits of the kinds that suit.
     suiting: u64,
+    /// The bits of the images that are asked for.
+    wanted_images: u64,
     /// The kinds that will do, by how full their zones are, and how full that is.
     passes: [u64; PASSES],
     excess_of_pass: [u8; PASSES],
@@ -65,6 +67,7 @@ impl<'a> Context<'a> {
             rate: fleet.exchange_rate(),
             least_load: fleet.kinds.least_load(),
             suiting: fleet.kinds.suiting(demand),
+            wanted_images: signature(&terms.images),
             passes: [0; PASSES],
             excess_of_pass: [0; PASSES],
             pass_count: 0,
@@ -98,7 +101,9 @@ impl<'a> Context<'a> {
             // Without members or beyond the bound already when empty: the bound is what counts.
             bounds.push((members, fewest.saturating_add(spread.max_skew).saturating_sub(itself)));
         }
-        context.asks_more = demand.gpu.is_some()
+        // Of whole GPUs the aisle and the kind tell enough.
+        let asks_share = demand.gpu.is_some_and(|asked| matches!(asked.amount, GpuAmount::Share(_)));
+        context.asks_more = asks_share
             || !(terms.ports.is_empty()
                 && context.near.is_empty()
                 && context.apart.is_empty()
@@ -189,7 +194,8 @@ impl<'a> Context<'a> {
             && entry.memory >= demand.memory.get()
             && entry.disk >= demand.disk.get()
             && self.suiting & (1 << entry.kind_bit()) != 0;
-        has && (entry.kind_bit() < SHARED_BIT || self.fleet.kinds.suits(stand.kind, demand))
+        has && demand.gpu.is_none_or(|asked| stand.aisle.may_have(asked.amount))
+            && (entry.kind_bit() < SHARED_BIT || self.fleet.kinds.suits(stand.kind, demand))
             && (!demand.dedicated || stand.owned || stand.aisle.empty())
             && (!stand.owned || self.fleet.slot(at).node.offer.sole_tenant == demand.tenant)
             && !self.ask.excluded.contains(&entry.id)
@@ -219,8 +225,11 @@ impl<'a> Context<'a> {
             return true;
         }
         let too_many = |(members, most): &Bound<'_>| members.map_or(0, |members| members.members_on(at)) > *most;
-        let limits = [HardLimit::Ports, HardLimit::Near, HardLimit::Apart, HardLimit::Gpu];
-        !self.over_nodes.iter().any(too_many) && !limits.into_iter().any(|limit| self.refuses(limit, at))
+        let limits = [HardLimit::Ports, HardLimit::Near, HardLimit::Apart];
+        let share = self.ask.demand.gpu.filter(|asked| matches!(asked.amount, GpuAmount::Share(_)));
+        !self.over_nodes.iter().any(too_many)
+            && share.is_none_or(|share| self.fleet.slot(at).node.offer.gpus.choose(&share).is_some())
+            && !limits.into_iter().any(|limit| self.refuses(limit, at))
     }
 
     pub(crate) fn needs(&self) -> Needs {
@@ -233,8 +242,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The node with the least score. Warmth is compared among those near what is asked for, where those are few; elsewhere between the
-    /// best one without regard to images and a few of those that have them.
+    /// The node with the least score. Warmth is compared among those near what is asked for, where those are few. Elsewhere the best one
+    /// without regard to images is found, and compared with those that follow it in its aisle; and if none of them has all the
+    /// images, with a few of those that have one.
     pub(crate) fn best(&self) -> Option<Best> {
         if self.nowhere || self.pass_count == 0 {
             return None;
@@ -243,17 +253,44 @@ impl<'a> Context<'a> {
         if let Some(members) = least_spread.filter(|members| members.nodes_at_most() <= FEW) {
             return self.better(None, members.slots().map(|(at, _)| at));
         }
-        let best = self.search()?;
-        if best.score.cold == 0 {
-            return Some(best);
+        let demand = self.ask.demand;
+        let in_own = || self.fleet.owned_by(demand.tenant).and_then(|own| Some((own, self.search(own, false)?)));
+        let in_shared = || Some((self.fleet.shared(), self.search(self.fleet.shared(), demand.dedicated)?));
+        let (index, found) = in_own().or_else(in_shared)?;
+        let plain = self.best_of(&found, index);
+        if plain.score.cold == 0 {
+            return Some(plain);
         }
-        self.better(Some(best), self.fleet.images.holders_after(best.score.node, &self.ask.terms.images))
+        let following = index.following(&found, demand.memory.get()).take(NEIGHBOURS);
+        let warmer = following.filter(|entry| self.least_cold(entry) < 2).map(Entry::slot);
+        let best = self.better(Some(plain), warmer);
+        if best.is_some_and(|best| best.score.cold == 0) {
+            return best;
+        }
+        self.better(best, self.fleet.images.holders_after(plain.score.node, &self.ask.terms.images))
+    }
+
+    fn best_of(&self, found: &Found, index: &Index) -> Best {
+        let at = found.entry.slot();
+        let parts = Parts {
+            entry: &found.entry,
+            aisle: found.aisle,
+            shared: std::ptr::eq(index, self.fleet.shared()),
+            zone_excess: self.excess_of_pass[found.pass],
+        };
+        let score = Score { cold: self.cold(&found.entry), ..self.score_of(parts) };
+        Best { at, score, candidates: found.candidates }
     }
 
     fn better(&self, best: Option<Best>, slots: impl Iterator<Item = u32>) -> Option<Best> {
         slots.filter(|at| self.takes(*at)).fold(best, |best, at| {
-            let score = self.score(at);
             let candidates = best.map_or(1, |best| best.candidates + 1);
+            let stand = self.fleet.stand(at);
+            // What lies there is looked up where it could matter: the list is far away.
+            let mut score = Score { cold: self.least_cold(&stand.entry), ..self.score_but_cold(stand) };
+            if best.is_none_or(|best| score < best.score) {
+                score.cold = self.cold(&stand.entry);
+            }
             Some(match best.filter(|best| best.score <= score) {
                 Some(best) => Best { candidates, ..best },
                 None => Best { at, score, candidates },
@@ -261,16 +298,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Without regard to images.
-    fn search(&self) -> Option<Best> {
-        let demand = self.ask.demand;
-        let own = self.fleet.owned_by(demand.tenant).and_then(|own| self.search_in(own, false));
-        let found = own.or_else(|| self.search_in(self.fleet.shared(), demand.dedicated))?;
-        let at = found.entry.slot();
-        Some(Best { at, score: self.score(at), candidates: found.candidates })
-    }
-
-    fn search_in(&self, index: &Index, empty_only: bool) -> Option<Found> {
+    /// The best one of an index without regard to images.
+    fn search(&self, index: &Index, empty_only: bool) -> Option<Found> {
         let search = Search {
             needs: self.needs(),
             rate: self.rate,
@@ -284,37 +313,64 @@ impl<'a> Context<'a> {
     }
 
     /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is.
-    fn cold(&self, stand: &Stand) -> u8 {
-        let asked = &self.ask.terms.images;
-        if !asked.is_empty() && stand.images & signature(asked) == 0 {
-            return 2;
+    fn cold(&self, entry: &Entry) -> u8 {
+        if self.wanted_images == 0 {
+            return 0;
         }
-        image::cold(&self.fleet.slot(stand.entry.slot()).images, asked)
+        match self.least_cold(entry) {
+            2 => 2,
+            _ => image::cold(&self.fleet.slot(entry.slot()).images, &self.ask.terms.images),
+        }
+    }
+
+    /// At least so cold, by the bits of the images alone.
+    fn least_cold(&self, entry: &Entry) -> u8 {
+        let there = self.wanted_images & entry.images;
+        let has_one =
+            || self.ask.terms.images.iter().map(|image| signature(&[*image])).any(|bits| bits & there == bits);
+        match there {
+            all if all == self.wanted_images => 0,
+            0 => 2,
+            _ => 2 - u8::from(has_one()),
+        }
     }
 
     /// The score of a node that takes the demand.
     pub(crate) fn score(&self, at: u32) -> Score {
-        self.score_of(self.fleet.stand(at))
+        let stand = self.fleet.stand(at);
+        Score { cold: self.cold(&stand.entry), ..self.score_but_cold(stand) }
     }
 
-    fn score_of(&self, stand: &Stand) -> Score {
-        let Stand { entry, aisle, .. } = stand;
+    fn score_but_cold(&self, stand: &Stand) -> Score {
+        let zone_excess = self.excess_of(self.fleet.kinds.zone(stand.kind));
+        self.score_of(Parts { entry: &stand.entry, aisle: stand.aisle, shared: !stand.owned, zone_excess })
+    }
+
+    fn score_of(&self, Parts { entry, aisle, shared, zone_excess }: Parts<'_>) -> Score {
         let demand = self.ask.demand;
         let cpu_left = size_class(u64::from(entry.cpu)).saturating_sub(u64::from(demand.cpu.get()));
         let cpu_mib = self.rate.as_mib(cpu_left);
         let memory_mib = u64::from(entry.memory.saturating_sub(demand.memory.get()));
         Score {
-            shared: !stand.owned,
+            shared,
             unasked_gpus: demand.gpu.is_none() && aisle.has_gpus(),
             wakes_empty_node: aisle.empty(),
-            cold: self.cold(stand),
+            cold: 0,
             unused_gpus: if demand.gpu.is_some() { aisle.unused_gpus() } else { 0 },
             departure_gap: self.ask.terms.departs.gap(aisle.departs()),
-            zone_excess: self.excess_of(self.fleet.kinds.zone(stand.kind)),
+            zone_excess,
             others_share: self.fleet.share.is_some_and(|share| !share.has(entry.id)),
             residue_mib: cpu_mib.max(memory_mib),
             imbalance_mib: cpu_mib.abs_diff(memory_mib),
             node: entry.id,
         }
     }
+}
+
+/// What a score is made of, beside the demand.
+struct Parts<'a> {
+    entry: &'a Entry,
+    aisle: Aisle,
+    shared: bool,
+    zone_excess: u8,
 }

@@ -17,7 +17,7 @@ use crate::score::ExchangeRate;
 use crate::shape::Shapes;
 use crate::share::Share;
 use crate::shelf::Entry;
-use crate::stand::{Stand, evictable, signature};
+use crate::stand::{Stand, evictable};
 
 /// One node, with what is known beside its row.
 #[derive(Debug, Clone)]
@@ -257,10 +257,9 @@ impl Fleet {
     }
 
     fn lay(&mut self, at: u32, images: Box<[ImageKey]>) {
-        let slot = &mut self.slots[index(at)];
+        let slot = &self.slots[index(at)];
         self.images.replace(slot.node.id, at, &slot.images, &images);
-        slot.images = images;
-        self.stands[index(at)].images = signature(&slot.images);
+        self.change(at, |slot| slot.images = images);
     }
 
     /// Puts the node where it stands now.

@@ -108,9 +108,9 @@ impl Aisle {
     }
 
     /// Whether there may be room for this on the GPUs. Exact for whole ones.
-    fn may_have(self, asked: GpuAmount) -> bool {
+    pub(crate) fn may_have(self, asked: GpuAmount) -> bool {
         match asked {
-            GpuAmount::Whole(count) => self.unused_gpus() >= count,
+            GpuAmount::Whole(count) => count > 0 && self.unused_gpus() >= count,
             GpuAmount::Share(share) => self.has_gpus() && self.gpu_code() > share / ROOM_STEP,
         }
     }
@@ -202,6 +202,9 @@ impl Search<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) entry: Entry,
+    pub(crate) aisle: Aisle,
+    /// The number among the passes.
+    pub(crate) pass: usize,
     /// How many were compared.
     pub(crate) candidates: u32,
 }
@@ -286,19 +289,28 @@ impl Index {
             for (pass, kinds) in search.passes.iter().enumerate() {
                 let admits = |entry: &Entry| admits(entry, pass);
                 let needs = Needs { kinds: *kinds, ..search.needs };
-                let of_this_gap =
-                    || of_use().filter(|(aisle, _)| search.gap(**aisle) == gap).map(|(_, shelves)| shelves);
+                let of_this_gap = || of_use().filter(|(aisle, _)| search.gap(**aisle) == gap);
                 if let Some(share) = search.own {
                     let own = |entry: &Entry| share.has(entry.id) && admits(entry);
-                    if let Some(found) = walk(of_this_gap(), search.rate, &needs, &own) {
+                    if let Some(found) = walk(of_this_gap(), pass, search.rate, &needs, &own) {
                         return Some(found);
                     }
                 }
-                if let Some(found) = walk(of_this_gap(), search.rate, &needs, &admits) {
+                if let Some(found) = walk(of_this_gap(), pass, search.rate, &needs, &admits) {
                     return Some(found);
                 }
             }
         }
+    }
+
+    /// Those that come after this one in its aisle: on its shelf, and then on those with more CPU from `memory` on; whatever else they have.
+    pub(crate) fn following<'a>(&'a self, found: &'a Found, memory: u32) -> impl Iterator<Item = &'a Entry> {
+        let shelves = self.aisles.binary_search(&found.aisle).ok().map(|at| &self.shelves[at]);
+        let number = class_number(found.entry.cpu);
+        let shelf = shelves.and_then(|shelves| shelves.classes.get(number));
+        let others = shelves.into_iter().flat_map(move |shelves| shelves.from(number + 1));
+        let others = others.flat_map(move |(_, shelf)| shelf.after((memory, None)));
+        shelf.into_iter().flat_map(|shelf| shelf.after((found.entry.memory, Some(found.entry.id)))).chain(others)
     }
 
     /// Some of the nodes that fit and are admitted: at most `most` of those with least left, and as many of those with most.
@@ -342,13 +354,14 @@ impl Index {
 }
 
 fn walk<'a>(
-    all: impl Iterator<Item = &'a Shelves>,
+    aisles: impl Iterator<Item = (&'a Aisle, &'a Shelves)>,
+    pass: usize,
     rate: ExchangeRate,
     needs: &Needs,
     admits: &impl Fn(&Entry) -> bool,
 ) -> Option<Found> {
     let mut best: Option<(Fit, Found)> = None;
-    for shelves in all {
+    for (aisle, shelves) in aisles {
         for (number, shelf) in shelves.from(class_number(needs.cpu)) {
             let cpu_left = rate.as_mib(class_floor(number).saturating_sub(u64::from(needs.cpu)));
             let most = best.map_or(u64::MAX, |(fit, _)| fit.residue);
@@ -360,7 +373,7 @@ fn walk<'a>(
                 let candidates = best.map_or(1, |(_, found)| found.candidates + 1);
                 match &mut best {
                     Some((known, found)) if *known <= fit => found.candidates = candidates,
-                    _ => best = Some((fit, Found { entry: *entry, candidates })),
+                    _ => best = Some((fit, Found { entry: *entry, aisle: *aisle, pass, candidates })),
                 }
             }
         }
@@ -393,11 +406,7 @@ fn best_on_shelf<'a>(
     admits: &impl Fn(&Entry) -> bool,
 ) -> Option<&'a Entry> {
     let and_left = |left: u64| u32::try_from(u64::from(needs.memory).saturating_add(left)).unwrap_or(u32::MAX);
-    let balanced = and_left(cpu_left);
-    match shelf.last(balanced, needs, admits) {
-        Some(memory) => shelf.first(memory, balanced, needs, admits),
-        None => shelf.first(balanced, and_left(most), needs, admits),
-    }
+    shelf.nearest(and_left(cpu_left), and_left(most), needs, admits)
 }
 
 #[cfg(test)]

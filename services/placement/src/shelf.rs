@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) disk: u32,
     /// Slot in the low 26 bits, bit of the kind above.
     tag: u32,
+    /// The bits of the images that lie there.
+    pub(crate) images: u64,
     /// Which node.
     pub(crate) id: NodeId,
 }
@@ -28,7 +30,7 @@ const SLOT_BITS: u32 = 26;
 
 impl Entry {
     pub(crate) const fn new(slot: u32, kind_bit: u32, id: NodeId, cpu: u32, memory: u32, disk: u32) -> Self {
-        Self { memory, cpu, disk, tag: slot | (kind_bit << SLOT_BITS), id }
+        Self { memory, cpu, disk, tag: slot | (kind_bit << SLOT_BITS), images: 0, id }
     }
 
     /// Its slot in the fleet.
@@ -62,8 +64,6 @@ pub(crate) struct Needs {
 
 #[derive(Debug, Clone)]
 struct Piece {
-    /// The key of the last entry.
-    last: (u32, NodeId),
     most_cpu: u32,
     most_disk: u32,
     kinds: u64,
@@ -71,11 +71,10 @@ struct Piece {
 }
 
 impl Piece {
-    fn of(entries: Vec<Entry>) -> Option<Self> {
-        let last = entries.last()?.key();
-        let mut piece = Self { last, most_cpu: 0, most_disk: 0, kinds: 0, entries };
+    fn of(entries: Vec<Entry>) -> Self {
+        let mut piece = Self { most_cpu: 0, most_disk: 0, kinds: 0, entries };
         piece.count();
-        Some(piece)
+        piece
     }
 
     fn count(&mut self) {
@@ -92,6 +91,25 @@ impl Piece {
         visit();
         self.most_cpu >= needs.cpu && self.most_disk >= needs.disk && self.kinds & needs.kinds != 0
     }
+
+    /// The memory of the last entry.
+    fn last(&self) -> u32 {
+        self.entries.last().map_or(0, |entry| entry.memory)
+    }
+
+    fn ends_before(&self, key: (u32, NodeId)) -> bool {
+        self.entries.last().is_none_or(|entry| entry.key() < key)
+    }
+
+    /// How many entries have less memory than that.
+    fn below(&self, memory: u32) -> usize {
+        self.entries.partition_point(|entry| entry.memory < memory)
+    }
+
+    /// How many entries have at most that memory.
+    fn up_to(&self, memory: u32) -> usize {
+        self.entries.partition_point(|entry| entry.memory <= memory)
+    }
 }
 
 fn has(entry: &Entry, needs: &Needs) -> bool {
@@ -102,6 +120,8 @@ fn has(entry: &Entry, needs: &Needs) -> bool {
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shelf {
+    /// The memory of the last entry of each piece, close together: what look-ups go through.
+    lasts: Vec<u32>,
     pieces: Vec<Piece>,
 }
 
@@ -110,42 +130,50 @@ impl Shelf {
         self.pieces.is_empty()
     }
 
+    /// The first piece that does not end before `key`.
+    fn piece_of(&self, key: (u32, NodeId)) -> usize {
+        let at = self.lasts.partition_point(|last| *last < key.0);
+        // Of those that end with as much memory, by id.
+        let equal = self.lasts[at..].partition_point(|last| *last == key.0);
+        at + self.pieces[at..at + equal].partition_point(|piece| piece.ends_before(key))
+    }
+
     pub(crate) fn insert(&mut self, entry: Entry) {
         let key = entry.key();
         // Beyond the last key of all it goes into the last piece.
-        let at = self.pieces.partition_point(|piece| piece.last < key).min(self.pieces.len().saturating_sub(1));
+        let at = self.piece_of(key).min(self.pieces.len().saturating_sub(1));
         let Some(piece) = self.pieces.get_mut(at) else {
-            self.pieces.extend(Piece::of(vec![entry]));
+            self.pieces.push(Piece::of(vec![entry]));
+            self.lasts.push(entry.memory);
             return;
         };
         let place = piece.entries.partition_point(|other| other.key() < key);
         piece.entries.insert(place, entry);
-        piece.last = piece.last.max(key);
         piece.most_cpu = piece.most_cpu.max(entry.cpu);
         piece.most_disk = piece.most_disk.max(entry.disk);
         piece.kinds |= entry.kinds();
         if piece.entries.len() >= MOST {
             let upper = Piece::of(piece.entries.split_off(MOST / 2));
-            piece.last = piece.entries.last().map_or(piece.last, Entry::key);
             piece.count();
-            if let Some(upper) = upper {
-                self.pieces.insert(at + 1, upper);
-            }
+            self.lasts.insert(at + 1, upper.last());
+            self.pieces.insert(at + 1, upper);
         }
+        self.lasts[at] = self.pieces[at].last();
     }
 
     /// Takes out the entry with this key. False if there is none.
     pub(crate) fn remove(&mut self, memory: u32, id: NodeId) -> bool {
         let key = (memory, id);
-        let at = self.pieces.partition_point(|piece| piece.last < key);
+        let at = self.piece_of(key);
         let Some(piece) = self.pieces.get_mut(at) else { return false };
         let Ok(place) = piece.entries.binary_search_by_key(&key, Entry::key) else { return false };
         let gone = piece.entries.remove(place);
-        let Some(last) = piece.entries.last() else {
+        if piece.entries.is_empty() {
             self.pieces.remove(at);
+            self.lasts.remove(at);
             return true;
-        };
-        piece.last = last.key();
+        }
+        self.lasts[at] = piece.last();
         if piece.entries.len() < MOST / 4 && self.join(at) {
             return true;
         }
@@ -161,51 +189,73 @@ impl Shelf {
         let room = self.pieces.get(at + 1).is_some_and(|next| next.entries.len() < MOST / 2);
         if room {
             let next = self.pieces.remove(at + 1);
+            self.lasts.remove(at);
             let piece = &mut self.pieces[at];
             piece.entries.extend(next.entries);
-            piece.last = next.last;
             piece.count();
         }
         room
     }
 
-    /// The first in order of (memory, id) with at least `memory` and at most `most` that has what is needed and is admitted.
-    pub(crate) fn first(
+    /// Of those that have what is needed and are admitted: one with the most memory up to `balanced`, else one with the least above, up to
+    /// `most`. Of several with as much memory the first by id.
+    pub(crate) fn nearest(
         &self,
-        memory: u32,
+        balanced: u32,
         most: u32,
         needs: &Needs,
         admits: &impl Fn(&Entry) -> bool,
     ) -> Option<&Entry> {
-        let at = self.pieces.partition_point(|piece| piece.last.0 < memory);
-        for piece in &self.pieces[at..] {
+        let fits = |entry: &&Entry| has(entry, needs) && admits(entry);
+        // This piece, if there is one, has entries on either side; those before it lie below, those after it above.
+        let middle = self.lasts.partition_point(|last| *last <= balanced);
+        for at in (0..self.pieces.len().min(middle + 1)).rev() {
+            if self.lasts[at] < needs.memory {
+                break;
+            }
+            let piece = &self.pieces[at];
+            if !piece.may_have(needs) {
+                continue;
+            }
+            let entries = &piece.entries[..if at == middle { piece.up_to(balanced) } else { piece.entries.len() }];
+            let mut enough = entries.iter().rev().take_while(|entry| entry.memory >= needs.memory);
+            if let Some(found) = enough.find(fits) {
+                return self.first_with(found.memory, at, fits);
+            }
+        }
+        for at in middle..self.pieces.len() {
+            let piece = &self.pieces[at];
             if piece.may_have(needs) {
-                let from = piece.entries.partition_point(|entry| entry.memory < memory);
-                for entry in &piece.entries[from..] {
-                    if entry.memory > most {
-                        return None;
-                    }
-                    if has(entry, needs) && admits(entry) {
-                        return Some(entry);
-                    }
+                let above = &piece.entries[if at == middle { piece.up_to(balanced) } else { 0 }..];
+                if let Some(found) = above.iter().take_while(|entry| entry.memory <= most).find(fits) {
+                    return Some(found);
                 }
             }
-            if piece.last.0 > most {
-                return None;
+            if self.lasts[at] > most {
+                break;
             }
         }
         None
     }
 
-    /// The memory of the last one with at most `memory`, and at least what is needed, that has what is needed and is admitted.
-    pub(crate) fn last(&self, memory: u32, needs: &Needs, admits: &impl Fn(&Entry) -> bool) -> Option<u32> {
-        let end = (self.pieces.partition_point(|piece| piece.last.0 <= memory) + 1).min(self.pieces.len());
-        let begin = self.pieces[..end].partition_point(|piece| piece.last.0 < needs.memory);
-        self.pieces[begin..end].iter().rev().filter(|piece| piece.may_have(needs)).find_map(|piece| {
-            let to = piece.entries.partition_point(|entry| entry.memory <= memory);
-            let below = piece.entries[..to].iter().rev().take_while(|entry| entry.memory >= needs.memory);
-            below.filter(|entry| has(entry, needs) && admits(entry)).map(|entry| entry.memory).next()
-        })
+    /// Those that come after this place, whatever they have.
+    pub(crate) fn after(&self, key: (u32, Option<NodeId>)) -> impl Iterator<Item = &Entry> {
+        let is_before = |entry: &Entry| (entry.memory, Some(entry.id)) <= key;
+        let at = self.lasts.partition_point(|last| *last < key.0);
+        let at = at + self.pieces[at..].partition_point(|piece| piece.entries.last().is_some_and(is_before));
+        let from = self.pieces.get(at).map_or(0, |piece| piece.entries.partition_point(is_before));
+        self.pieces[at..].iter().flat_map(|piece| &piece.entries).skip(from)
+    }
+
+    /// The first by id with just this memory that fits. One does, in the piece `within`.
+    fn first_with(&self, memory: u32, within: usize, fits: impl Fn(&&Entry) -> bool) -> Option<&Entry> {
+        let mut at = within;
+        if at > 0 && self.lasts[at - 1] == memory {
+            at = self.lasts.partition_point(|last| *last < memory);
+        }
+        let from = self.pieces[at].below(memory);
+        let rest = self.pieces[at..=within].iter().flat_map(|piece| &piece.entries);
+        rest.skip(from).find(fits)
     }
 
     /// All that have what is needed, in order of memory.
@@ -225,18 +275,19 @@ impl Shelf {
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let entries = self.pieces.iter().map(|piece| piece.entries.capacity() * size_of::<Entry>()).sum::<usize>();
-        self.pieces.capacity() * size_of::<Piece>() + entries
+        self.lasts.capacity() * size_of::<u32>() + self.pieces.capacity() * size_of::<Piece>() + entries
     }
 
     /// Every entry in order, after a look at every summary.
     #[cfg(test)]
     pub(crate) fn entries(&self) -> Vec<Entry> {
+        assert_eq!(self.lasts, self.pieces.iter().map(Piece::last).collect::<Vec<_>>());
         for piece in &self.pieces {
             let mut counted = piece.clone();
             counted.count();
             assert_eq!(
-                (piece.most_cpu, piece.most_disk, piece.kinds, Some(piece.last)),
-                (counted.most_cpu, counted.most_disk, counted.kinds, piece.entries.last().map(Entry::key)),
+                (piece.most_cpu, piece.most_disk, piece.kinds),
+                (counted.most_cpu, counted.most_disk, counted.kinds),
                 "a summary says what is there"
             );
             assert!(piece.entries.len() < MOST);
@@ -302,10 +353,12 @@ mod tests {
                 let fits = |entry: &&Entry| {
                     entry.cpu >= cpu && entry.disk >= disk && kinds & entry.kinds() != 0 && odd(entry)
                 };
-                let first = sorted.iter().filter(fits).find(|entry| (from..=most).contains(&entry.memory));
-                prop_assert_eq!(shelf.first(from, most, &needs, &odd), first);
                 let below = sorted.iter().filter(fits).rfind(|entry| (memory..=from).contains(&entry.memory));
-                prop_assert_eq!(shelf.last(from, &needs, &odd), below.map(|entry| entry.memory));
+                let nearest = match below {
+                    Some(below) => sorted.iter().filter(fits).find(|entry| entry.memory == below.memory),
+                    None => sorted.iter().filter(fits).find(|entry| (from + 1..=most).contains(&entry.memory)),
+                };
+                prop_assert_eq!(shelf.nearest(from, most, &needs, &odd), nearest);
             }
         }
     }

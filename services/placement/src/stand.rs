@@ -14,8 +14,6 @@ use crate::shelf::Entry;
 #[repr(align(64))]
 pub(crate) struct Stand {
     pub(crate) entry: Entry,
-    /// A bit for each image that lies there, several images to a bit.
-    pub(crate) images: u64,
     pub(crate) aisle: Aisle,
     pub(crate) kind: u16,
     /// It takes new instances and has a place left: it stands in an index.
@@ -31,7 +29,6 @@ impl Stand {
             !slot.vacant && node.state == NodeState::Ready && node.free().instances > 0 && node.free_addresses() > 0;
         Self {
             entry: entry(at, slot, &SpotSum::default()),
-            images: signature(&slot.images),
             aisle: Aisle::new(&node.offer.gpus, node.is_empty(), slot.departs),
             kind: slot.kind,
             open,
@@ -51,12 +48,17 @@ fn entry(at: u32, slot: &Slot, more: &SpotSum) -> Entry {
     let disk = slot.node.free_disk_mib().map_or(u32::MAX, |left| clamped(left.saturating_add(more.disk_mib)));
     let cpu = clamped(free.cpu_millis.saturating_add(more.cpu_millis));
     let memory = clamped(free.memory_mib.saturating_add(more.memory_mib));
-    Entry::new(at, Kinds::bit(slot.kind), slot.node.id, cpu, memory, disk)
+    let mut entry = Entry::new(at, Kinds::bit(slot.kind), slot.node.id, cpu, memory, disk);
+    entry.images = signature(&slot.images);
+    entry
 }
 
-/// The bits of these images.
+/// Two bits for each of these images, others share them: what lacks one of an image's bits lacks the image.
 pub(crate) fn signature(images: &[ImageKey]) -> u64 {
-    images.iter().fold(0, |bits, image| bits | 1 << (image.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58))
+    images.iter().fold(0, |bits, image| {
+        let mixed = image.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits | 1 << (mixed >> 58) | 1 << ((mixed >> 52) & 63)
+    })
 }
 
 fn clamped(amount: u64) -> u32 {

@@ -8,7 +8,7 @@ use wherry_model::{
 };
 
 use crate::hash::scatter;
-use crate::image::{IMAGES, LOOKED_AT};
+use crate::image::{IMAGES, LOOKED_AT, NEIGHBOURS};
 use crate::index::size_class;
 use crate::{Ask, Fleet, NodeSnapshot, Score};
 
@@ -134,8 +134,8 @@ impl Known {
         }
     }
 
-    /// The least score: of all where something is to be near, else of the best one without regard to images and, of each of the first
-    /// images, of the first nodes that have it, counted from that one on.
+    /// The least score: of all where something is to be near, else of the best one without regard to images and of those that follow it
+    /// in its aisle. If none of them has all, also of the first nodes that have one of the first images, counted from that one on.
     pub(super) fn best(&self, ask: &Ask<'_>, mib_per_core: u64) -> Option<Score> {
         let fit = || self.nodes.values().filter(|node| self.may_take(node, ask));
         let score = |node: &NodeSnapshot| self.score(node, ask, mib_per_core);
@@ -144,7 +144,32 @@ impl Known {
             return fit().map(score).min();
         }
         let plain = fit().min_by_key(|node| Score { cold: 0, ..score(node) })?;
+        let aisle = |node: &NodeSnapshot| {
+            let departs = self.departs.get(&node.id).copied().unwrap_or(0);
+            let offer = &node.offer;
+            let stands = node.state == NodeState::Ready
+                && node.used.instances < node.capacity.instances
+                && offer.addresses.is_none_or(|addresses| node.used.instances < addresses);
+            let gpus = &offer.gpus.used_permille[..usize::from(offer.gpus.count)];
+            let unused = gpus.iter().filter(|used| **used == 0).count();
+            let room = gpus.iter().map(|used| 1_000_u16.saturating_sub(*used) / 64).max().filter(|_| unused == 0);
+            let gpus = (offer.gpus.count > 0, unused, room);
+            stands.then(|| (offer.sole_tenant, node.is_empty(), departs, gpus))
+        };
+        let place = |node: &NodeSnapshot| (size_class(free_cpu(node)), free_memory(node), node.id);
+        let in_its_aisle = self.nodes.values().filter(|node| {
+            aisle(node) == aisle(plain)
+                && place(node) > place(plain)
+                && free_memory(node) >= u64::from(ask.demand.memory.get())
+        });
+        let mut following = in_its_aisle.collect::<Vec<_>>();
+        following.sort_by_key(|node| place(node));
         let mut looked_at = BTreeSet::from([plain.id]);
+        looked_at.extend(following.into_iter().take(NEIGHBOURS).map(|node| node.id));
+        let best = fit().filter(|node| looked_at.contains(&node.id)).map(score).min();
+        if best.is_some_and(|best| best.cold == 0) {
+            return best;
+        }
         for image in ask.terms.images.iter().take(IMAGES) {
             let has = |node: &NodeId| self.images.get(node).is_some_and(|there| there.contains(image));
             let mut holders = self.nodes.keys().copied().filter(has).collect::<Vec<_>>();
