@@ -7,6 +7,7 @@ mod arguments;
 mod bound;
 mod density;
 mod nodes;
+mod plot;
 mod policies;
 mod replay;
 mod report;
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("{}\n", part.text);
         markdown = format!("{markdown}\n### Speed of decisions\n\n{}", part.markdown);
         json.insert("speed".to_owned(), part.json);
+        keep_plots(arguments, &mut markdown, [plot::speed(&speed)])?;
     }
     if arguments.density {
         let began = Instant::now();
@@ -61,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("\n{}\ndensity took {:.0} s", part.text, began.elapsed().as_secs_f64());
         markdown = format!("{markdown}\n### Density\n\n{}", part.markdown);
         json.insert("density".to_owned(), part.json);
+        keep_plots(arguments, &mut markdown, plot::density(&density))?;
         wrong = density.against_reference();
     }
     if let Some(file) = &arguments.json {
@@ -75,6 +78,22 @@ fn run(arguments: &Arguments) -> Result<()> {
         "the baselines are not what they are known to be on this trace, so that the harness is wrong:\n  {}",
         wrong.join("\n  ")
     );
+    Ok(())
+}
+
+/// Writes the plots where they are asked for, and links them.
+fn keep_plots(
+    arguments: &Arguments,
+    markdown: &mut String,
+    plots: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<()> {
+    let Some(folder) = &arguments.plots else { return Ok(()) };
+    let name_of_folder = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for (name, svg) in plots {
+        write(&folder.join(name), &svg)?;
+        let title = svg.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next()).unwrap_or(name);
+        *markdown = format!("{markdown}\n![{title}]({name_of_folder}/{name})\n");
+    }
     Ok(())
 }
 

@@ -133,6 +133,7 @@ pub(crate) fn speed(speed: &Speed) -> Part {
         "linear p99 µs",
         "bytes/node",
         "bytes/instance",
+        "had a core, %",
     ];
     let row = |row: &crate::speed::Row| {
         let (whole, short) = (|value: f64| format!("{value:.0}"), |value: f64| format!("{value:.2}"));
@@ -149,6 +150,7 @@ pub(crate) fn speed(speed: &Speed) -> Part {
             short(row.linear_p99_us),
             row.bytes_per_node.to_string(),
             row.bytes_per_instance.to_string(),
+            whole(row.had_core_percent),
         ]
     };
     let table =

@@ -59,6 +59,9 @@ pub(crate) struct Row {
     pub(crate) linear_mean_us: f64,
     /// A linear best fit, of a decision.
     pub(crate) linear_p99_us: f64,
+    /// Of the time, what part this thread had a core: less than about 99 means that something else ran on this machine, and that all
+    /// the times are too long.
+    pub(crate) had_core_percent: f64,
     /// The mean by what is asked, in microseconds, the slowest first. A demand that asks for several counts for each.
     pub(crate) by_wish: Vec<(&'static str, f64)>,
     /// Of the engine's picture.
@@ -275,6 +278,7 @@ fn measure(nodes: u64) -> Row {
     let pairs = began.elapsed();
     (world.refused, world.candidates, world.decided) = (0, 0, 0);
     let mut deciding = Vec::with_capacity(PAIRS);
+    let (began_all, cpu_before) = (Instant::now(), cpu_time());
     for (demand, terms) in &wishes {
         world.leave();
         let began = Instant::now();
@@ -289,6 +293,8 @@ fn measure(nodes: u64) -> Row {
             Err(_) => world.refused += 1,
         }
     }
+    let had_core_percent =
+        cpu_time().saturating_sub(cpu_before).as_secs_f64() * 100.0 / began_all.elapsed().as_secs_f64();
     let linear = linear(&world, &wishes);
     let (node_bytes, instance_bytes) = world.fleet.bytes();
     let by_wish = by_wish(&wishes, &deciding);
@@ -307,10 +313,17 @@ fn measure(nodes: u64) -> Row {
         refused_percent: world.refused as f64 * 100.0 / world.decided as f64,
         linear_mean_us: mean(&linear),
         linear_p99_us: percentile(&linear, 990),
+        had_core_percent,
         by_wish,
         bytes_per_node: node_bytes as u64 / nodes,
         bytes_per_instance: instance_bytes as u64 / instances,
     }
+}
+
+/// What this thread has had of a core so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 fn round(world: &mut World, pairs: usize) {
@@ -399,12 +412,12 @@ impl fmt::Display for Speed {
         writeln!(f, "fleet {FULL_PERCENT} % full; {MIX}\n")?;
         writeln!(
             f,
-            "  nodes instances decisions/s  pairs/s  mean us   p50 us   p99 us p99.9 us candidates refused % linear us  p99 us  B/node B/instance"
+            "  nodes instances decisions/s  pairs/s  mean us   p50 us   p99 us p99.9 us candidates refused % linear us  p99 us  B/node B/instance core %"
         )?;
         for row in &self.rows {
             writeln!(
                 f,
-                "{:>7} {:>9} {:>11.0} {:>8.0} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>10.1} {:>9.2} {:>9.1} {:>7.1} {:>7} {:>10}",
+                "{:>7} {:>9} {:>11.0} {:>8.0} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>10.1} {:>9.2} {:>9.1} {:>7.1} {:>7} {:>10} {:>6.0}",
                 row.nodes,
                 row.instances,
                 row.decisions_per_s,
@@ -418,7 +431,8 @@ impl fmt::Display for Speed {
                 row.linear_mean_us,
                 row.linear_p99_us,
                 row.bytes_per_node,
-                row.bytes_per_instance
+                row.bytes_per_instance,
+                row.had_core_percent
             )?;
         }
         for row in &self.rows {

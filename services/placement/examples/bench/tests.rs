@@ -5,6 +5,7 @@ use wherry_trace::{Row, Trace, synthetic};
 
 use crate::density::{self, SUBJECTS};
 use crate::nodes::{Nodes, Shape};
+use crate::plot;
 use crate::policies::{Engine, Oracle, Policy, Rule, Scan};
 use crate::replay::{Outcome, replay};
 use crate::report;
@@ -114,4 +115,7 @@ fn the_same_trace_gives_the_same_figures() {
     }
     assert!(SUBJECTS.iter().all(|subject| json["smallest_fleet"][subject.key].is_u64()));
     assert!(first.against_reference().is_empty());
+    let plots = plot::density(&first);
+    assert_eq!(plots, plot::density(&second));
+    assert!(plots.iter().all(|(_, svg)| svg.ends_with("</svg>\n") && !svg.contains("NaN")));
 }
