@@ -63,6 +63,16 @@ pub(crate) struct Members {
     total: u32,
     /// Avoiders anywhere.
     avoiders: u32,
+    /// A bit for each node with members, and for each with avoiders; others share it. What lacks the bit need not be looked up.
+    member_bits: u64,
+    avoider_bits: u64,
+}
+
+/// The bits are made anew when a node leaves a group of at most so many; beyond, some too many stay.
+const REDRAWN: usize = 64;
+
+const fn bit(slot: u32) -> u64 {
+    1 << (slot.wrapping_mul(0x9e37_79b1) >> 26)
 }
 
 impl Members {
@@ -72,11 +82,11 @@ impl Members {
     }
 
     pub(crate) fn members_on(&self, slot: u32) -> u32 {
-        self.on(slot).members
+        if self.member_bits & bit(slot) == 0 { 0 } else { self.on(slot).members }
     }
 
     pub(crate) fn avoiders_on(&self, slot: u32) -> u32 {
-        self.on(slot).avoiders
+        if self.avoider_bits & bit(slot) == 0 { 0 } else { self.on(slot).avoiders }
     }
 
     pub(crate) fn members_in(&self, zone: u16) -> u32 {
@@ -107,10 +117,25 @@ impl Members {
             self.nodes.insert(at, OnNode { slot, ..OnNode::default() });
             at
         });
+        let before = self.nodes[at];
         change(&mut self.nodes[at]);
-        if (self.nodes[at].members, self.nodes[at].avoiders) == (0, 0) {
+        let after = self.nodes[at];
+        if (after.members, after.avoiders) == (0, 0) {
             self.nodes.remove(at);
         }
+        self.draw(after);
+        let lost = (before.members > 0 && after.members == 0) || (before.avoiders > 0 && after.avoiders == 0);
+        if lost && self.nodes.len() <= REDRAWN {
+            (self.member_bits, self.avoider_bits) = (0, 0);
+            for at in 0..self.nodes.len() {
+                self.draw(self.nodes[at]);
+            }
+        }
+    }
+
+    fn draw(&mut self, on: OnNode) {
+        self.member_bits |= if on.members > 0 { bit(on.slot) } else { 0 };
+        self.avoider_bits |= if on.avoiders > 0 { bit(on.slot) } else { 0 };
     }
 
     fn count_zone(&mut self, zone: u16, change: impl Fn(u32) -> u32) {

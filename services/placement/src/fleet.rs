@@ -1,7 +1,5 @@
 //! The engine.
 
-use std::collections::BTreeMap;
-
 use wherry_model::{Capacity, Demand, ImageKey, InstanceId, NodeId, NodeState, Terms};
 
 use crate::change::{FleetChange, NodeSnapshot, Unapplied};
@@ -49,7 +47,7 @@ pub struct Fleet {
     /// The nodes that nobody has alone.
     shared: Index,
     /// Those that a tenant has alone.
-    owned: BTreeMap<wherry_model::TenantId, Index>,
+    owned: Table<wherry_model::TenantId, Index>,
     /// The nodes with spot instances, by what they would have left without them.
     pub(crate) evictable: Index,
     pub(crate) company: Company,
@@ -384,7 +382,8 @@ impl Fleet {
             residents.sort_unstable();
             (*node, slot.departs, slot.spot, residents)
         });
-        let owned = self.owned.iter().map(|(owner, index)| (*owner, index.shape())).collect::<Vec<_>>();
+        let mut owned = self.owned.iter().map(|(owner, index)| (*owner, index.shape())).collect::<Vec<_>>();
+        owned.sort_unstable_by_key(|(owner, _)| *owner);
         (
             (nodes.collect::<Vec<_>>(), self.exchange_rate()),
             (self.shared.shape(), owned, self.evictable.shape()),

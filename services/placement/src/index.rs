@@ -117,10 +117,11 @@ impl Aisle {
 }
 
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 struct Shelves {
+    classes: Vec<Shelf>,
     /// A bit for each class whose shelf is not bare.
     filled: [u64; CLASSES / 64],
-    classes: Vec<Shelf>,
 }
 
 impl Shelves {
