@@ -6,6 +6,7 @@ mod exec;
 mod first_byte;
 mod fleet;
 mod machine;
+mod placement;
 mod runc;
 mod samples;
 mod start;
@@ -29,6 +30,8 @@ enum Benchmark {
     Exec(exec::Arguments),
     /// A fleet: creates, the deaths of a machine and of a replica, many agents at once
     Fleet(fleet::Arguments),
+    /// How densely the placement engine packs and how fast it decides, beside published policies
+    Placement(placement::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -36,5 +39,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Benchmark::Start(arguments) => start::run(arguments),
         Benchmark::Exec(arguments) => exec::run(arguments),
         Benchmark::Fleet(arguments) => fleet::run(arguments),
+        Benchmark::Placement(arguments) => placement::run(arguments),
     }
 }

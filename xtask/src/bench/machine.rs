@@ -22,6 +22,12 @@ pub(super) fn describe_for_stores() -> Vec<String> {
     vec![machine(), kernel(), format!("database: {}", first_line("psql", &["--version"])), date()]
 }
 
+/// Lines for the head of a table of results about computing alone.
+pub(super) fn describe_for_computing() -> Vec<String> {
+    let load = format!("load before: {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    vec![machine(), kernel(), date(), load]
+}
+
 fn machine() -> String {
     let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
