@@ -42,7 +42,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut json = Map::new();
-    json.insert("about".to_owned(), json!(arguments.about));
+    // Lines like "date: 2026-11-24".
+    let about = arguments.about.iter().filter_map(|line| line.split_once(": "));
+    json.extend(about.map(|(what, value)| (what.to_owned(), json!(value))));
     let mut markdown = report::bullets(&arguments.about);
     let mut wrong = Vec::new();
     // First, while nothing else runs in this process.

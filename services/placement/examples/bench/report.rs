@@ -156,7 +156,7 @@ pub(crate) fn speed(speed: &Speed) -> Part {
     let table =
         Table { head: head.into_iter().map(str::to_owned).collect(), rows: speed.rows.iter().map(row).collect() };
     let markdown = format!(
-        "{}- one core, fleet 85 % full, explain off; {}\n- a decision takes {:.2} times as long in the largest fleet as in the smallest\n",
+        "{}\n- one core, fleet 85 % full, explain off; {}\n- a decision takes {:.2} times as long in the largest fleet as in the smallest\n",
         table.markdown(),
         speed.mix,
         speed.growth
