@@ -11,7 +11,7 @@ use crate::kind::SHARED_BIT;
 use crate::limit::HardLimit;
 use crate::score::{ExchangeRate, Score};
 use crate::shelf::{Entry, Needs};
-use crate::stand::{Stand, signature};
+use crate::stand::{Signature, Stand};
 
 /// A group that the instance must be near to is walked itself while at most so many nodes have members of it.
 const FEW: usize = 1_024;
@@ -30,7 +30,7 @@ pub(crate) struct Context<'a> {
     /// The bits of the kinds that suit.
     suiting: u64,
     /// The bits of the images that are asked for.
-    wanted_images: u64,
+    wanted_images: Signature,
     /// The kinds that will do, by how full their zones are, and how full that is.
     passes: [u64; PASSES],
     excess_of_pass: [u8; PASSES],
@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
             rate: fleet.exchange_rate(),
             least_load: fleet.kinds.least_load(),
             suiting: fleet.kinds.suiting(demand),
-            wanted_images: signature(&terms.images),
+            wanted_images: Signature::of(&terms.images),
             passes: [0; PASSES],
             excess_of_pass: [0; PASSES],
             pass_count: 0,
@@ -262,7 +262,7 @@ impl<'a> Context<'a> {
             return Some(plain);
         }
         let following = index.following(&found, demand.memory.get()).take(NEIGHBOURS);
-        let warmer = following.filter(|entry| self.least_cold(entry) < 2).map(Entry::slot);
+        let warmer = following.filter(|entry| self.may_be_warm(entry)).map(Entry::slot);
         let best = self.better(Some(plain), warmer);
         if best.is_some_and(|best| best.score.cold == 0) {
             return best;
@@ -278,7 +278,9 @@ impl<'a> Context<'a> {
             shared: std::ptr::eq(index, self.fleet.shared()),
             zone_excess: self.excess_of_pass[found.pass],
         };
-        let score = Score { cold: self.cold(&found.entry), ..self.score_of(parts) };
+        let is_asked = !self.ask.terms.images.is_empty();
+        let cold = if is_asked { self.cold(self.fleet.stand(at)) } else { 0 };
+        let score = Score { cold, ..self.score_of(parts) };
         Best { at, score, candidates: found.candidates }
     }
 
@@ -287,9 +289,9 @@ impl<'a> Context<'a> {
             let candidates = best.map_or(1, |best| best.candidates + 1);
             let stand = self.fleet.stand(at);
             // What lies there is looked up where it could matter: the list is far away.
-            let mut score = Score { cold: self.least_cold(&stand.entry), ..self.score_but_cold(stand) };
+            let mut score = Score { cold: self.least_cold(stand), ..self.score_but_cold(stand) };
             if best.is_none_or(|best| score < best.score) {
-                score.cold = self.cold(&stand.entry);
+                score.cold = self.cold(stand);
             }
             Some(match best.filter(|best| best.score <= score) {
                 Some(best) => Best { candidates, ..best },
@@ -313,32 +315,32 @@ impl<'a> Context<'a> {
     }
 
     /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is.
-    fn cold(&self, entry: &Entry) -> u8 {
-        if self.wanted_images == 0 {
-            return 0;
-        }
-        match self.least_cold(entry) {
+    fn cold(&self, stand: &Stand) -> u8 {
+        match self.least_cold(stand) {
             2 => 2,
-            _ => image::cold(&self.fleet.slot(entry.slot()).images, &self.ask.terms.images),
+            _ => image::cold(&self.fleet.slot(stand.entry.slot()).images, &self.ask.terms.images),
         }
     }
 
     /// At least so cold, by the bits of the images alone.
-    fn least_cold(&self, entry: &Entry) -> u8 {
-        let there = self.wanted_images & entry.images;
-        let has_one =
-            || self.ask.terms.images.iter().map(|image| signature(&[*image])).any(|bits| bits & there == bits);
-        match there {
-            all if all == self.wanted_images => 0,
-            0 => 2,
-            _ => 2 - u8::from(has_one()),
+    fn least_cold(&self, stand: &Stand) -> u8 {
+        if self.wanted_images.is_in(stand) {
+            return 0;
         }
+        let some = self.ask.terms.images.iter().any(|image| Signature::of(&[*image]).is_in(stand));
+        2 - u8::from(some)
+    }
+
+    /// Whether some of the images may be there.
+    fn may_be_warm(&self, entry: &Entry) -> bool {
+        self.wanted_images.is_in_entry(entry)
+            || self.ask.terms.images.iter().any(|image| Signature::of(&[*image]).is_in_entry(entry))
     }
 
     /// The score of a node that takes the demand.
     pub(crate) fn score(&self, at: u32) -> Score {
         let stand = self.fleet.stand(at);
-        Score { cold: self.cold(&stand.entry), ..self.score_but_cold(stand) }
+        Score { cold: self.cold(stand), ..self.score_but_cold(stand) }
     }
 
     fn score_but_cold(&self, stand: &Stand) -> Score {

@@ -3,7 +3,7 @@
 //! Cheapest means: the fewest instances, then the least of them (memory, and CPU as memory), then the node's id, then theirs. Over a
 //! node with at most [`EXACT`] spot instances every set is looked at. Beyond, the largest go in first until it fits and
 //! then every one that need not go is spared, the largest first. Of a large fleet [`NODES`] nodes are looked at from
-//! either end of the order, those with least and those with most to give: on a fleet with no more such nodes the answer is that of
+//! either end of the order, those with least and those with most to give (in powers of two): on a fleet with no more such nodes the answer is that of
 //! someone who looks at all of them.
 
 use std::cmp::Reverse;
@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::decision::Ask;
 use crate::fleet::Fleet;
 use crate::limit::HardLimit;
+use crate::shelf::Entry;
 
 /// Sets of so many instances are all looked at.
 const EXACT: usize = 12;
@@ -84,7 +85,16 @@ impl Fleet {
             let limits = HardLimit::ALL.into_iter().filter(|limit| !limit.is_amount());
             !limits.into_iter().any(|limit| context.refuses(limit, at))
         };
-        let nodes = self.evictable.some(&context.needs(), NODES, |entry| fits_otherwise(entry.slot()));
+        let gives_enough = |at: u32| {
+            let slot = self.slot(at);
+            let (free, spot, demand) = (slot.node.free(), &slot.spot, ask.demand);
+            let disk = slot.node.free_disk_mib();
+            free.cpu_millis.saturating_add(spot.cpu_millis) >= u64::from(demand.cpu.get())
+                && free.memory_mib.saturating_add(spot.memory_mib) >= u64::from(demand.memory.get())
+                && disk.is_none_or(|left| left.saturating_add(spot.disk_mib) >= u64::from(demand.disk.get()))
+        };
+        let admits = |entry: &Entry| gives_enough(entry.slot()) && fits_otherwise(entry.slot());
+        let nodes = self.evictable.some(&context.needs(), NODES, admits);
         let evictions = nodes.into_iter().filter_map(|at| self.victims_on(at, ask.demand));
         evictions.min_by(|a, b| a.cost().cmp(&b.cost()))
     }

@@ -223,9 +223,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn decides_as_a_scan_would_and_changes_add_up_to_a_rebuild(steps in vec(any_step(), 1..120), left_out in vec(0..IDS, 0..3)) {
+    fn decides_as_a_scan_would_and_changes_add_up_to_a_rebuild(
+        steps in vec(any_step(), 1..120),
+        left_out in vec(0..IDS, 0..3),
+        share in option::weighted(0.3, (2_u32..4).prop_flat_map(|of| (0..of, Just(of)))),
+    ) {
         let mut fleet = Fleet::default();
-        let mut known = Known::default();
+        let mut known = Known { share, ..Known::default() };
+        if let Some((own, of)) = share {
+            fleet.prefer_share(own, of);
+        }
         let mut placed = Vec::new();
         let mut next = 0;
         let excluded = BTreeSet::from_iter(left_out).into_iter().map(id).collect::<Vec<_>>();
@@ -326,6 +333,35 @@ proptest! {
         }
         prop_assert_eq!(fleet.shape(), first);
     }
+}
+
+#[test]
+fn replicas_that_prefer_their_shares_propose_different_nodes_among_equals() {
+    let nodes = (0..64).map(|number| node(number, capacity(4_000, 16_384, 1)));
+    let fleet = nodes.collect::<Fleet>();
+    let replica = |own: u32| {
+        let mut fleet = fleet.clone();
+        fleet.prefer_share(own, 4);
+        fleet
+    };
+    let asked = demand(1_000, 4_096);
+    let placements = (0..4).map(|own| replica(own).decide(&asked).unwrap()).collect::<Vec<_>>();
+    assert!(placements.iter().all(|placement| !placement.why.score.others_share));
+    assert_eq!(placements.iter().map(|placement| placement.node).collect::<BTreeSet<_>>().len(), 4);
+    // What fits nowhere in the own share goes into another's.
+    let mut full = replica(0);
+    for number in 1..64 {
+        full.apply(FleetChange::Node(node(number, capacity(16_000, 65_536, 1)))).unwrap();
+    }
+    for own in 0..4 {
+        full.prefer_share(own, 4);
+        assert_eq!(full.decide(&asked).unwrap().node, id(0));
+    }
+    // A better fit in another's share is none: the field stands above it. An empty node of the own share is not woken for it.
+    let emptied = NodeSnapshot { used: Capacity::default(), ..*full.node(placements[1].node).unwrap() };
+    full.apply(FleetChange::Node(emptied)).unwrap();
+    full.prefer_share(1, 4);
+    assert_eq!(full.decide(&asked).unwrap().node, id(0));
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(super) struct Known {
     pub(super) departs: BTreeMap<NodeId, u8>,
     pub(super) settled: BTreeMap<InstanceId, (NodeId, Demand, Terms)>,
     pub(super) images: BTreeMap<NodeId, Vec<ImageKey>>,
+    /// Which part, of how many, is preferred.
+    pub(super) share: Option<(u32, u32)>,
 }
 
 impl Known {
@@ -127,7 +129,7 @@ impl Known {
             unused_gpus: if demand.gpu.is_some() { u8::try_from(unused).unwrap() } else { 0 },
             departure_gap: terms.departs.0[usize::from(departs)],
             zone_excess: self.zone_excess(node.offer.zone),
-            others_share: false,
+            others_share: self.share.is_some_and(|(own, of)| scatter(node.id) % u64::from(of) != u64::from(own)),
             residue_mib: cpu_mib.max(memory_mib),
             imbalance_mib: cpu_mib.abs_diff(memory_mib),
             node: node.id,
