@@ -35,7 +35,7 @@ pub use instance::{
 };
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use room::{
-    Candidate, Explanation, Move, NodesToAdd, PlacedOn, RefusedBy, Room, ScorePart, ShapeRoom, WhatIf, WhatIfAnswer,
+    Candidate, ExpectedLife, Explanation, Move, NodesToAdd, PlacedOn, RefusedBy, Room, ScorePart, ShapeRoom, WhatIf, WhatIfAnswer,
 };
 pub use session::{
     AuditEntry, AuditKind, AuditList, AuditState, BEARER_PROTOCOL, Channel, MAX_SESSION_MESSAGE_BYTES,

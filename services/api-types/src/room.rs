@@ -24,6 +24,10 @@ pub struct Explanation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub told: Option<String>,
+    /// How long it is expected to run; absent when that is not learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ExpectedLife)]
+    pub lifetime: Option<ExpectedLife>,
     /// Of an instance: its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = InstanceState)]
@@ -32,6 +36,18 @@ pub struct Explanation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = PlacedOn)]
     pub placed_on: Option<PlacedOn>,
+}
+
+/// How long an instance is expected to run on, learnt from those before it. It is placed where all on a machine end together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExpectedLife {
+    /// The mean. No more than a day is looked ahead.
+    pub remaining_seconds: u64,
+    /// From how many like it that was learnt.
+    pub learnt_from: u32,
+    /// The same in words, and what makes them like it.
+    #[schema(example = "expected to run about 2 h more: learnt from 314 of the same image and size")]
+    pub message: String,
 }
 
 /// A machine by id and name.

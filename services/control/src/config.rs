@@ -53,6 +53,8 @@ pub struct ControlConfig {
     pub webhooks: WebhookSettings,
     /// How much more than they have machines hand out.
     pub overcommit: Overcommit,
+    /// Whether it is learnt how long instances run, so that those of a machine end together.
+    pub learn_lifetimes: bool,
     /// From the event that tells a spot instance to make room to its stop.
     pub spot_notice: Duration,
     /// What new intervals are rated with.
@@ -83,6 +85,7 @@ impl ControlConfig {
             settle_wait: Duration::from_secs(20),
             webhooks: WebhookSettings::default(),
             overcommit: Overcommit::default(),
+            learn_lifetimes: true,
             spot_notice: Duration::from_secs(30),
             price_book: PriceBook::default_book(),
         }

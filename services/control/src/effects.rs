@@ -119,6 +119,9 @@ impl Control {
         if moves || change.events.iter().any(|event| matches!(event.kind, EventKind::Updated | EventKind::Leaving)) {
             lock(&self.inner.fleet).observe(instance);
         }
+        if moves || instance.state.is_settled() {
+            self.learn_lives([instance]);
+        }
         let nodes: BTreeSet<NodeId> = [instance.node, change.takes, change.releases].into_iter().flatten().collect();
         for node in nodes {
             self.inner.bells.ring(node);

@@ -137,7 +137,7 @@ impl FleetIndex {
         self.apply(FleetChange::Node(snapshot));
     }
 
-    fn apply(&mut self, change: FleetChange) {
+    pub(crate) fn apply(&mut self, change: FleetChange) {
         if let Err(unapplied) = self.fleet.apply(change) {
             tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
         }
@@ -255,6 +255,7 @@ impl Drop for Reservation {
 impl Control {
     /// Proposes a place for `who`.
     pub(crate) fn propose(&self, who: InstanceId, demand: &Demand, terms: &Terms) -> Result<Reservation, Error> {
+        let terms = &self.expecting(who, demand, terms);
         let proposed = lock(&self.inner.fleet).propose(Some(who), demand, terms);
         let node = proposed.map_err(Error::CapacityUnavailable)?;
         Ok(Reservation { control: self.clone(), node, demand: *demand, who, kept: false })
@@ -276,10 +277,13 @@ impl Control {
             lock(&self.inner.fleet).fleet.nodes().filter(|node| !node.is_empty()).map(|node| node.id).collect();
         for node in nodes {
             let Some(OnNode { instances, .. }) = self.store().instances_on(node).await? else { continue };
-            let mut index = lock(&self.inner.fleet);
-            for instance in &instances {
-                index.observe(instance);
+            {
+                let mut index = lock(&self.inner.fleet);
+                for instance in &instances {
+                    index.observe(instance);
+                }
             }
+            self.resume_lives(&instances);
         }
         Ok(())
     }

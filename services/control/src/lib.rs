@@ -33,6 +33,7 @@ mod events;
 mod fleet;
 mod fleet_events;
 mod instances;
+mod lifetimes;
 mod loss;
 mod making_room;
 mod names;
@@ -114,6 +115,7 @@ struct Inner {
     config: ControlConfig,
     replica: ReplicaId,
     fleet: Mutex<FleetIndex>,
+    expected: Mutex<lifetimes::Expected>,
     fleet_events: FleetEvents,
     watch: Mutex<Watch>,
     bells: Bells,
@@ -182,6 +184,7 @@ impl Control {
             entropy,
             config,
             fleet: Mutex::default(),
+            expected: Mutex::default(),
             fleet_events: FleetEvents::default(),
             watch: Mutex::default(),
             bells: Bells::default(),
@@ -211,6 +214,7 @@ impl Control {
         };
         let control = Self { inner: Arc::new(inner) };
         control.load_fleet().await?;
+        control.load_lifetimes().await?;
         control.load_residents().await?;
         control.load_zone().await?;
         control.inner.fleet_events.begin();

@@ -88,6 +88,9 @@ impl Control {
     /// stopped.
     pub async fn close(&self) -> Result<(), Error> {
         self.end_entries().await;
+        if let Err(error) = self.keep_lifetimes().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what was learnt of lifetimes is not kept");
+        }
         self.give_up_lease().await?;
         Ok(self.store().forget_replica(self.inner.replica).await?)
     }

@@ -10,7 +10,7 @@ use super::spec::parse;
 
 /// A decision, explained.
 pub(crate) fn explanation(explained: Explanation) -> wire::Explanation {
-    let Explanation { demand, nodes, fits, refused, best, told, instance } = explained;
+    let Explanation { demand, nodes, fits, refused, best, told, lifetime, instance } = explained;
     let (state, place) = instance.map_or((None, None), |(state, place)| (Some(state), place));
     let refused = refused.into_iter().map(|RefusedBy { rule, nodes, message }| wire::RefusedBy {
         rule: rule.to_owned(),
@@ -24,6 +24,11 @@ pub(crate) fn explanation(explained: Explanation) -> wire::Explanation {
         refused: refused.collect(),
         best: best.into_iter().map(candidate).collect(),
         told,
+        lifetime: lifetime.map(|expected| wire::ExpectedLife {
+            remaining_seconds: expected.remaining_s,
+            learnt_from: expected.learnt_from,
+            message: expected.to_string(),
+        }),
         state: state.map(super::instance::state),
         placed_on: place.map(|(id, node)| wire::PlacedOn { node_id: id.to_string(), node }),
     }

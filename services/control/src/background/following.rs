@@ -73,6 +73,7 @@ impl Control {
                 let mut index = lock(&self.inner.fleet);
                 changes.instances.iter().for_each(|instance| index.observe(instance));
             }
+            self.learn_lives(&changes.instances);
             nodes.extend(changes.instances.iter().filter_map(|instance| instance.node));
             *lock(&self.inner.followed) = changes.next;
             if !changes.more {

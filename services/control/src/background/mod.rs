@@ -10,6 +10,7 @@ mod failures;
 mod fencing;
 mod following;
 pub(crate) mod lease;
+mod lifetimes;
 mod picture;
 mod placing;
 mod presence;
@@ -76,7 +77,7 @@ impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
-        let reconcilers: [Arc<dyn Reconciler>; 11] = [
+        let reconcilers: [Arc<dyn Reconciler>; 13] = [
             Arc::new(picture::Picture),
             Arc::new(presence::Presence),
             Arc::new(silence::Silent::default()),
@@ -88,6 +89,8 @@ impl Background {
             Arc::new(running::Running),
             Arc::new(retention::Retention::default()),
             Arc::new(serials::Serials),
+            Arc::new(lifetimes::Aging),
+            Arc::new(lifetimes::Keeping),
         ];
         let background = Self { statuses: Arc::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() };
         let index = background.status(following::NAME);

@@ -4,6 +4,7 @@ use wherry_model::{
     Demand, Instance, InstanceId, InstanceSpec, InstanceState, NodeId, Principal, ProjectName, Scope, TenantId,
     TenantName, Terms,
 };
+use wherry_placement::lifetime::Expectation;
 use wherry_placement::{Ask, FleetChange, HardLimit, Score};
 use wherry_store::TenantRecord;
 
@@ -36,6 +37,8 @@ pub struct Explanation {
     pub best: Vec<Candidate>,
     /// What a tenant is told; none when there is room.
     pub told: Option<String>,
+    /// How long it is expected to run, and why; none when nothing is learnt.
+    pub lifetime: Option<Expectation>,
     /// Of an instance: its state, and the id and name of its node.
     pub instance: Option<(InstanceState, Option<(NodeId, String)>)>,
 }
@@ -132,6 +135,9 @@ impl Control {
             // The picture may be behind the record: then less is given back, and the answer is as old as the picture.
             let _ = fleet.apply(FleetChange::Release { node, demand: *demand });
         }
+        let lifetime = self.expectation(instance.map(|instance| instance.id), demand, terms);
+        let departs = lifetime.map(|expected| expected.departs).unwrap_or_default();
+        let terms = &Terms { departs, ..terms.clone() };
         let ask = Ask { demand, terms, excluded: &[] };
         let found = fleet.explain(&ask);
         let refused = found.refused.iter().map(|(limit, nodes)| RefusedBy {
@@ -148,6 +154,7 @@ impl Control {
             refused: refused.collect(),
             best: best.collect(),
             told: fleet.decide_for(&ask).err().map(|refusal| told(&refusal, Some(&found.refused))),
+            lifetime,
             instance: instance.map(|instance| (instance.state, instance.node.map(|node| (node, name(node))))),
         })
     }

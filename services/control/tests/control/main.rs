@@ -13,6 +13,7 @@ mod fleet_events;
 mod fleet_random;
 mod keys;
 mod life;
+mod lifetimes;
 mod logs;
 mod loss;
 mod placement;

@@ -42,7 +42,7 @@ fn named<'a>(path: &'a str, project: &'a str) -> Result<(Option<&'a str>, &'a st
 }
 
 fn render(explanation: &Explanation) -> String {
-    let Explanation { demand, nodes, fits, refused, best, told, state, placed_on } = explanation;
+    let Explanation { demand, nodes, fits, refused, best, told, lifetime, state, placed_on } = explanation;
     let mut lines = Vec::new();
     if let Some(state) = state {
         let place =
@@ -59,6 +59,9 @@ fn render(explanation: &Explanation) -> String {
             candidate.score.iter().map(|part| format!("{} {}", clean(&part.name), part.value)).collect();
         lines.push(format!("best {}     {}: {}", rank + 1, clean(&candidate.node), score.join(", ")));
     }
+    if let Some(lifetime) = lifetime {
+        lines.push(format!("lifetime   {}", clean(&lifetime.message)));
+    }
     if let Some(told) = told {
         lines.push(format!("told       {}", clean(told)));
     }
@@ -67,7 +70,7 @@ fn render(explanation: &Explanation) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wherry_api_types::{Candidate, InstanceState, NodeCapacity, PlacedOn, RefusedBy, ScorePart};
+    use wherry_api_types::{Candidate, ExpectedLife, InstanceState, NodeCapacity, PlacedOn, RefusedBy, ScorePart};
 
     use super::*;
 
@@ -95,6 +98,11 @@ mod tests {
                 ],
             }],
             told: None,
+            lifetime: Some(ExpectedLife {
+                remaining_seconds: 7_200,
+                learnt_from: 314,
+                message: "expected to run about 2 h more: learnt from 314 of the same image".into(),
+            }),
             state: Some(InstanceState::Running),
             placed_on: Some(PlacedOn { node_id: "n".into(), node: "lyon-1".into() }),
         };
@@ -103,7 +111,8 @@ now        running, on lyon-1
 asks for   500 millis of CPU, 512 MiB
 fits       1 of 4 machines
 refused    3 with too little memory left (memory)
-best 1     lyon-1: wakes_empty_node 0, residue_mib 96";
+best 1     lyon-1: wakes_empty_node 0, residue_mib 96
+lifetime   expected to run about 2 h more: learnt from 314 of the same image";
         assert_eq!(render(&explanation), expected);
     }
 }

@@ -218,6 +218,7 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.node_prefix = settings.fleet.node_prefix;
     config.allow_limits_above_request = settings.fleet.allow_limits_above_request;
     config.overcommit = settings.fleet.overcommit();
+    config.learn_lifetimes = settings.fleet.learn_lifetimes;
     config.spot_notice = std::time::Duration::from_secs(settings.fleet.spot_notice_seconds);
     config.webhooks = settings.webhooks.bounds();
     // A SQLite file is one process's.

@@ -83,6 +83,8 @@ pub(crate) struct Fleet {
     pub(crate) overcommit_cpu_percent: u16,
     pub(crate) overcommit_memory_percent: u16,
     pub(crate) overcommit_disk_percent: u16,
+    /// Whether it is learnt how long instances run, so that those of a machine end together.
+    pub(crate) learn_lifetimes: bool,
     /// From the event that tells a spot instance to make room to its stop.
     pub(crate) spot_notice_seconds: u64,
 }
@@ -103,6 +105,7 @@ impl Default for Fleet {
             overcommit_cpu_percent: 100,
             overcommit_memory_percent: 100,
             overcommit_disk_percent: 100,
+            learn_lifetimes: true,
             spot_notice_seconds: 30,
         }
     }
