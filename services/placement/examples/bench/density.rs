@@ -51,7 +51,7 @@ pub(crate) const SUBJECTS: [Subject; 11] = [
     scan("best_fit_balanced", "best fit + balance", |_, _| Box::new(Scan::new(Rule::BestFitBalanced)), Some(1.103)),
     wherry("engine", "Wherry, nothing learnt", false, None),
     wherry("blind", "Wherry blind", true, None),
-    wherry("labelled", "Wherry labelled", true, Some(Hint::ALL[0])),
+    wherry("labelled", "Wherry labelled, 15 min, 1 and 24 h", true, Some(Hint::ALL[0])),
     wherry("labelled_2", "Wherry labelled, 1 h and 10 h", true, Some(Hint::ALL[1])),
     wherry("labelled_3", "Wherry labelled, 1, 4, 12 and 24 h", true, Some(Hint::ALL[2])),
     oracle("oracle", "an oracle", |lives, ends_ms| Box::new(Oracle::new(lives, ends_ms, 0.0)), Some(1.076)),

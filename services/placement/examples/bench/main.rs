@@ -28,7 +28,7 @@ use wherry_trace::{Trace, synthetic};
 use arguments::Arguments;
 
 /// Of the trace that is drawn when there is none: arrivals, days and seed.
-const DRAWN: (usize, u64, u64) = (100_000, 3, 1);
+const DRAWN: (usize, u64, u64) = (50_000, 2, 1);
 
 fn main() -> ExitCode {
     match Arguments::read(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
