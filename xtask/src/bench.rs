@@ -9,6 +9,7 @@ mod machine;
 mod placement;
 mod runc;
 mod samples;
+mod scale_out;
 mod start;
 mod wherry;
 
@@ -30,6 +31,8 @@ enum Benchmark {
     Exec(exec::Arguments),
     /// A fleet: creates, the deaths of a machine and of a replica, many agents at once
     Fleet(fleet::Arguments),
+    /// How often replicas that place at the same time propose what another one has just taken
+    ScaleOut(scale_out::Arguments),
     /// How densely the placement engine packs and how fast it decides, beside published policies
     Placement(placement::Arguments),
 }
@@ -39,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Benchmark::Start(arguments) => start::run(arguments),
         Benchmark::Exec(arguments) => exec::run(arguments),
         Benchmark::Fleet(arguments) => fleet::run(arguments),
+        Benchmark::ScaleOut(arguments) => scale_out::run(arguments),
         Benchmark::Placement(arguments) => placement::run(arguments),
     }
 }

@@ -167,6 +167,8 @@ impl Node {
             isolation: wherry_model::IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: wherry_model::GpuOffer::default(),
+            images: Vec::new(),
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

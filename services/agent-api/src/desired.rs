@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use wherry_model::{
-    Action, ContainerName, ContainerSpec, Digest, DnsSettings, Generation, HostAlias, Instance, InstanceId,
+    Action, ContainerName, ContainerSpec, Digest, DnsSettings, Generation, GpuDemand, HostAlias, Instance, InstanceId,
     InstanceName, Isolation, MemoryMib, OnNodeLoss, Port, ProjectId, RegistryCredential, RestartPolicy, Sealed,
     SecretText, TenantId, Volume,
 };
@@ -55,6 +55,9 @@ pub struct DesiredMore {
     /// What the containers may write to the disk together; what the agent gives when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral_disk: Option<MemoryMib>,
+    /// The GPUs of its machine that its containers see, by their numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuDemand>,
     /// Most processes and threads together; what the agent gives when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
@@ -145,6 +148,7 @@ impl DesiredInstance {
             more: DesiredMore {
                 volumes: spec.volumes.clone(),
                 ephemeral_disk: spec.ephemeral_disk,
+                gpu: instance.demand_held().gpu,
                 pids: spec.pids,
                 max_restarts: spec.max_restarts,
                 deadline_seconds: spec.deadline_seconds,

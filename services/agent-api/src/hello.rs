@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use wherry_model::{Architecture, BootId, Capacity, IsolationSet, JournalId, NodeId, ZoneName};
+use wherry_model::{Architecture, BootId, Capacity, GpuOffer, ImageKey, IsolationSet, JournalId, NodeId, ZoneName};
 
 /// What an agent says of its machine when it comes up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +37,22 @@ pub struct NodeHello {
     /// The disk that it hands out for what instances write, in MiB; not counted when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u64>,
+    /// The GPUs that it hands out.
+    #[serde(default, skip_serializing_if = "GpuOffer::is_none")]
+    pub gpus: GpuOffer,
+    /// The images that lie on its machine, by their references; at most [`Self::MAX_IMAGES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageKey>,
     /// The version of this contract that the two speak. Not a part of the message: the transport knows it, and says this to the
     /// control plane. An agent of a version without leases ends nothing by itself
     /// ([`fence_after_seconds`](crate::DesiredInstance::fence_after_seconds)).
     #[serde(skip, default = "present")]
     pub protocol: u32,
+}
+
+impl NodeHello {
+    /// The most images that are told, and known of a machine.
+    pub const MAX_IMAGES: usize = 64;
 }
 
 const fn present() -> u32 {

@@ -37,6 +37,10 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = NodeDisk)]
     pub disk: Option<NodeDisk>,
+    /// Its GPUs; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = NodeGpus)]
+    pub gpus: Option<NodeGpus>,
     /// The tenant that has it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = text::Id)]
@@ -73,6 +77,18 @@ pub struct NodeDisk {
     pub total_mib: u64,
     /// What it has handed out, in MiB.
     pub used_mib: u64,
+}
+
+/// GPUs of a machine, all of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeGpus {
+    /// Their kind; absent where the machine does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = text::GpuModel)]
+    pub model: Option<String>,
+    /// How much of each it has handed out, in percent, in the order of their numbers.
+    #[schema(max_items = 16)]
+    pub used_percent: Vec<u8>,
 }
 
 /// How much of what it has a machine hands out, in percent.
@@ -247,6 +263,10 @@ pub struct Fleet {
     pub used: NodeCapacity,
     /// `used` as a part of `capacity`, in thousandths.
     pub packing: Packing,
+    /// Their GPUs; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = FleetGpus)]
+    pub gpus: Option<FleetGpus>,
     /// How well the machines are used, and what still fits.
     #[serde(default)]
     pub room: Room,
@@ -257,6 +277,15 @@ pub struct Fleet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub brake: Option<String>,
+}
+
+/// The GPUs of all machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetGpus {
+    /// How many there are.
+    pub count: u32,
+    /// What is handed out of them, in percent of one.
+    pub used_percent: u64,
 }
 
 /// Machines by state.

@@ -25,9 +25,9 @@ mod webhook;
 pub use event::{Event, EventMessage};
 pub use exec::{DEFAULT_EXEC_TIMEOUT_SECONDS, ExecRequest, ExecResult, MAX_EXEC_TIMEOUT_SECONDS, OutputEncoding};
 pub use fleet::{
-    DEFAULT_JOIN_TOKEN_TTL_SECONDS, Fleet, FleetEvent, FleetEventMessage, JoinTokenCreate, JoinTokenCreated, Node,
-    NodeCapacity, NodeCounts, NodeDisk, NodeDrain, NodeDrainRequest, NodeList, Overcommit, Packing, Replica,
-    ReplicaList, SecretsResealed,
+    DEFAULT_JOIN_TOKEN_TTL_SECONDS, Fleet, FleetEvent, FleetEventMessage, FleetGpus, JoinTokenCreate, JoinTokenCreated,
+    Node, NodeCapacity, NodeCounts, NodeDisk, NodeDrain, NodeDrainRequest, NodeGpus, NodeList, Overcommit, Packing,
+    Replica, ReplicaList, SecretsResealed,
 };
 pub use instance::{
     Container, ContainerRestart, ContainerRun, Cost, DryRun, FinishedRun, Instance, InstanceList, Progress, Updated,
@@ -35,7 +35,8 @@ pub use instance::{
 };
 pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub use room::{
-    Candidate, ExpectedLife, Explanation, Move, NodesToAdd, PlacedOn, RefusedBy, Room, ScorePart, ShapeRoom, WhatIf, WhatIfAnswer,
+    Candidate, ExpectedLife, Explanation, Move, NodesToAdd, PlacedOn, RefusedBy, Room, ScorePart, ShapeRoom, WhatIf,
+    WhatIfAnswer,
 };
 pub use session::{
     AuditEntry, AuditKind, AuditList, AuditState, BEARER_PROTOCOL, Channel, MAX_SESSION_MESSAGE_BYTES,
@@ -44,7 +45,7 @@ pub use session::{
 pub use spec::{
     Condition, ConfigVolume, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY,
     DEFAULT_STARTING_DEADLINE_SECONDS, DEFAULT_STOP_GRACE_SECONDS, Dependency, DnsSettings, EmptyDirVolume, EnvVar,
-    ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch,
+    ExecCheck, GitVolume, Gpu, Hook, HostAlias, HttpCheck, HttpHeader, HttpScheme, InstanceCreate, InstancePatch,
     InstanceSpec, MAX_SECRET_CHARACTERS, Medium, OnOverlap, Placement, Port, Priority, Probe, PullPolicy,
     RegistryCredential, ResourceLimits, Schedule, SchedulePatch, SecretText, SecretVolume, Spread, SpreadOver,
     TcpCheck, Volume, VolumeMount,

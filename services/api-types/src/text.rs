@@ -236,6 +236,10 @@ text_schema!(
     ZoneName { pattern: "^[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?$", length: 1..=31, example: "rack-7" }
 );
 text_schema!(
+    /// A kind of GPU, as the operator calls it: 1 to 31 lower-case letters, digits and inner hyphens.
+    GpuModel { pattern: "^[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?$", length: 1..=31, example: "nvidia-a100" }
+);
+text_schema!(
     /// What a person calls something: not empty, no control characters.
     DisplayName { pattern: r"^[^\u0000-\u001f\u007f-\u009f]+$", length: 1..=100, example: "laptop" }
 );

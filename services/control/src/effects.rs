@@ -29,9 +29,12 @@ impl Control {
     /// Stores a new instance; the reservation of its place, if it has one, is kept if it is.
     pub(crate) async fn write_new(
         &self,
-        placed: Placed,
+        mut placed: Placed,
         reservation: Option<Reservation>,
     ) -> Result<CreateOutcome, Error> {
+        if let Some(reservation) = &reservation {
+            placed.change.after.gpus = reservation.gpus();
+        }
         let control = self.clone();
         carry_through(async move {
             let outcome = control.store().place_and_create(&placed).await?;
@@ -47,7 +50,10 @@ impl Control {
     }
 
     /// Stores a change; the reservation of what it takes is kept if it is.
-    pub(crate) async fn write(&self, change: Change, reservation: Option<Reservation>) -> Result<Written, Error> {
+    pub(crate) async fn write(&self, mut change: Change, reservation: Option<Reservation>) -> Result<Written, Error> {
+        if let Some(reservation) = &reservation {
+            change.after.gpus = reservation.gpus();
+        }
         let control = self.clone();
         carry_through(async move {
             Ok(match control.store().apply(&change).await? {
@@ -112,11 +118,16 @@ impl Control {
         let instance = &change.after;
         // One that takes another amount of the same node is seen by a look at the row.
         if let Some(node) = change.releases.filter(|node| change.takes != Some(*node)) {
-            lock(&self.inner.fleet).release(node, instance.demand());
+            lock(&self.inner.fleet).release(node, instance.demand_held());
         }
         // Labels may change where it is.
         let moves = change.takes.is_some() || change.releases.is_some() || change.from.0 == 0;
-        if moves || change.events.iter().any(|event| matches!(event.kind, EventKind::Updated | EventKind::Leaving)) {
+        if moves
+            || change
+                .events
+                .iter()
+                .any(|event| matches!(event.kind, EventKind::Updated | EventKind::Leaving | EventKind::Pulled))
+        {
             lock(&self.inner.fleet).observe(instance);
         }
         if moves || instance.state.is_settled() {

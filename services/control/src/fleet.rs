@@ -2,10 +2,13 @@
 //! behind them, and learns from each refusal, from the follower of other replicas' writes, and from a look at the rows
 //! every second.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use wherry_agent_api::NodeHello;
 use wherry_model::{
-    Capacity, Demand, Instance, InstanceId, IsolationSet, NodeId, NodeRecord, Terms, Timestamp, ZoneName,
+    Capacity, Demand, DeviceSet, GpuDemand, GpuModel, ImageKey, Instance, InstanceId, IsolationSet, NodeId, NodeRecord,
+    Terms, Timestamp, ZoneName,
 };
 use wherry_placement::{Ask, Eviction, Fleet, FleetChange, HardLimit, NodeSnapshot, Refusal};
 use wherry_store::OnNode;
@@ -16,12 +19,31 @@ use crate::{Control, Error, lock};
 /// Of a larger fleet it is not looked at node by node why a create was refused: that walks the fleet, and a full one refuses often.
 const MAX_EXPLAINED: usize = 1_000;
 
+/// Images that are known of one node.
+const MAX_IMAGES: usize = NodeHello::MAX_IMAGES;
+
 /// A spot instance that makes room.
 #[derive(Debug, Clone, Copy)]
 struct Notice {
     node: NodeId,
     demand: Demand,
     until: Timestamp,
+}
+
+/// Places that were proposed to the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProposalCounts {
+    /// All of them.
+    pub made: u64,
+    /// Those that a row refused, most often because another replica was first: placed again with what was learnt.
+    pub refused: u64,
+}
+
+/// The same while it is counted.
+#[derive(Default)]
+pub(crate) struct Proposals {
+    made: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// How room is made for a regular instance.
@@ -40,6 +62,10 @@ pub(crate) struct FleetIndex {
     fleet: Fleet,
     /// What is proposed and not yet decided by the row, by node: a row that is read meanwhile does not know of it.
     proposed: BTreeMap<NodeId, Capacity>,
+    /// The GPUs among it.
+    proposed_gpus: BTreeMap<NodeId, Vec<GpuDemand>>,
+    /// The images that are known to lie on nodes, those that were seen last first.
+    images: BTreeMap<NodeId, VecDeque<ImageKey>>,
     /// Instances for which a place is proposed: a record that is read meanwhile does not know of it.
     placing: BTreeSet<InstanceId>,
     /// Spot instances that were told to make room.
@@ -69,6 +95,50 @@ impl FleetIndex {
         self.fleet.nodes().filter_map(|node| node.offer.zone).collect()
     }
 
+    /// The kinds of GPU that machines of the fleet have; those of no name are none.
+    pub(crate) fn gpus(&self) -> BTreeSet<Option<GpuModel>> {
+        self.fleet.nodes().map(|node| node.offer.gpus).filter(|gpus| gpus.count > 0).map(|gpus| gpus.model).collect()
+    }
+
+    /// These images lie on the node, and no others, as it says itself.
+    pub(crate) fn lie_on(&mut self, node: NodeId, images: &[ImageKey]) {
+        let images = images.iter().take(MAX_IMAGES).copied().collect();
+        self.images.insert(node, images);
+        self.tell_images(node);
+    }
+
+    /// The images that an instance has had fetched lie where it is. Which of them are removed there later is not told before the machine
+    /// introduces itself again: it costs a pull.
+    fn learn_images(&mut self, instance: &Instance) {
+        let Some(node) = instance.node.filter(|_| instance.deleted_at.is_none()) else { return };
+        let fetched = instance.spec.containers.iter().filter(|container| {
+            instance.container(&container.name).is_some_and(|status| status.image_digest.is_some())
+        });
+        let mut is_news = false;
+        for key in fetched.map(|container| ImageKey::of(&container.image.to_string())) {
+            let known = self.images.entry(node).or_default();
+            let before = known.iter().position(|one| *one == key).and_then(|index| known.remove(index));
+            is_news |= before.is_none();
+            known.push_front(key);
+            known.truncate(MAX_IMAGES);
+        }
+        if is_news {
+            self.tell_images(node);
+        }
+    }
+
+    fn tell_images(&mut self, node: NodeId) {
+        let Some(images) = self.images.get_mut(&node) else { return };
+        if self.fleet.images(node, images.make_contiguous()).is_err() {
+            self.images.remove(&node);
+        }
+    }
+
+    /// This replica is one of `of` that decide: it rather proposes machines of its own share.
+    pub(crate) const fn prefer_share(&mut self, index: u32, of: u32) {
+        self.fleet.prefer_share(index, of);
+    }
+
     /// An instance has left `node`.
     pub(crate) fn release(&mut self, node: NodeId, demand: Demand) {
         self.apply(FleetChange::Release { node, demand });
@@ -77,6 +147,7 @@ impl FleetIndex {
     /// Takes a stored record into the picture: who is where, and who makes room. Amounts are the rows'.
     pub(crate) fn observe(&mut self, instance: &Instance) {
         let id = instance.id;
+        self.learn_images(instance);
         let place = instance.node.filter(|_| instance.holds_resources);
         match (place, instance.evict_at) {
             (Some(node), Some(until)) => {
@@ -134,10 +205,16 @@ impl FleetIndex {
         if let Some(proposed) = self.proposed.get(&record.id) {
             snapshot.used = plus(snapshot.used, *proposed);
         }
+        for gpu in self.proposed_gpus.get(&record.id).into_iter().flatten() {
+            snapshot.offer.gpus.take(gpu, gpu.devices);
+        }
         self.apply(FleetChange::Node(snapshot));
     }
 
     pub(crate) fn apply(&mut self, change: FleetChange) {
+        if let FleetChange::Gone(node) = &change {
+            self.images.remove(node);
+        }
         if let Err(unapplied) = self.fleet.apply(change) {
             tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
         }
@@ -148,14 +225,15 @@ impl FleetIndex {
         who: Option<InstanceId>,
         demand: &Demand,
         terms: &Terms,
-    ) -> Result<NodeId, String> {
+    ) -> Result<(NodeId, Demand), String> {
         let ask = Ask { demand, terms, excluded: &[] };
         let placement = self.fleet.decide_for(&ask).map_err(|refusal| {
             let is_small = self.fleet.size().0 <= MAX_EXPLAINED;
             let reasons = is_small.then(|| self.fleet.explain(&ask).refused);
             told(&refusal, reasons.as_ref())
         })?;
-        let node = placement.node;
+        let (node, devices) = (placement.node, placement.devices);
+        let demand = &Demand { gpu: demand.gpu.map(|asked| GpuDemand { devices, ..asked }), ..*demand };
         tracing::debug!(%node, why = %placement.why, "place proposed");
         self.apply(FleetChange::Reserve { node, demand: *demand });
         if let Some(id) = who {
@@ -166,7 +244,10 @@ impl FleetIndex {
         }
         let proposed = self.proposed.entry(node).or_default();
         *proposed = plus(*proposed, amount(demand));
-        Ok(node)
+        if let Some(gpu) = demand.gpu {
+            self.proposed_gpus.entry(node).or_default().push(gpu);
+        }
+        Ok((node, *demand))
     }
 
     /// The row has decided, one way or the other.
@@ -175,6 +256,14 @@ impl FleetIndex {
             *proposed = proposed.minus(amount(demand));
             if *proposed == Capacity::default() {
                 self.proposed.remove(&node);
+            }
+        }
+        if let (Some(gpu), Some(proposed)) = (demand.gpu, self.proposed_gpus.get_mut(&node)) {
+            if let Some(index) = proposed.iter().position(|one| *one == gpu) {
+                proposed.swap_remove(index);
+            }
+            if proposed.is_empty() {
+                self.proposed_gpus.remove(&node);
             }
         }
     }
@@ -229,6 +318,11 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// Which GPUs of it.
+    pub(crate) fn gpus(&self) -> DeviceSet {
+        self.demand.gpu.map(|gpu| gpu.devices).unwrap_or_default()
+    }
+
     /// Where.
     pub(crate) const fn node(&self) -> NodeId {
         self.node
@@ -257,8 +351,9 @@ impl Control {
     pub(crate) fn propose(&self, who: InstanceId, demand: &Demand, terms: &Terms) -> Result<Reservation, Error> {
         let terms = &self.expecting(who, demand, terms);
         let proposed = lock(&self.inner.fleet).propose(Some(who), demand, terms);
-        let node = proposed.map_err(Error::CapacityUnavailable)?;
-        Ok(Reservation { control: self.clone(), node, demand: *demand, who, kept: false })
+        let (node, demand) = proposed.map_err(Error::CapacityUnavailable)?;
+        self.inner.proposals.made.fetch_add(1, Ordering::Relaxed);
+        Ok(Reservation { control: self.clone(), node, demand, who, kept: false })
     }
 
     /// The picture for one that wonders what would fit, with these rows, just read, in it: what is proposed there takes nothing from
@@ -269,6 +364,18 @@ impl Control {
             apart.learn(record);
         }
         apart
+    }
+
+    /// The row refused what was proposed: the picture was behind.
+    pub(crate) async fn row_refused(&self, node: NodeId) -> Result<(), Error> {
+        self.inner.proposals.refused.fetch_add(1, Ordering::Relaxed);
+        self.learn_node(node).await
+    }
+
+    /// The places that this process has proposed since its start.
+    pub fn proposal_counts(&self) -> ProposalCounts {
+        let Proposals { made, refused } = &self.inner.proposals;
+        ProposalCounts { made: made.load(Ordering::Relaxed), refused: refused.load(Ordering::Relaxed) }
     }
 
     /// Takes all that is placed into the picture.
@@ -390,7 +497,7 @@ mod tests {
         let none = Terms::default();
         let mut index = FleetIndex::default();
         index.learn(&row(Capacity::default()));
-        let node = index.propose(None, &demand, &none).unwrap();
+        let (node, _) = index.propose(None, &demand, &none).unwrap();
         // The follower reads the row before the transaction of the proposal has ended.
         index.learn(&row(Capacity::default()));
         assert!(index.propose(None, &demand, &none).is_err(), "the last gap is proposed once");
@@ -401,7 +508,7 @@ mod tests {
         index.learn(&row(Capacity::default()));
         assert!(index.why_not(&demand, &none).is_none());
         // Refused: the gap is free again at once.
-        let node = index.propose(None, &demand, &none).unwrap();
+        let (node, _) = index.propose(None, &demand, &none).unwrap();
         index.decided(node, &demand);
         index.release(node, demand);
         assert!(index.why_not(&demand, &none).is_none());

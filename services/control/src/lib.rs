@@ -66,6 +66,7 @@ pub use config::ControlConfig;
 pub use entries::{EntriesRequest, EntryPage, EntryState, EntryView};
 pub use error::{Error, StoreContext};
 pub use events::{EventStream, EventsRequest};
+pub use fleet::ProposalCounts;
 pub use fleet_events::{FleetEvent, FleetEventKind};
 pub use instances::{
     Awaited, CreateInstance, Created, DryRun, ExecRequest, InstancePage, InstanceSession, InstanceUse, ListInstances,
@@ -96,7 +97,7 @@ pub use wherry_store::{
 use agents::EnrolledCache;
 use background::lease::Lease;
 use bells::Bells;
-use fleet::FleetIndex;
+use fleet::{FleetIndex, Proposals};
 use fleet_events::FleetEvents;
 use shared_read::SharedRead;
 use watch::Watch;
@@ -115,6 +116,7 @@ struct Inner {
     config: ControlConfig,
     replica: ReplicaId,
     fleet: Mutex<FleetIndex>,
+    proposals: Proposals,
     expected: Mutex<lifetimes::Expected>,
     fleet_events: FleetEvents,
     watch: Mutex<Watch>,
@@ -184,6 +186,7 @@ impl Control {
             entropy,
             config,
             fleet: Mutex::default(),
+            proposals: Proposals::default(),
             expected: Mutex::default(),
             fleet_events: FleetEvents::default(),
             watch: Mutex::default(),
@@ -219,7 +222,7 @@ impl Control {
         control.load_zone().await?;
         control.inner.fleet_events.begin();
         control.note_presence().await?;
-        control.look_for_older_replicas().await?;
+        control.look_at_replicas().await?;
         Ok(control)
     }
 

@@ -41,12 +41,21 @@ impl Control {
         Ok(())
     }
 
-    /// Looks whether replicas of a release before are among those that were seen lately.
-    pub(crate) async fn look_for_older_replicas(&self) -> Result<(), Error> {
-        let since = self.now().minus(OLDER_PATIENCE);
-        let is_older = |one: &ReplicaRecord| one.form < ReplicaRecord::FORM && one.seen_at >= since;
-        let older = self.store().replicas().await?.iter().any(is_older);
-        self.inner.older_replicas.store(older, Ordering::Relaxed);
+    /// Looks at the replicas that were seen lately: whether some are of a release before, and which share of the machines this one
+    /// prefers. Two that see different ones may prefer the same share for a while, which costs a refusal now and then.
+    pub(crate) async fn look_at_replicas(&self) -> Result<(), Error> {
+        let (now, own) = (self.now(), self.inner.replica);
+        let replicas = self.store().replicas().await?;
+        let is_older = |one: &ReplicaRecord| one.form < ReplicaRecord::FORM && one.seen_at >= now.minus(OLDER_PATIENCE);
+        self.inner.older_replicas.store(replicas.iter().any(is_older), Ordering::Relaxed);
+        let since = now.minus(PRESENCE_PATIENCE);
+        let mut live: Vec<ReplicaId> =
+            replicas.iter().filter(|one| one.seen_at >= since || one.id == own).map(|one| one.id).collect();
+        live.sort_unstable();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let index = live.iter().position(|one| *one == own);
+        let (index, of) = index.map_or((0, 1), |index| (count(index), count(live.len())));
+        lock(&self.inner.fleet).prefer_share(index, of);
         Ok(())
     }
 

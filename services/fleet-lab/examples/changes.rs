@@ -161,6 +161,8 @@ async fn agent(
         isolation: wherry_model::IsolationSet::default(),
         zone: None,
         disk_mib: None,
+        gpus: wherry_model::GpuOffer::default(),
+        images: Vec::new(),
         protocol: wherry_agent_api::PROTOCOL,
     };
     // Its answer names all replicas, this one first.

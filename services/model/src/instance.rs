@@ -11,7 +11,7 @@ use crate::id::{InstanceId, NodeId, ProjectId, TenantId};
 use crate::name::{ContainerName, InstanceName, ProjectName};
 use crate::reference::Digest;
 use crate::spec::{ContainerKind, InstanceSpec};
-use crate::terms::Terms;
+use crate::terms::{DeviceSet, GpuDemand, Terms};
 use crate::time::Timestamp;
 
 /// Counts changes of an instance's spec or placement. Every message about an instance carries it; an older one loses.
@@ -385,6 +385,9 @@ pub struct Instance {
     pub node: Option<NodeId>,
     /// Whether its demand is taken from that node's row.
     pub holds_resources: bool,
+    /// Which GPUs of that node it has, or had last.
+    #[serde(default, skip_serializing_if = "DeviceSet::is_empty")]
+    pub gpus: DeviceSet,
     /// While its node is being emptied of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -443,9 +446,19 @@ impl Instance {
         Generation(self.generation.0.saturating_add(self.updates))
     }
 
-    /// What it takes from its node.
+    /// What it takes from its node, or would from another while it holds nothing.
     pub fn demand(&self) -> Demand {
-        Demand { tenant: Some(self.tenant), ..self.spec.demand() }
+        let devices = if self.holds_resources { self.gpus } else { DeviceSet::default() };
+        Demand { gpu: self.gpu_on(devices), tenant: Some(self.tenant), ..self.spec.demand() }
+    }
+
+    /// What it has taken from its node, or had before it was given back.
+    pub fn demand_held(&self) -> Demand {
+        Demand { gpu: self.gpu_on(self.gpus), ..self.demand() }
+    }
+
+    fn gpu_on(&self, devices: DeviceSet) -> Option<GpuDemand> {
+        self.spec.gpu.map(|asked| GpuDemand { devices, ..asked })
     }
 
     /// What it asks about the other instances on its node, and what they may ask about it.

@@ -47,7 +47,7 @@ pub use spec::{
     SpreadRule, Volume, VolumeMount, VolumeSource,
 };
 pub use terms::{
-    Departure, DeviceSet, GpuAmount, GpuDemand, GpuModel, Gpus, Group, HostPort, ImageKey, NodeOffer, Overcommit,
-    Spread, SpreadOver, Stock, Terms, ZoneName,
+    Departure, DeviceSet, GpuAmount, GpuDemand, GpuModel, GpuOffer, Gpus, Group, HostPort, ImageKey, NodeOffer,
+    Overcommit, Spread, SpreadOver, Stock, Terms, ZoneName,
 };
 pub use time::{Clock, Timestamp};

@@ -161,6 +161,8 @@ pub struct Gpus {
 impl Gpus {
     /// More of one machine are not counted.
     pub const MOST: usize = 16;
+    /// The same as a count.
+    pub const MOST_COUNT: u8 = 16;
     /// All of one GPU.
     pub const WHOLE: u16 = 1_000;
 
@@ -194,6 +196,23 @@ impl Gpus {
         }
     }
 
+    /// Whether the devices of `asked` have room for it: the right kind, the right number of them, and enough left of each.
+    pub fn has_room(&self, asked: &GpuDemand) -> bool {
+        let count = match asked.amount {
+            GpuAmount::Whole(count) => usize::from(count),
+            GpuAmount::Share(_) => 1,
+        };
+        let has = |device: usize| {
+            self.used()
+                .get(device)
+                .is_some_and(|used| asked.each() > 0 && used.saturating_add(asked.each()) <= Self::WHOLE)
+        };
+        (asked.model.is_none() || asked.model == self.model)
+            && count > 0
+            && asked.devices.iter().count() == count
+            && asked.devices.iter().all(has)
+    }
+
     /// Takes `asked` from `devices`.
     pub fn take(&mut self, asked: &GpuDemand, devices: DeviceSet) {
         for device in devices.iter() {
@@ -215,12 +234,40 @@ impl Gpus {
 }
 
 impl GpuDemand {
+    /// So much, of any kind.
+    pub const fn new(amount: GpuAmount) -> Self {
+        Self { amount, model: None, devices: DeviceSet(0) }
+    }
+
     /// Thousandths of each device that it has.
     pub const fn each(&self) -> u16 {
         match self.amount {
             GpuAmount::Whole(_) => Gpus::WHOLE,
             GpuAmount::Share(share) => share,
         }
+    }
+}
+
+/// The GPUs that a machine says it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct GpuOffer {
+    /// Their kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<GpuModel>,
+    /// How many; those beyond [`Gpus::MOST`] are not counted.
+    pub count: u8,
+}
+
+impl GpuOffer {
+    /// Whether there is none.
+    pub const fn is_none(&self) -> bool {
+        self.count == 0
+    }
+
+    /// With what is in use of each.
+    pub const fn used(self, used_permille: [u16; Gpus::MOST]) -> Gpus {
+        let count = if self.count as usize > Gpus::MOST { Gpus::MOST_COUNT } else { self.count };
+        Gpus { model: self.model, count, used_permille }
     }
 }
 
@@ -428,6 +475,30 @@ mod tests {
         assert_eq!(gpus.unused(), 2);
         let other = GpuDemand { model: Some("nvidia-a100".parse().unwrap()), ..whole(1) };
         assert_eq!(gpus.choose(&other), None);
+    }
+
+    #[test]
+    fn room_is_where_the_devices_are_there_and_have_it_left() {
+        let offer = GpuOffer { model: Some("nvidia-a100".parse().unwrap()), count: 2 };
+        let mut used = [0; Gpus::MOST];
+        used[1] = 600;
+        let gpus = offer.used(used);
+        let on = |bits, asked: GpuDemand| gpus.has_room(&GpuDemand { devices: DeviceSet::from_bits(bits), ..asked });
+        let whole = |count| GpuDemand::new(GpuAmount::Whole(count));
+        assert!(on(0b01, whole(1)) && on(0b10, share(400)) && on(0b01, GpuDemand { model: offer.model, ..whole(1) }));
+        for (bits, asked) in [
+            (0b00, whole(1)),
+            (0b10, whole(1)),
+            (0b11, whole(2)),
+            (0b11, whole(1)),
+            (0b100, whole(1)),
+            (0b10, share(401)),
+            (0b11, share(100)),
+            (0b01, GpuDemand { model: Some("other".parse().unwrap()), ..whole(1) }),
+        ] {
+            assert!(!on(bits, asked), "{bits:b} {asked:?}");
+        }
+        assert_eq!(GpuOffer { count: 200, ..offer }.used(used).count, Gpus::MOST_COUNT);
     }
 
     #[test]

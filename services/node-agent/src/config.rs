@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wherry_agent_api::NodeHello;
-use wherry_model::{Architecture, BootId, Capacity, InstanceId, IsolationSet, JournalId, NodeId, ZoneName};
+use wherry_model::{Architecture, BootId, Capacity, ImageKey, InstanceId, IsolationSet, JournalId, NodeId, ZoneName};
+
+use crate::gpus::MachineGpus;
 
 /// How much output of a container is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +147,8 @@ pub struct AgentConfig {
     pub zone: Option<ZoneName>,
     /// Disk that it hands out for what instances write, in MiB; not counted when absent.
     pub disk_mib: Option<u64>,
+    /// The GPUs that it hands out.
+    pub gpus: MachineGpus,
     /// Failed starts in a row, for reasons that may pass, before the instance fails.
     pub start_tries: u32,
 }
@@ -168,11 +172,12 @@ impl AgentConfig {
             isolation: IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: MachineGpus::default(),
             start_tries: 5,
         }
     }
 
-    pub(crate) fn hello(&self, journal: JournalId, desired_revision: Option<u64>) -> NodeHello {
+    pub(crate) fn hello(&self, journal: JournalId, desired_revision: Option<u64>, images: Vec<ImageKey>) -> NodeHello {
         let machine = &self.machine;
         NodeHello {
             node: machine.node,
@@ -187,6 +192,8 @@ impl AgentConfig {
             isolation: self.isolation,
             zone: self.zone,
             disk_mib: self.disk_mib,
+            gpus: self.gpus.offer(),
+            images,
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

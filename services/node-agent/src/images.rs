@@ -14,9 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
-use wherry_model::Action;
+use wherry_agent_api::NodeHello;
+use wherry_model::{Action, ImageKey};
 use wherry_runtime::{Image, ImageDisk, Labels, RuntimeError};
 
 use crate::config::ImageLimits;
@@ -24,6 +26,9 @@ use crate::node::Node;
 
 /// Most images whose use is remembered between two looks.
 const NOTED_MOST: usize = 4096;
+
+/// How long an introduction waits for the engine to say which images it has.
+const LIST_WITHIN: Duration = Duration::from_secs(2);
 
 /// References of images that were used since the last look, so that a run between two looks counts.
 #[derive(Debug, Default)]
@@ -58,6 +63,15 @@ pub struct ImagesStatus {
     pub freed_bytes: u64,
     /// It is fuller than the high mark, and no image can be removed.
     pub nothing_to_remove: bool,
+}
+
+/// What the control plane is told of the images that are here, so that what needs one of them comes here rather. An engine that does
+/// not answer has none: this must not keep the agent from introducing itself.
+pub(crate) async fn keys(node: &Node) -> Vec<ImageKey> {
+    let listed = tokio::time::timeout(LIST_WITHIN, node.runtime.list_images()).await;
+    let images = listed.ok().and_then(Result::ok).unwrap_or_default();
+    let names = images.iter().flat_map(|image| image.tags.iter().chain(&image.digests));
+    names.map(|name| ImageKey::of(name)).take(NodeHello::MAX_IMAGES).collect()
 }
 
 /// When an image was seen first and used last.

@@ -43,6 +43,7 @@ mod fence;
 mod fenced_notes;
 mod findings;
 mod firewall;
+mod gpus;
 mod guard;
 mod heartbeat;
 mod images;
@@ -76,6 +77,7 @@ pub use config::{AgentConfig, DiskLimits, ImageLimits, LogLimits, Machine, PullL
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };
+pub use gpus::MachineGpus;
 pub use guard::{Guard, GuardError, Sight};
 pub use images::ImagesStatus;
 pub use labels::node_of;

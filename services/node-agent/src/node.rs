@@ -71,8 +71,9 @@ pub(crate) struct Node {
 
 impl Node {
     /// What it says of itself now.
-    pub(crate) fn hello(&self) -> NodeHello {
-        self.config.hello(self.journal.id(), self.desired.revision())
+    pub(crate) async fn hello(&self) -> NodeHello {
+        let images = crate::images::keys(self).await;
+        self.config.hello(self.journal.id(), self.desired.revision(), images)
     }
 
     /// Containers that were ended because the lease was over.

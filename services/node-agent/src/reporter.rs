@@ -148,7 +148,7 @@ impl Reporter {
             self.checked = true;
         }
         if self.introduce {
-            within(self.node.control.hello(self.node.hello())).await?;
+            within(self.node.control.hello(self.node.hello().await)).await?;
             self.introduce = false;
         }
         Ok(())

@@ -64,7 +64,7 @@ async fn end_everything(node: &Arc<Node>) -> bool {
 async fn introduce_and_listen(node: &Arc<Node>, failures: &mut u32) -> ControlError {
     // A word of it from before is answered by this.
     let _was_said = node.fenced_out.notified().now_or_never();
-    if let Err(error) = within(ANSWER_WITHIN, node.control.hello(node.hello())).await {
+    if let Err(error) = within(ANSWER_WITHIN, node.control.hello(node.hello().await)).await {
         return error;
     }
     // The first answer of a life is asked for in any case: it confirms what the file says.

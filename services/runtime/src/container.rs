@@ -48,6 +48,15 @@ pub struct MountPart {
     pub stage: PathBuf,
 }
 
+/// A device file of the machine that the container sees, and may read and write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Path on the machine; must be a device.
+    pub host_path: PathBuf,
+    /// Absolute path inside.
+    pub container_path: PathBuf,
+}
+
 /// What a container is to be. (`name`, `attempt`) is its unique key in the sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerConfig {
@@ -83,6 +92,8 @@ pub struct ContainerConfig {
     pub user: Option<String>,
     /// Files and folders of the machine to show inside.
     pub mounts: Vec<Mount>,
+    /// Devices of the machine to show inside, beside those that every container has.
+    pub devices: Vec<Device>,
     /// Whether its input is kept open for [`crate::ContainerRuntime::attach`]; otherwise it is empty.
     pub stdin: bool,
     /// Whether that input is closed for good when one who attached ends it. Only with `stdin` and without `tty`.

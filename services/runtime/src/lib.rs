@@ -26,7 +26,9 @@ mod repository;
 mod sandbox;
 mod usage;
 
-pub use container::{Container, ContainerConfig, ContainerState, ContainerStatus, Mount, MountPart, SecretFiles};
+pub use container::{
+    Container, ContainerConfig, ContainerState, ContainerStatus, Device, Mount, MountPart, SecretFiles,
+};
 pub use contract::{ContainerRuntime, Readiness, RuntimeVersion};
 pub use conversation::{
     AttachRequest, ByteStream, Connection, Conversation, Reading, StreamExec, TalkingProgram, TerminalSize, Writing,

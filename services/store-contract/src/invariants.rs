@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use wherry_metering::Interval;
 use wherry_model::lifecycle::MeterKind;
-use wherry_model::{Capacity, Instance, InstanceId, InstanceState};
+use wherry_model::{Capacity, Gpus, Instance, InstanceId, InstanceState};
 use wherry_store::{Store, StoreError, TenantRecord, UsageQuery};
 
 const PAGE: u32 = 500;
@@ -23,7 +23,7 @@ pub enum Broken {
 }
 
 /// Checks, while nobody writes:
-/// - what each node has handed out is the sum of what its instances hold;
+/// - what each node has handed out, of its GPUs too, is the sum of what its instances hold;
 /// - no name is used by two live instances;
 /// - a meter has an open interval exactly when its instance's record says so, and never for an instance that is gone;
 /// - intervals of one meter do not overlap, and their numbers count up from 1 in order of time;
@@ -37,6 +37,14 @@ pub async fn check(store: &Arc<dyn Store>) -> Result<(), Broken> {
         let held = sum(instances.iter().filter(|instance| instance.holds_resources));
         if held != node.used {
             wrong.push(format!("node {} has handed out {:?}, its instances hold {held:?}", node.id, node.used));
+        }
+        let mut gpus = [0_u16; Gpus::MOST];
+        for gpu in instances.iter().filter(|instance| instance.holds_resources).filter_map(|one| one.demand().gpu) {
+            gpu.devices.iter().for_each(|device| gpus[device] += gpu.each());
+        }
+        if gpus != node.offer.gpus.used_permille {
+            let told = node.offer.gpus.used_permille;
+            wrong.push(format!("node {} has handed out {told:?} of its GPUs, its instances hold {gpus:?}", node.id));
         }
         live.extend(instances.into_iter().map(|instance| (instance.id, instance)));
     }

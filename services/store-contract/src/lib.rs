@@ -85,6 +85,7 @@ macro_rules! store_contract {
             offers: [
                 a_zone_is_kept,
                 disk_is_taken_and_given_back,
+                gpus_are_taken_and_given_back,
                 a_node_that_a_tenant_has_alone_takes_no_other,
                 more_than_there_is_is_handed_out_where_the_operator_says_so,
                 spot_instances_are_rated_with_a_book_of_their_own,

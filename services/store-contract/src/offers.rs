@@ -1,7 +1,10 @@
 //! What a node's row decides on beside CPU, memory and places: zone, disk, who has it alone, and how much more than it has it
 //! hands out.
 
-use wherry_model::{Capacity, InstanceSpec, MemoryMib, NodeId, Overcommit, Priority, Stock};
+use wherry_model::{
+    Capacity, DeviceSet, GpuAmount, GpuDemand, GpuOffer, Gpus, InstanceSpec, MemoryMib, NodeId, Overcommit, Priority,
+    Stock,
+};
 use wherry_store::{CreateOutcome, NodeRegistration, Placed};
 
 use crate::{Subject, World, invariants};
@@ -60,6 +63,53 @@ pub async fn disk_is_taken_and_given_back(subject: &mut impl Subject) {
     world.created(&on_disk("c", 1_600)).await;
     world.registered(&plain, 5).await;
     world.created(&on_disk("huge", 1_000_000)).await;
+    invariants::check(&world.store).await.unwrap();
+}
+
+/// By their numbers: a whole one for one instance, shares beside each other up to the whole; given back with the rest.
+pub async fn gpus_are_taken_and_given_back(subject: &mut impl Subject) {
+    let world = World::new(subject).await;
+    let plain = world.registration(ROOM);
+    let gpus = GpuOffer { model: Some("demo-gpu".parse().unwrap()), count: 2 };
+    let offering = NodeRegistration { gpus, ..plain.clone() };
+    let node = plain.id;
+    let on = |name: &str, amount, bits| {
+        let mut placed = world.create_with(name, node, 1, |spec| spec.gpu = Some(GpuDemand::new(amount)));
+        placed.change.after.gpus = DeviceSet::from_bits(bits);
+        placed
+    };
+    let used = async |wanted: [u16; 2]| {
+        assert_eq!(world.node(node).await.offer.gpus.used_permille[..2], wanted);
+    };
+    let (whole, share) = (GpuAmount::Whole, GpuAmount::Share);
+    world.registered(&plain, 1).await;
+    assert!(refused(&world, &on("a", whole(1), 0b01)).await, "it has none");
+    assert_eq!(world.registered(&offering, 2).await.offer.gpus, gpus.used([0; Gpus::MOST]));
+    assert!(refused(&world, &on("a", whole(1), 0b100)).await);
+    assert!(refused(&world, &on("a", whole(1), 0)).await);
+    let beside = world.created(&world.create("beside", node, 3)).await;
+    let first = world.created(&on("a", whole(1), 0b01)).await;
+    used([1_000, 0]).await;
+    for (amount, bits) in [(whole(1), 0b01), (share(1), 0b01), (whole(2), 0b11)] {
+        assert!(refused(&world, &on("b", amount, bits)).await);
+    }
+    let half = world.created(&on("b", share(600), 0b10)).await;
+    assert!(refused(&world, &on("c", share(401), 0b10)).await);
+    world.created(&on("c", share(400), 0b10)).await;
+    assert_eq!(
+        world.registered(&offering, 4).await.offer.gpus.used_permille[..2],
+        [1_000, 1_000],
+        "what is taken stays so"
+    );
+    world.deleted(&first, 5).await;
+    world.deleted(&half, 6).await;
+    used([0, 400]).await;
+    let mut other = on("d", whole(1), 0b01);
+    other.change.after.spec.gpu = Some(GpuDemand { model: Some("other".parse().unwrap()), ..GpuDemand::new(whole(1)) });
+    assert!(refused(&world, &other).await, "it has no such");
+    world.created(&on("d", whole(1), 0b01)).await;
+    world.deleted(&beside, 7).await;
+    used([1_000, 400]).await;
     invariants::check(&world.store).await.unwrap();
 }
 

@@ -151,6 +151,7 @@ impl World {
             isolation: IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: wherry_model::GpuOffer::default(),
             overcommit: wherry_model::Overcommit::default(),
         }
     }

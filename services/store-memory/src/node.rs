@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Capacity, Demand, Drain, NodeId, NodeOffer, NodeRecord, NodeState, Overcommit, Stock, Timestamp};
+use wherry_model::{
+    Capacity, Demand, Drain, Gpus, NodeId, NodeOffer, NodeRecord, NodeState, Overcommit, Stock, Timestamp,
+};
 use wherry_store::{Applied, FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome, StoreError};
 
 use crate::MemoryStore;
@@ -185,6 +187,7 @@ fn new(node: &NodeRegistration, now: Timestamp) -> NodeRow {
         offer: NodeOffer {
             zone: node.zone,
             disk: node.disk_mib.map(|total_mib| Stock { total_mib, used_mib: 0 }),
+            gpus: node.gpus.used([0; Gpus::MOST]),
             overcommit: node.overcommit,
             ..NodeOffer::default()
         },
@@ -209,6 +212,7 @@ fn renewed(known: &NodeRow, node: &NodeRegistration) -> NodeRow {
     let used_mib = record.offer.disk.map_or(0, |disk| disk.used_mib);
     record.offer.zone = node.zone;
     record.offer.disk = node.disk_mib.map(|total_mib| Stock { total_mib, used_mib });
+    record.offer.gpus = node.gpus.used(record.offer.gpus.used_permille);
     record.offer.overcommit = node.overcommit;
     record.boot = node.boot;
     record.range = node.range;
@@ -248,6 +252,7 @@ pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
                 let total = Overcommit::of(disk.total_mib, record.offer.overcommit.disk_percent);
                 total.saturating_sub(disk.used_mib) >= u64::from(demand.disk.get())
             })
+            && demand.gpu.is_none_or(|asked| record.offer.gpus.has_room(&asked))
             && demand.zone.is_none_or(|zone| record.offer.zone == Some(zone))
             && (record.used.instances == 0
                 || match record.offer.sole_tenant {
@@ -263,6 +268,9 @@ pub(crate) fn take(state: &mut State, node: NodeId, demand: Demand) -> bool {
         let offer = &mut row.record.offer;
         if let Some(disk) = &mut offer.disk {
             disk.used_mib += u64::from(demand.disk.get());
+        }
+        if let Some(asked) = &demand.gpu {
+            offer.gpus.take(asked, asked.devices);
         }
         if demand.dedicated {
             offer.sole_tenant = demand.tenant;
@@ -297,7 +305,11 @@ pub(crate) fn give_back(state: &mut State, node: NodeId, demand: Demand) -> Resu
         if let Some(disk) = &mut record.offer.disk {
             disk.used_mib = disk.used_mib.saturating_sub(u64::from(demand.disk.get()));
         }
+        if let Some(given) = &demand.gpu {
+            record.offer.gpus.give_back(given);
+        }
         if rest.instances == 0 {
+            record.offer.gpus.used_permille = [0; Gpus::MOST];
             record.offer.sole_tenant = None;
         }
     });

@@ -24,7 +24,7 @@ macro_rules! columns {
          used_instances, boot, range_first, range_prefix, proof_at, desired_revision, epoch, heartbeats, doubt, resolved_doubt, underlay, \
          drain_asked_at, drain_grace_until, drain_then, removed_at, fenced_heartbeats, protocol, unfenced_heartbeats, \
          isolation, zone, disk_total_mib, disk_used_mib, sole_tenant, overcommit_cpu_percent, overcommit_memory_percent, \
-         overcommit_disk_percent"
+         overcommit_disk_percent, gpu_model, gpu_count, gpu_used"
     };
     (replicas) => {
         "id, agents_url, seen_at"

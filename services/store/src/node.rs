@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
 use wherry_model::{
-    Architecture, BootId, Capacity, Drain, IsolationSet, NodeId, NodeRecord, NodeState, Overcommit, Timestamp, ZoneName,
+    Architecture, BootId, Capacity, Drain, GpuOffer, IsolationSet, NodeId, NodeRecord, NodeState, Overcommit,
+    Timestamp, ZoneName,
 };
 
 use crate::error::StoreError;
@@ -39,6 +40,8 @@ pub struct NodeRegistration {
     pub zone: Option<ZoneName>,
     /// Disk for what instances write, in MiB; not counted when absent.
     pub disk_mib: Option<u64>,
+    /// The GPUs that it hands out.
+    pub gpus: GpuOffer,
     /// How much more than it has it hands out.
     pub overcommit: Overcommit,
 }

@@ -189,6 +189,8 @@ fn hello(machine: Machine, clock: &ManualClock, entropy: &SeededEntropy) -> Node
         isolation: wherry_model::IsolationSet::default(),
         zone: None,
         disk_mib: None,
+        gpus: wherry_model::GpuOffer::default(),
+        images: Vec::new(),
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

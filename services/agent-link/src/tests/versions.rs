@@ -43,6 +43,8 @@ pub(super) fn hello(number: u128) -> NodeHello {
         isolation: wherry_model::IsolationSet::default(),
         zone: None,
         disk_mib: None,
+        gpus: wherry_model::GpuOffer::default(),
+        images: Vec::new(),
         protocol: wherry_agent_api::PROTOCOL,
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn node(status: NodeStatus) -> wire::Node {
         used: capacity(record.used),
         zone: record.offer.zone.map(|zone| zone.to_string()),
         disk: record.offer.disk.map(|model::Stock { total_mib, used_mib }| wire::NodeDisk { total_mib, used_mib }),
+        gpus: gpus(&record.offer.gpus),
         sole_tenant_id: record.offer.sole_tenant.map(|tenant| tenant.to_string()),
         overcommit: overcommit(record.offer.overcommit),
         address_range: range(record.range),
@@ -39,6 +40,13 @@ pub(crate) fn node(status: NodeStatus) -> wire::Node {
         silent_seconds: silent_for.map(|time| time.as_secs()),
         drain,
     }
+}
+
+fn gpus(gpus: &model::Gpus) -> Option<wire::NodeGpus> {
+    let percent = |used: &u16| u8::try_from(used.div_ceil(10)).unwrap_or(100);
+    let used_percent = gpus.used_permille.iter().take(usize::from(gpus.count)).map(percent).collect();
+    let model = gpus.model.map(|model| model.to_string());
+    (gpus.count > 0).then_some(wire::NodeGpus { model, used_percent })
 }
 
 fn overcommit(overcommit: model::Overcommit) -> Option<wire::Overcommit> {
@@ -139,6 +147,8 @@ pub(crate) fn fleet(summary: &FleetSummary, room: Room, brake: Option<Brake>) ->
             memory_permille: permille(used.memory_mib, all.memory_mib),
             instances_permille: permille(used.instances.into(), all.instances.into()),
         },
+        gpus: (summary.gpus > 0)
+            .then(|| wire::FleetGpus { count: summary.gpus, used_percent: summary.gpus_used_permille / 10 }),
         room: super::room::room(room),
         pending_instances: summary.pending_instances,
         brake: brake.map(|brake| brake.to_string()),

@@ -1,6 +1,7 @@
 //! What a tenant asks for. Fields that are not written here are refused, never ignored.
 
 mod container;
+mod gpu;
 mod patch;
 mod place;
 mod probe;
@@ -21,6 +22,7 @@ pub use container::{
     Condition, ContainerSpec, DEFAULT_CONTAINER_NAME, DEFAULT_CPU, DEFAULT_MEMORY, Dependency, EnvVar, Port,
     PullPolicy, ResourceLimits,
 };
+pub use gpu::Gpu;
 pub use patch::{InstancePatch, SchedulePatch};
 pub use place::{Placement, Priority, Spread, SpreadOver};
 pub use probe::{ExecCheck, Hook, HttpCheck, HttpHeader, HttpScheme, Probe, TcpCheck};
@@ -63,6 +65,9 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::DiskQuantity>)]
     pub ephemeral_disk: Option<String>,
+    /// GPUs, which all its containers see; none when absent. Refused where no machine has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
     /// Most processes and threads of all its containers together; 1024 unless the operator has set another number.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number::optional::whole")]
     #[schema(minimum = 16, maximum = 16384, example = 1024)]

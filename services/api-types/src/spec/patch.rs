@@ -30,6 +30,9 @@ pub struct InstancePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<crate::text::DiskQuantity>)]
     pub ephemeral_disk: Option<String>,
+    /// Once the instance has ended; fields of it that are absent stay too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<super::Gpu>,
     /// Once the instance has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 16, maximum = 16384, example = 1024)]

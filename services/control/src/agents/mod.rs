@@ -18,7 +18,7 @@ use wherry_agent_api::{Ack, ControlError, ControlPlane, Desired, Heartbeat, Node
 use wherry_model::{NodeId, NodeRecord};
 use wherry_store::NodeRegistration;
 
-use crate::{Control, Error};
+use crate::{Control, Error, lock};
 
 pub(crate) use enrolment::EnrolledCache;
 pub(crate) use ranges::{is_right, overlap};
@@ -30,6 +30,7 @@ const NEWS_WAIT: Duration = Duration::from_secs(30);
 impl ControlPlane for Control {
     async fn hello(&self, hello: NodeHello) -> Result<Welcome, ControlError> {
         let hello = self.as_enrolled(hello).await?;
+        let images = hello.images;
         let registration = NodeRegistration {
             id: hello.node,
             name: hello.name,
@@ -43,6 +44,7 @@ impl ControlPlane for Control {
             isolation: hello.isolation,
             zone: hello.zone,
             disk_mib: hello.disk_mib,
+            gpus: hello.gpus,
             overcommit: self.inner.config.overcommit,
         };
         if hello.protocol < NodeRecord::PROTOCOL_OF_LEASES {
@@ -55,6 +57,9 @@ impl ControlPlane for Control {
         let stored = self.store().register_node(&registration, self.now()).await.map_err(Error::from)?;
         let record = stored.ok_or_else(removed)?;
         self.see_node(&record);
+        if !images.is_empty() {
+            lock(&self.inner.fleet).lie_on(record.id, &images);
+        }
         Ok(Welcome { endpoints: self.agent_endpoints().await? })
     }
 

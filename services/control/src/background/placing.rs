@@ -103,7 +103,7 @@ impl Control {
             match self.write(change, Some(reservation)).await? {
                 Written::Yes(_) => return Ok(None),
                 Written::LostRace => instance = self.reread(instance.id).await?,
-                Written::NodeRefused => self.learn_node(node).await?,
+                Written::NodeRefused => self.row_refused(node).await?,
             }
             if instance.state != InstanceState::Pending {
                 return Ok(None);

@@ -26,7 +26,7 @@ impl Reconciler for Presence {
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
         control.note_presence().await?;
-        control.look_for_older_replicas().await?;
+        control.look_at_replicas().await?;
         Ok(None)
     }
 }

@@ -87,7 +87,7 @@ impl Control {
                 },
                 Written::NodeRefused => {
                     if let Some(node) = node {
-                        self.learn_node(node).await?;
+                        self.row_refused(node).await?;
                     }
                 }
             }

@@ -100,6 +100,18 @@ impl Control {
                 return Err(SpecError::new("zone", format!("there is no zone {zone} here; there is: {there}")).into());
             }
         }
+        if let Some(asked) = &spec.gpu {
+            let there = lock(&self.inner.fleet).gpus();
+            if there.is_empty() {
+                return Err(SpecError::new("gpu", "no machine here has a GPU").into());
+            }
+            if asked.model.is_some() && !there.contains(&asked.model) {
+                let kinds: Vec<_> = there.iter().flatten().map(ToString::to_string).collect();
+                let kinds = if kinds.is_empty() { "none that is named".to_owned() } else { kinds.join(", ") };
+                let message = format!("no machine here has such a GPU; there is: {kinds}");
+                return Err(SpecError::new("gpu.model", message).into());
+            }
+        }
         match offered {
             Some(offered) if !offered.has(wanted) => {
                 let message = format!("no machine here offers {wanted}; there is: {offered}");
@@ -171,7 +183,7 @@ impl Control {
                 }
                 CreateOutcome::NodeRefused => {
                     if let Some(node) = node {
-                        self.learn_node(node).await?;
+                        self.row_refused(node).await?;
                     }
                 }
             }

@@ -75,7 +75,7 @@ impl Control {
             match self.write(change, Some(reservation)).await? {
                 Written::Yes(after) => return self.view(*after).await,
                 Written::LostRace => instance = self.reread(instance.id).await?,
-                Written::NodeRefused => self.learn_node(node).await?,
+                Written::NodeRefused => self.row_refused(node).await?,
             }
         }
         Err(Error::CapacityUnavailable("the machines that had room were taken while this was decided".to_owned()))

@@ -30,6 +30,10 @@ pub struct FleetSummary {
     pub capacity: Capacity,
     /// What all nodes have handed out.
     pub used: Capacity,
+    /// GPUs of all nodes.
+    pub gpus: u32,
+    /// What is handed out of them, in thousandths of one.
+    pub gpus_used_permille: u64,
     /// Instances that wait for a place, counted up to 1000.
     pub pending_instances: u32,
     /// Whether too many nodes are silent for any to be replaced. An alarm belongs on it.
@@ -64,6 +68,10 @@ impl Control {
             summary.other_nodes += u32::from(node.state != NodeState::Ready);
             summary.capacity = add(summary.capacity, node.capacity);
             summary.used = add(summary.used, node.used);
+            let gpus = &node.offer.gpus;
+            summary.gpus += u32::from(gpus.count);
+            let used = gpus.used_permille.iter().take(usize::from(gpus.count));
+            summary.gpus_used_permille += used.map(|used| u64::from(*used)).sum::<u64>();
         }
         Ok(summary)
     }

@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod fleet_events;
 mod fleet_random;
+mod gpus;
 mod keys;
 mod life;
 mod lifetimes;

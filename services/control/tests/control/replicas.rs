@@ -1,5 +1,6 @@
 //! Two processes on one store are one service.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wherry_agent_api::ControlPlane;
@@ -178,6 +179,34 @@ async fn a_replica_that_has_just_started_judges_nobody() {
     stack.let_pass(seconds(4)).await;
     Stack::background_of(&fresh).await;
     assert_eq!(state(&stack, stack.acme(), "web").await, InstanceState::Unknown);
+}
+
+/// Equals among machines are proposed by each replica from its own share, so that those that decide at the same time do not all
+/// want the same one; who is left over has all of them.
+#[tokio::test]
+async fn replicas_that_live_prefer_machines_of_different_shares() {
+    let stack = Stack::builder().nodes([Node::sized(1_000, 1_024); 24]).start().await;
+    let others = [stack.replica().await, stack.replica().await, stack.replica().await];
+    stack.background().await;
+    for other in &others {
+        Stack::background_of(other).await;
+    }
+    let place = async |control: &Control, name: &str| {
+        let created = create(control, stack.acme(), asked(Some(name), sized(10, 16))).await.unwrap();
+        created.view.instance.node.unwrap()
+    };
+    let mut nodes = BTreeSet::from([place(stack.control(), "web").await]);
+    for (number, other) in others.iter().enumerate() {
+        nodes.insert(place(other, &format!("web-{number}")).await);
+        assert_eq!(other.proposal_counts().refused, 0);
+    }
+    assert_eq!(nodes.len(), 4, "none of them knew where the others place");
+    for other in &others {
+        other.close().await.unwrap();
+    }
+    stack.background().await;
+    let next = place(stack.control(), "next").await;
+    assert!(nodes.contains(&next), "an empty one is left for later");
 }
 
 #[tokio::test]

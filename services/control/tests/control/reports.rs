@@ -168,6 +168,8 @@ async fn an_address_of_another_range_is_not_taken_also_where_the_node_was_not_se
         isolation: wherry_model::IsolationSet::default(),
         zone: None,
         disk_mib: None,
+        gpus: wherry_model::GpuOffer::default(),
+        images: Vec::new(),
         protocol: wherry_agent_api::PROTOCOL,
     };
     stack.control().hello(hello).await.unwrap();

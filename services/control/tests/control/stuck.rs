@@ -85,6 +85,8 @@ impl Fleet {
                 isolation: wherry_model::IsolationSet::default(),
                 zone: None,
                 disk_mib: None,
+                gpus: wherry_model::GpuOffer::default(),
+                images: Vec::new(),
                 protocol: wherry_agent_api::PROTOCOL,
             };
             control.hello(hello.clone()).await.unwrap();

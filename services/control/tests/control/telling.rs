@@ -114,6 +114,8 @@ impl Project {
             isolation: IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: wherry_model::GpuOffer::default(),
+            images: Vec::new(),
             protocol: wherry_agent_api::PROTOCOL,
         };
         control.hello(hello).await.unwrap();

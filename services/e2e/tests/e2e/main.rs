@@ -14,6 +14,7 @@ mod dns_names;
 mod entries;
 mod files;
 mod git;
+mod gpus;
 mod images;
 mod images_removed;
 mod inside;

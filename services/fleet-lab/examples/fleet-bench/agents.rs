@@ -188,6 +188,8 @@ impl Agent {
             isolation: wherry_model::IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: wherry_model::GpuOffer::default(),
+            images: Vec::new(),
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

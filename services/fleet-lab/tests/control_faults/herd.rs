@@ -78,6 +78,8 @@ impl Member {
             isolation: wherry_model::IsolationSet::default(),
             zone: None,
             disk_mib: None,
+            gpus: wherry_model::GpuOffer::default(),
+            images: Vec::new(),
             protocol: wherry_agent_api::PROTOCOL,
         }
     }

@@ -40,6 +40,7 @@ use crate::instance::{
 };
 use crate::name::{InstanceName, ProjectName};
 use crate::spec::InstanceSpec;
+use crate::terms::DeviceSet;
 use crate::time::Timestamp;
 
 pub use expire::expire;
@@ -147,6 +148,7 @@ pub fn create(birth: Birth, now: Timestamp) -> Change {
         intent: if birth.node.is_some() { Intent::Run } else { Intent::Stop },
         node: birth.node,
         holds_resources: birth.node.is_some(),
+        gpus: DeviceSet::default(),
         leaving: None,
         evict_at: None,
         state: if birth.node.is_some() { InstanceState::Scheduled } else { InstanceState::Stopped },

@@ -28,7 +28,7 @@ use crate::fleet::{Architecture, Demand};
 use crate::isolation::Isolation;
 use crate::name::{ContainerName, DnsLabel};
 use crate::quantity::{CpuMillis, MemoryMib};
-use crate::terms::ZoneName;
+use crate::terms::{GpuDemand, ZoneName};
 
 pub use container::{Condition, ContainerKind, ContainerSpec, Dependency, EnvVar, PullPolicy};
 pub use limits::Limits;
@@ -101,6 +101,9 @@ pub struct InstanceSpec {
     /// the machine's agent gives when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral_disk: Option<MemoryMib>,
+    /// GPUs, which all its containers see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuDemand>,
     /// Most processes and threads of all containers together; what the machine's agent gives when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
@@ -169,6 +172,7 @@ impl InstanceSpec {
             containers,
             volumes: Vec::new(),
             ephemeral_disk: None,
+            gpu: None,
             pids: None,
             restart_policy: RestartPolicy::OnFailure,
             max_restarts: None,
@@ -205,6 +209,7 @@ impl InstanceSpec {
             protocol: Some(self.least_protocol()).filter(|least| *least > 2).unwrap_or(0),
             isolation: self.isolation,
             disk: self.ephemeral_disk.unwrap_or(MemoryMib::new(0)),
+            gpu: self.gpu,
             zone: self.zone,
             dedicated: self.dedicated,
             spot: self.priority == Priority::Spot,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TenantId;
-use crate::terms::{Group, Spread, SpreadOver, Terms};
+use crate::terms::{Group, ImageKey, Spread, SpreadOver, Terms};
 
 use super::InstanceSpec;
 
@@ -115,6 +115,7 @@ impl InstanceSpec {
             near: self.placement.near.iter().map(group).collect(),
             apart: self.placement.apart.iter().map(group).collect(),
             spread: spread.collect(),
+            images: self.containers.iter().map(|container| ImageKey::of(&container.image.to_string())).collect(),
             ..Terms::default()
         }
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::name::{ContainerName, VolumeName};
 use crate::quantity::Seconds;
+use crate::terms::{DeviceSet, GpuAmount};
 
 fn container(name: &str) -> ContainerSpec {
     let name = ContainerName::new(name).unwrap();
@@ -71,7 +72,8 @@ fn what_an_older_agent_would_ignore_asks_for_a_newer_one() {
     spec.ttl_seconds = Some(60);
     assert_eq!(spec.least_protocol(), 2);
     type Ask = fn(&mut InstanceSpec);
-    let asks: [Ask; 5] = [
+    let asks: [Ask; 6] = [
+        |s| s.gpu = Some(GpuDemand::new(GpuAmount::Whole(1))),
         |s| s.containers.push(container("side")),
         |s| s.containers[0].probes.liveness = Some(probe()),
         |s| s.containers[0].ports[0].public_port = Some(8080),
@@ -134,7 +136,7 @@ fn limits_above_what_is_reserved_can_be_refused() {
 #[test]
 fn every_bound_names_its_field() {
     type Break = fn(&mut InstanceSpec);
-    let cases: [(&str, Break); 68] = [
+    let cases: [(&str, Break); 74] = [
         ("containers", |s| s.containers.clear()),
         ("containers", |s| s.containers = vec![init("a", 100)]),
         ("containers", |s| s.containers = (0..61).map(|n| container(&format!("c{n}"))).collect()),
@@ -181,6 +183,18 @@ fn every_bound_names_its_field() {
             s.containers[0].mounts = vec![mount("data", "/data"), mount("data", "/data/")];
         }),
         ("ephemeral_disk", |s| s.ephemeral_disk = Some(MemoryMib::new(3))),
+        ("gpu.count", |s| s.gpu = Some(GpuDemand::new(GpuAmount::Whole(0)))),
+        ("gpu.count", |s| s.gpu = Some(GpuDemand::new(GpuAmount::Whole(17)))),
+        ("gpu.share_percent", |s| s.gpu = Some(GpuDemand::new(GpuAmount::Share(0)))),
+        ("gpu.share_percent", |s| s.gpu = Some(GpuDemand::new(GpuAmount::Share(1_001)))),
+        ("gpu", |s| {
+            let devices = DeviceSet::from_bits(1);
+            s.gpu = Some(GpuDemand { devices, ..GpuDemand::new(GpuAmount::Whole(1)) });
+        }),
+        ("gpu", |s| {
+            s.gpu = Some(GpuDemand::new(GpuAmount::Share(500)));
+            s.isolation = Isolation::Sandboxed;
+        }),
         ("pids", |s| s.pids = Some(15)),
         ("pids", |s| s.pids = Some(16_385)),
         ("volumes[0].git.repository", |s| s.volumes = vec![volume("g", repository("ssh://git@a.example/b.git"))]),

@@ -29,7 +29,7 @@ use crate::journal::{Memory, RunMemory};
 use crate::plan::{Seen, SeenContainer};
 use crate::status::Phase;
 use crate::verdict::Verdict;
-use crate::{labels, logs, message, secrets, volumes};
+use crate::{gpus, labels, logs, message, secrets, volumes};
 
 /// What is to be started, with the engine's references to the images.
 type Images<'a> = Vec<(&'a DesiredContainer, String)>;
@@ -263,7 +263,10 @@ impl Worker {
             command: spec.command.clone(),
             args: spec.args.clone(),
             working_dir: spec.working_dir.clone(),
-            env: plain.map(|variable| (variable.name.clone(), variable.value.clone())).collect(),
+            env: plain
+                .map(|variable| (variable.name.clone(), variable.value.clone()))
+                .chain(gpus::environment(desired))
+                .collect(),
             secret_env: secrets::environment(desired, spec).map_err(RuntimeError::from)?,
             labels: labels::of_container(self.node.config.machine.node, desired, due.container, due.run),
             log_path: logs::file_name(&spec.name, due.run).into(),
@@ -272,6 +275,7 @@ impl Worker {
             memory_bytes: spec.most_memory().bytes(),
             user: spec.user.clone(),
             mounts: self.mounts(desired, spec, hosts)?,
+            devices: self.node.config.gpus.devices(desired)?,
             stdin: spec.stdin,
             stdin_once: spec.stdin_once,
             tty: spec.tty,

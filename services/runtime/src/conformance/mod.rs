@@ -6,6 +6,7 @@
 mod attached;
 mod containers;
 mod conversations;
+mod devices;
 mod exec;
 mod force;
 mod images;
@@ -30,6 +31,7 @@ pub use conversations::{
     conversations_carry_both_directions, conversations_end_with_their_container, conversations_have_terminals,
     conversations_need_a_container_that_runs, ports_inside_are_reached,
 };
+pub use devices::{devices_are_seen_where_they_are_given, missing_devices_are_refused};
 pub use exec::{
     programs_end_with_their_code_and_output, programs_need_a_container_that_runs, programs_past_their_time_are_killed,
 };
@@ -46,8 +48,8 @@ pub use usage::{containers_say_what_they_use, sandboxes_count_their_network};
 pub use volumes::{repositories_are_asked_from_inside, what_containers_write_is_measured};
 
 use crate::{
-    ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, DnsConfig, Labels, PullRequest,
-    PulledImage, RegistryAuth, RuntimeError, SandboxConfig, SandboxId,
+    ContainerConfig, ContainerId, ContainerRuntime, ContainerState, ContainerStatus, Device, DnsConfig, Labels,
+    PullRequest, PulledImage, RegistryAuth, RuntimeError, SandboxConfig, SandboxId,
 };
 
 /// Longest wait for something that the engine does by itself.
@@ -110,6 +112,8 @@ pub async fn all(runtime: &dyn ContainerRuntime, fixture: &Fixture) -> Check {
     missing_commands_cannot_start(runtime, fixture).await?;
     containers_live_once(runtime, fixture).await?;
     containers_end_with_their_code(runtime, fixture).await?;
+    devices_are_seen_where_they_are_given(runtime, fixture).await?;
+    missing_devices_are_refused(runtime, fixture).await?;
     stop_kills_after_grace(runtime, fixture).await?;
     logs_reopen(runtime, fixture).await?;
     signals_reach_the_main_process(runtime, fixture).await?;
@@ -202,14 +206,25 @@ impl<'a> Stage<'a> {
 
     /// Sandbox with one created container.
     async fn container(&self, name: &str, shell: &str) -> Result<(SandboxId, ContainerId), Failure> {
+        let (sandbox, created) = self.container_with(name, shell, Vec::new()).await?;
+        Ok((sandbox, created?))
+    }
+
+    /// The same with devices.
+    async fn container_with(
+        &self,
+        name: &str,
+        shell: &str,
+        devices: Vec<Device>,
+    ) -> Result<(SandboxId, Result<ContainerId, RuntimeError>), Failure> {
         let image = self.pull(&self.fixture.image).await?;
         let sandbox_config = self.sandbox_config(name);
         let sandbox = self.runtime.run_sandbox(&sandbox_config).await?;
-        let config = self.container_config(&image, name, shell);
+        let config = ContainerConfig { devices, ..self.container_config(&image, name, shell) };
         // Engines append to the log that an earlier run of this check left.
         drop(std::fs::remove_file(self.fixture.log_root.join(&config.log_path)));
-        let id = self.runtime.create_container(&sandbox, &sandbox_config, &config).await?;
-        Ok((sandbox, id))
+        let created = self.runtime.create_container(&sandbox, &sandbox_config, &config).await;
+        Ok((sandbox, created))
     }
 
     async fn status(&self, id: &ContainerId) -> Result<ContainerStatus, Failure> {

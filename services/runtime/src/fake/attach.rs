@@ -146,7 +146,7 @@ impl Running<'_> {
                     }
                 }
                 Step::Exit(code) => return code,
-                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Zeros(_) => {}
+                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Zeros(_) | Step::NeedsDevice(..) => {}
                 Step::Serve | Step::EchoServer(_) => std::future::pending().await,
             }
         }

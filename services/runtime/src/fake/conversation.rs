@@ -66,7 +66,7 @@ impl Ends {
                     Ok(())
                 }
                 Step::Exit(code) => return code,
-                Step::IgnoreTerminate | Step::ExitOnUser1(_) => Ok(()),
+                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::NeedsDevice(..) => Ok(()),
                 Step::Serve | Step::EchoServer(_) => std::future::pending().await,
             };
             if done.is_err() {

@@ -276,7 +276,12 @@ impl FakeRuntime {
                     self.exit_container(&id, code);
                     return;
                 }
-                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Zeros(_) | Step::Copy | Step::TerminalSize => {}
+                Step::IgnoreTerminate
+                | Step::ExitOnUser1(_)
+                | Step::Zeros(_)
+                | Step::Copy
+                | Step::TerminalSize
+                | Step::NeedsDevice(..) => {}
                 Step::Serve | Step::EchoServer(_) => return,
             }
         }
@@ -296,7 +301,11 @@ impl FakeRuntime {
                     output.exit_code = code;
                     return output;
                 }
-                Step::IgnoreTerminate | Step::ExitOnUser1(_) | Step::Copy | Step::TerminalSize => {}
+                Step::IgnoreTerminate
+                | Step::ExitOnUser1(_)
+                | Step::Copy
+                | Step::TerminalSize
+                | Step::NeedsDevice(..) => {}
                 Step::Serve | Step::EchoServer(_) => std::future::pending().await,
             }
         }

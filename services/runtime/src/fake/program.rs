@@ -1,10 +1,13 @@
 //! The few words of shell that a fake container understands, so that the conformance suite runs the same commands here
 //! and on a real engine: `echo TEXT`, `echo TEXT >&2`, `head -c BYTES /dev/zero`, `sleep SECONDS`, `exit CODE`, `cat`,
-//! `stty size`, `while :`, `nc -ll -p PORT -e cat`, `trap '' TERM` and `trap 'exit CODE' USR1`, separated by `;`.
+//! `stty size`, `test -c DEVICE || exit CODE`, `while :`, `nc -ll -p PORT -e cat`, `trap '' TERM` and `trap 'exit CODE' USR1`, separated by `;`.
 //!
 //! Anything else runs until it is stopped, as a server would.
 
+use std::path::Path;
 use std::time::Duration;
+
+use crate::Device;
 
 /// One step of a fake container's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(super) enum Step {
     IgnoreTerminate,
     /// SIGUSR1 ends it with this code.
     ExitOnUser1(i32),
+    /// Ends with this code unless the container sees this device.
+    NeedsDevice(String, i32),
     /// Runs until it is stopped.
     Serve,
 }
@@ -54,6 +59,18 @@ impl Program {
         };
         let spins = text.split(';').any(|statement| statement.trim() == "while :");
         Some(Self { steps: text.split(';').map(|statement| step(statement.trim())).collect(), spins })
+    }
+
+    /// What it does where these devices are seen.
+    pub(super) fn seeing(mut self, devices: &[Device]) -> Self {
+        let sees = |path: &str| devices.iter().any(|device| device.container_path == Path::new(path));
+        let steps = std::mem::take(&mut self.steps).into_iter().filter_map(|step| match step {
+            Step::NeedsDevice(path, _) if sees(&path) => None,
+            Step::NeedsDevice(_, code) => Some(Step::Exit(code)),
+            step => Some(step),
+        });
+        self.steps = steps.collect();
+        self
     }
 
     /// With what a signal ends it, if it does: as the first process of its namespace it hears only what it listens to.
@@ -91,6 +108,11 @@ fn step(statement: &str) -> Step {
         "head" => {
             let count = rest.strip_prefix("-c ").and_then(|rest| rest.strip_suffix(" /dev/zero"));
             count.and_then(|count| count.parse().ok()).map_or(Step::Serve, Step::Zeros)
+        }
+        "test" => {
+            let needs = rest.strip_prefix("-c ").and_then(|rest| rest.split_once(" || exit "));
+            let needs = needs.and_then(|(path, code)| Some((path.to_owned(), code.parse().ok()?)));
+            needs.map_or(Step::Serve, |(path, code)| Step::NeedsDevice(path, code))
         }
         "cat" if rest.is_empty() => Step::Copy,
         "stty" if rest == "size" => Step::TerminalSize,

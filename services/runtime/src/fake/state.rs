@@ -262,6 +262,10 @@ impl State {
             return Err(RuntimeError::ImageRefused { reference: config.image.clone(), reason });
         }
         let image_id = image.id.clone();
+        if let Some(missing) = config.devices.iter().find(|device| !device.host_path.exists()) {
+            let message = format!("device {} is not on this machine", missing.host_path.display());
+            return Err(RuntimeError::Internal { message });
+        }
         let taken = |other: &ContainerRecord| {
             other.sandbox == *sandbox && other.status.name == config.name && other.status.attempt == config.attempt
         };
@@ -289,7 +293,7 @@ impl State {
             labels: config.labels.clone(),
         };
         let arguments: Vec<String> = config.command.iter().chain(&config.args).cloned().collect();
-        let program = Program::parse(&arguments);
+        let program = Program::parse(&arguments).map(|program| program.seeing(&config.devices));
         self.containers.insert(
             id.clone(),
             ContainerRecord {

@@ -1,6 +1,7 @@
 //! Nodes: this file keeps what they say of themselves, `life` hears, doubts and fences them, `removal` takes them out,
 //! `resources` is what placements do to their rows.
 
+mod gpus;
 mod life;
 mod register;
 mod removal;
@@ -169,6 +170,7 @@ fn offer(fields: &Fields<'_>) -> Result<NodeOffer, StoreError> {
             memory_percent: fields.count("overcommit_memory_percent")?,
             disk_percent: fields.count("overcommit_disk_percent")?,
         },
+        gpus: gpus::of(fields)?,
         ..NodeOffer::default()
     })
 }

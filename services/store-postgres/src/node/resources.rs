@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
-use wherry_model::{Architecture, Demand, IsolationSet, NodeId, TenantId, ZoneName};
+use wherry_model::{Architecture, Demand, GpuDemand, IsolationSet, NodeId, TenantId, ZoneName};
 use wherry_store::StoreError;
 
+use super::gpus;
 use crate::error::{Context, violation};
 
 /// What happens to one node's row.
@@ -34,6 +35,9 @@ struct Difference {
     is_mixed: bool,
     /// Two instances want two kinds of machine of one node.
     impossible: bool,
+    /// GPUs that are given back, and those that are taken.
+    gpus_given: Vec<GpuDemand>,
+    gpus_taken: Vec<GpuDemand>,
     news: i64,
 }
 
@@ -69,12 +73,15 @@ pub(crate) enum Settled {
 
 impl Settlement {
     pub(crate) fn give_back(&mut self, node: NodeId, demand: Demand) {
-        self.0.entry(node).or_default().given.add(demand);
+        let difference = self.0.entry(node).or_default();
+        difference.given.add(demand);
+        difference.gpus_given.extend(demand.gpu);
     }
 
     pub(crate) fn take(&mut self, node: NodeId, demand: Demand) {
         let difference = self.0.entry(node).or_default();
         difference.taken.add(demand);
+        difference.gpus_taken.extend(demand.gpu);
         difference.fenced |= demand.fenced;
         difference.protocol = difference.protocol.max(demand.protocol);
         difference.isolation = difference.isolation.or([demand.isolation].into_iter().collect());
@@ -100,6 +107,18 @@ impl Settlement {
         self.0.entry(node).or_default().news += 1;
     }
 
+    /// What happens to the GPUs of each of these nodes; none where nothing happens to any.
+    fn gpus(&self) -> BTreeMap<NodeId, gpus::Difference<'_>> {
+        if self.0.values().all(|one| one.gpus_given.is_empty() && one.gpus_taken.is_empty()) {
+            return BTreeMap::new();
+        }
+        let of = |one: &'_ Difference| one.given.instances;
+        let all = self.0.iter().map(|(node, one)| {
+            (*node, gpus::Difference { given: &one.gpus_given, taken: &one.gpus_taken, leaving: of(one) })
+        });
+        all.collect()
+    }
+
     /// Does it all. The rows are the referees.
     pub(crate) async fn settle(self, connection: &mut PgConnection) -> Result<Settled, StoreError> {
         const CONTEXT: &str = "settling resources of nodes";
@@ -109,6 +128,10 @@ impl Settlement {
         let impossible: Vec<NodeId> = self.0.iter().filter(|(_, one)| one.impossible).map(|(node, _)| *node).collect();
         if !impossible.is_empty() {
             return Ok(Settled::Refused(impossible));
+        }
+        let refused = gpus::settle(connection, &self.gpus()).await?;
+        if !refused.is_empty() {
+            return Ok(Settled::Refused(refused));
         }
         let statement = if self.0.len() == 1 { ONE } else { SEVERAL };
         let all = || self.0.values();

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sqlx::sqlite::SqliteConnection;
-use wherry_model::{NodeRecord, Timestamp};
+use wherry_model::{Gpus, NodeRecord, Timestamp};
 use wherry_store::{NodeRegistration, StoreError};
 
 use super::record;
@@ -20,9 +20,10 @@ pub(super) async fn register(
     let row = sqlx::query(
         "INSERT INTO nodes (id, name, architecture, state, capacity_cpu_millis, capacity_memory_mib,
              capacity_instances, boot, range_first, range_prefix, proof_at, desired_revision, underlay, protocol,
-             isolation, zone, disk_total_mib, overcommit_cpu_percent, overcommit_memory_percent, overcommit_disk_percent)
+             isolation, zone, disk_total_mib, overcommit_cpu_percent, overcommit_memory_percent, overcommit_disk_percent,
+             gpu_model, gpu_count)
          SELECT ?1, ?2, ?3, 'ready', ?4, ?5, ?6, ?7, ?8, ?9, ?10, CASE WHEN ?11 > 0 THEN ?11 + 1 ELSE 0 END, ?12, ?13,
-             ?14, ?15, ?16, ?17, ?18, ?19
+             ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21
          WHERE NOT EXISTS (SELECT 1 FROM enrolments WHERE node = ?1 AND removed_at IS NOT NULL)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name,
@@ -46,7 +47,9 @@ pub(super) async fn register(
              disk_total_mib = excluded.disk_total_mib,
              overcommit_cpu_percent = excluded.overcommit_cpu_percent,
              overcommit_memory_percent = excluded.overcommit_memory_percent,
-             overcommit_disk_percent = excluded.overcommit_disk_percent
+             overcommit_disk_percent = excluded.overcommit_disk_percent,
+             gpu_model = excluded.gpu_model,
+             gpu_count = excluded.gpu_count
          WHERE removed_at IS NULL
          RETURNING *",
     )
@@ -69,6 +72,8 @@ pub(super) async fn register(
     .bind(node.overcommit.cpu_percent)
     .bind(node.overcommit.memory_percent)
     .bind(node.overcommit.disk_percent)
+    .bind(node.gpus.model.map(|model| model.to_string()))
+    .bind(node.gpus.count.min(Gpus::MOST_COUNT))
     .fetch_optional(connection)
     .await
     .context(CONTEXT)?;

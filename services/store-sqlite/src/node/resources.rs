@@ -4,6 +4,7 @@ use sqlx::sqlite::SqliteConnection;
 use wherry_model::{Architecture, Demand, IsolationSet, NodeId};
 use wherry_store::StoreError;
 
+use super::gpus;
 use crate::columns::Blob;
 use crate::error::{Context, violation};
 
@@ -12,6 +13,11 @@ use crate::error::{Context, violation};
 ///
 /// What an old binary has left behind of disk and sole tenant means nothing once the node is empty.
 pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand: Demand) -> Result<bool, StoreError> {
+    if let Some(asked) = &demand.gpu
+        && !gpus::take(connection, node, asked).await?
+    {
+        return Ok(false);
+    }
     let taken = sqlx::query(
         "UPDATE nodes SET
              used_cpu_millis = used_cpu_millis + ?2,
@@ -46,7 +52,7 @@ pub(crate) async fn take(connection: &mut SqliteConnection, node: NodeId, demand
     .bind(demand.zone.map(|zone| zone.to_string()))
     .bind(demand.dedicated)
     .bind(demand.tenant.map(|tenant| tenant.blob()))
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .context("taking resources of a node")?;
     Ok(taken.rows_affected() == 1)
@@ -58,6 +64,9 @@ pub(crate) async fn give_back(
     node: NodeId,
     demand: Demand,
 ) -> Result<(), StoreError> {
+    if let Some(given) = &demand.gpu {
+        gpus::give_back(connection, node, given).await?;
+    }
     let given = sqlx::query(
         "UPDATE nodes SET
              used_cpu_millis = used_cpu_millis - ?2,

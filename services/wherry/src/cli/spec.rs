@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use wherry_api_types::{
-    DnsReuseScope, Hook, HostAlias, Isolation, Priority, Probe, PullPolicy, Spread, Volume, VolumeMount,
+    DnsReuseScope, Gpu, Hook, HostAlias, Isolation, Priority, Probe, PullPolicy, Spread, Volume, VolumeMount,
 };
 
 use super::{spec_value, value};
@@ -26,6 +26,12 @@ pub(crate) struct SpecArgs {
     /// The most that it may write to the disk, volumes on disk included: `512Mi`, `2Gi` [default: 20Gi, or what the operator set]
     #[arg(long, value_name = "BYTES", value_parser = value::memory)]
     pub(crate) ephemeral_disk: Option<String>,
+    /// GPUs: so many whole ones, `--gpu 1`, or a share of one, `--gpu 50%` [default: none]
+    #[arg(long, value_name = "COUNT|PERCENT%", value_parser = spec_value::gpu)]
+    pub(crate) gpu: Option<Gpu>,
+    /// Only GPUs of this kind, as the operator calls it: `nvidia-a100`
+    #[arg(long, value_name = "NAME", requires = "gpu")]
+    pub(crate) gpu_model: Option<String>,
     /// The most processes and threads that it may have [default: 1024, or what the operator set]
     #[arg(long, value_name = "COUNT")]
     pub(crate) pids: Option<u32>,

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use wherry_api_types::{
-    DnsReuseScope, EmptyDirVolume, ExecCheck, GitVolume, Hook, HostAlias, HttpCheck, HttpScheme, Isolation, Medium,
-    Priority, Probe, PullPolicy, Spread, SpreadOver, TcpCheck, Volume, VolumeMount,
+    DnsReuseScope, EmptyDirVolume, ExecCheck, GitVolume, Gpu, Hook, HostAlias, HttpCheck, HttpScheme, Isolation,
+    Medium, Priority, Probe, PullPolicy, Spread, SpreadOver, TcpCheck, Volume, VolumeMount,
 };
 
 use super::value::{duration, memory, word};
@@ -19,6 +19,14 @@ pub(super) fn isolation(text: &str) -> Result<Isolation, String> {
 
 pub(super) fn priority(text: &str) -> Result<Priority, String> {
     word(text, "priority", &["regular", "spot"])
+}
+
+/// So many whole ones, or so much of one.
+pub(super) fn gpu(text: &str) -> Result<Gpu, String> {
+    let (number, is_share) = text.strip_suffix('%').map_or((text, false), |number| (number, true));
+    let wrong = || format!("{text:?} is no number of GPUs: write 1 for a whole one, 50% for half of one");
+    let number = Some(number.parse().map_err(|_| wrong())?);
+    Ok(if is_share { Gpu { share_percent: number, ..Gpu::default() } } else { Gpu { count: number, ..Gpu::default() } })
 }
 
 /// A label's key may have slashes in it, so what it is spread over is told by its last part.

@@ -1,7 +1,7 @@
 //! `wherry admin nodes`, `fleet`, `replicas` and `events`.
 
 use futures_util::StreamExt as _;
-use wherry_api_types::{Fleet, FleetEvent, Node, NodeState, Overcommit, Replica};
+use wherry_api_types::{Fleet, FleetEvent, FleetGpus, Node, NodeGpus, NodeState, Overcommit, Replica};
 use wherry_model::{Clock as _, Timestamp};
 
 use super::failure::Failure;
@@ -61,6 +61,13 @@ fn part(used: u64, all: u64) -> String {
     format!("{used}/{all} ({percent}%)")
 }
 
+/// How much of each is handed out, and their kind.
+fn gpus(gpus: &NodeGpus) -> String {
+    let used: Vec<String> = gpus.used_percent.iter().map(|percent| format!("{percent}%")).collect();
+    let kind = gpus.model.as_deref().map(|model| format!(" {}", clean(model))).unwrap_or_default();
+    format!("{}{kind}", used.join(","))
+}
+
 /// Of CPU, memory and disk.
 fn overcommit(overcommit: Overcommit) -> String {
     let Overcommit { cpu_percent, memory_percent, disk_percent } = overcommit;
@@ -103,6 +110,7 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
                 classes.iter().filter_map(|list| list.as_array()).flatten().filter_map(|class| class.as_str());
             cells.push(node.zone.as_deref().map_or_else(|| "-".to_owned(), clean));
             cells.push(node.disk.map_or_else(|| "-".to_owned(), |disk| part(disk.used_mib, disk.total_mib)));
+            cells.push(node.gpus.as_ref().map_or_else(|| "-".to_owned(), gpus));
             cells.push(node.overcommit.map_or_else(|| "-".to_owned(), overcommit));
             cells.push(node.sole_tenant_id.as_deref().map_or_else(|| "-".to_owned(), clean));
             cells.push(classes.collect::<Vec<_>>().join(","));
@@ -121,13 +129,13 @@ fn render_nodes(nodes: &[Node], now: Timestamp, is_wide: bool, width: Option<u16
         column("ID"),
     ];
     if is_wide {
-        columns.extend(["ZONE", "DISK MIB", "OVERCOMMIT", "ALONE WITH", "ISOLATION"].map(column));
+        columns.extend(["ZONE", "DISK MIB", "GPUS", "OVERCOMMIT", "ALONE WITH", "ISOLATION"].map(column));
     }
     output::table(&columns, nodes.iter().map(row).collect(), width)
 }
 
 fn render_fleet(fleet: &Fleet) -> String {
-    let Fleet { nodes, capacity, used, packing, room, pending_instances, brake } = fleet;
+    let Fleet { nodes, capacity, used, packing, gpus, room, pending_instances, brake } = fleet;
     let percent = |permille: u32| format!("{}.{}%", permille / 10, permille % 10);
     let mut lines = vec![
         format!(
@@ -149,6 +157,9 @@ fn render_fleet(fleet: &Fleet) -> String {
         format!("instances  {:>6}  {} of {}", percent(packing.instances_permille), used.instances, capacity.instances),
         format!("waiting    {pending_instances} for room"),
     ];
+    if let Some(FleetGpus { count, used_percent }) = gpus {
+        lines.push(format!("gpus               {}.{:02} of {count}", used_percent / 100, used_percent % 100));
+    }
     lines.extend(room::render_room(room));
     if let Some(brake) = brake {
         lines.push(format!("BRAKE      {}", clean(brake)));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use wherry_api_types::{
-    ContainerSpec, DnsSettings, EmptyDirVolume, HostAlias, InstanceSpec, Placement, ResourceLimits, Schedule, Volume,
-    VolumeMount,
+    ContainerSpec, DnsSettings, EmptyDirVolume, Gpu, HostAlias, InstanceSpec, Placement, ResourceLimits, Schedule,
+    Volume, VolumeMount,
 };
 
 use super::failure::{Exit, Failure};
@@ -23,6 +23,7 @@ pub(super) fn complete(spec: InstanceSpec, args: &SpecArgs) -> Result<InstanceSp
         containers,
         volumes: spec.volumes.into_iter().chain(volumes(args)).collect(),
         ephemeral_disk: args.ephemeral_disk.clone().or(spec.ephemeral_disk),
+        gpu: args.gpu.clone().map(|gpu| Gpu { model: args.gpu_model.clone(), ..gpu }).or(spec.gpu),
         pids: args.pids.or(spec.pids),
         max_restarts: args.max_restarts.or(spec.max_restarts),
         deadline_seconds: seconds("--deadline", args.deadline)?.or(spec.deadline_seconds),

@@ -66,6 +66,7 @@ pub(super) fn node(name: &str) -> Node {
         zone: None,
         disk: None,
         sole_tenant_id: None,
+        gpus: None,
         overcommit: None,
         address_range: "10.77.0.0/16".into(),
         underlay: None,

@@ -169,6 +169,8 @@ impl NodePart {
         let (logs, images) = (settings.logs.limits(), settings.images.limits());
         let mut config = AgentConfig { logs, images, isolation, ..AgentConfig::new(data.node(), machine) };
         settings.node.bound(&mut config);
+        let missing = settings.node.gpus.missing();
+        anyhow::ensure!(missing.is_empty(), "[node] gpus: there is no such device: {}", missing.join(", "));
         config.disk_mib = config.disk_mib.or_else(|| machine::disk_mib(data.node().as_path()));
         let agent = Agent::start_with(config, parts).await.context("the node agent cannot start")?;
         let tasks = TaskTracker::new();

@@ -2,6 +2,7 @@
 //! default, an unknown key is an error, and flags win over the file.
 
 mod fleet;
+mod gpus;
 mod images;
 mod logs;
 #[cfg(test)]
@@ -99,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) zone: Option<ZoneName>,
     /// What it hands out to instances that ask for an amount of disk; a part of the data folder's file system when absent.
     pub(crate) disk_mib: Option<u64>,
+    /// The GPUs that it hands out; none when absent.
+    pub(crate) gpus: gpus::Gpus,
 }
 
 impl Node {
@@ -109,7 +112,7 @@ impl Node {
         let (least, most) = Limits::PIDS;
         let is_a_count = self.pids.is_none_or(|pids| (least..=most).contains(&pids));
         anyhow::ensure!(is_a_count, "pids: it is {least} to {most}");
-        Ok(())
+        self.gpus.check()
     }
 
     /// Tells the agent what instances may that do not say themselves.
@@ -118,6 +121,7 @@ impl Node {
         config.pids_max = self.pids.unwrap_or(config.pids_max);
         config.zone = self.zone;
         config.disk_mib = self.disk_mib;
+        config.gpus = self.gpus.of_machine();
     }
 }
 

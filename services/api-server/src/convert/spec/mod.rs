@@ -1,6 +1,7 @@
 //! What a tenant asks for: wire to model, defaults filled in, and back.
 
 mod container;
+mod gpu;
 mod merge;
 mod place;
 mod probe;
@@ -36,6 +37,7 @@ pub(crate) fn spec_to_model(seal: &Seal<'_>, spec: wire::InstanceSpec) -> Result
     Ok(model::InstanceSpec {
         volumes: volumes.collect::<Result<_, _>>()?,
         ephemeral_disk: spec.ephemeral_disk.map(|size| parse("ephemeral_disk", &size)).transpose()?,
+        gpu: spec.gpu.map(gpu::to_model).transpose()?,
         pids: spec.pids,
         restart_policy: match spec.restart_policy.unwrap_or_default() {
             wire::RestartPolicy::Always => model::RestartPolicy::Always,
@@ -128,6 +130,7 @@ pub(super) fn spec_to_wire(spec: &model::InstanceSpec) -> wire::InstanceSpec {
         init_containers: of(model::ContainerKind::Init),
         volumes: spec.volumes.iter().map(volume::to_wire).collect(),
         ephemeral_disk: spec.ephemeral_disk.map(|size| size.to_string()),
+        gpu: spec.gpu.as_ref().map(gpu::to_wire),
         pids: spec.pids,
         restart_policy: Some(match spec.restart_policy {
             model::RestartPolicy::Always => wire::RestartPolicy::Always,

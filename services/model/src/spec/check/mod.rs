@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::ContainerName;
 use crate::quantity::MemoryMib;
+use crate::terms::{GpuAmount, Gpus};
 
 use super::{
     Condition, ContainerKind, ContainerSpec, InstanceSpec, Limits, RestartPolicy, SpecError, Volume, VolumeSource,
@@ -191,6 +192,7 @@ impl InstanceSpec {
         if let Some(disk) = self.ephemeral_disk.filter(|disk| !(MemoryMib::MIN..=MemoryMib::MAX).contains(disk)) {
             return wrong("ephemeral_disk", format!("{disk} is outside 4Mi to 16Ti"));
         }
+        self.check_gpu()?;
         if let Some(restarts) = self.max_restarts {
             within("max_restarts", restarts, 0, Limits::MAX_RESTARTS)?;
         }
@@ -208,6 +210,24 @@ impl InstanceSpec {
         if self.restart_policy == RestartPolicy::Always {
             let message = "what has a schedule comes to its end by itself: give on_failure or never";
             return wrong("restart_policy", message);
+        }
+        Ok(())
+    }
+
+    fn check_gpu(&self) -> Checked {
+        let Some(gpu) = &self.gpu else { return Ok(()) };
+        match gpu.amount {
+            GpuAmount::Whole(count) => within("gpu.count", u32::from(count), 1, u32::from(Gpus::MOST_COUNT))?,
+            GpuAmount::Share(share) if (1..=Gpus::WHOLE).contains(&share) => {}
+            GpuAmount::Share(_) => return wrong("gpu.share_percent", "give 1 to 100"),
+        }
+        if !gpu.devices.is_empty() {
+            return wrong("gpu", "which ones it gets is decided when it is placed");
+        }
+        if !self.isolation.is_shared() {
+            let message = "a GPU is driven by the machine's own kernel, which an instance with another isolation than shared keeps \
+                           away from: leave one of the two out";
+            return wrong("gpu", message);
         }
         Ok(())
     }
