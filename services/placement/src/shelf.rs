@@ -68,11 +68,14 @@ struct Piece {
     most_disk: u32,
     kinds: u64,
     entries: Vec<Entry>,
+    /// The memory of each entry, close together: the entries themselves are too far apart to search among.
+    memories: [u32; MOST],
 }
 
 impl Piece {
     fn of(entries: Vec<Entry>) -> Self {
-        let mut piece = Self { most_cpu: 0, most_disk: 0, kinds: 0, entries };
+        let mut piece = Self { most_cpu: 0, most_disk: 0, kinds: 0, entries, memories: [0; MOST] };
+        piece.list();
         piece.count();
         piece
     }
@@ -92,9 +95,20 @@ impl Piece {
         self.most_cpu >= needs.cpu && self.most_disk >= needs.disk && self.kinds & needs.kinds != 0
     }
 
+    /// Writes the memories anew.
+    fn list(&mut self) {
+        for (memory, entry) in self.memories.iter_mut().zip(&self.entries) {
+            *memory = entry.memory;
+        }
+    }
+
     /// The memory of the last entry.
     fn last(&self) -> u32 {
-        self.entries.last().map_or(0, |entry| entry.memory)
+        self.memories().last().copied().unwrap_or(0)
+    }
+
+    fn memories(&self) -> &[u32] {
+        &self.memories[..self.entries.len().min(MOST)]
     }
 
     fn ends_before(&self, key: (u32, NodeId)) -> bool {
@@ -103,12 +117,36 @@ impl Piece {
 
     /// How many entries have less memory than that.
     fn below(&self, memory: u32) -> usize {
-        self.entries.partition_point(|entry| entry.memory < memory)
+        self.memories().partition_point(|other| *other < memory)
     }
 
     /// How many entries have at most that memory.
     fn up_to(&self, memory: u32) -> usize {
-        self.entries.partition_point(|entry| entry.memory <= memory)
+        self.memories().partition_point(|other| *other <= memory)
+    }
+
+    /// How many entries come before this one.
+    fn before(&self, key: (u32, NodeId)) -> usize {
+        let (from, to) = (self.below(key.0), self.up_to(key.0));
+        from + self.entries[from..to].partition_point(|entry| entry.id < key.1)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let place = self.before(entry.key());
+        let count = self.entries.len();
+        self.memories.copy_within(place..count, place + 1);
+        self.memories[place] = entry.memory;
+        self.entries.insert(place, entry);
+        self.most_cpu = self.most_cpu.max(entry.cpu);
+        self.most_disk = self.most_disk.max(entry.disk);
+        self.kinds |= entry.kinds();
+    }
+
+    fn remove(&mut self, key: (u32, NodeId)) -> Option<Entry> {
+        let place = self.before(key);
+        self.entries.get(place).filter(|entry| entry.key() == key)?;
+        self.memories.copy_within(place + 1..self.entries.len(), place);
+        Some(self.entries.remove(place))
     }
 }
 
@@ -147,11 +185,7 @@ impl Shelf {
             self.lasts.push(entry.memory);
             return;
         };
-        let place = piece.entries.partition_point(|other| other.key() < key);
-        piece.entries.insert(place, entry);
-        piece.most_cpu = piece.most_cpu.max(entry.cpu);
-        piece.most_disk = piece.most_disk.max(entry.disk);
-        piece.kinds |= entry.kinds();
+        piece.insert(entry);
         if piece.entries.len() >= MOST {
             let upper = Piece::of(piece.entries.split_off(MOST / 2));
             piece.count();
@@ -166,8 +200,7 @@ impl Shelf {
         let key = (memory, id);
         let at = self.piece_of(key);
         let Some(piece) = self.pieces.get_mut(at) else { return false };
-        let Ok(place) = piece.entries.binary_search_by_key(&key, Entry::key) else { return false };
-        let gone = piece.entries.remove(place);
+        let Some(gone) = piece.remove(key) else { return false };
         if piece.entries.is_empty() {
             self.pieces.remove(at);
             self.lasts.remove(at);
@@ -192,6 +225,7 @@ impl Shelf {
             self.lasts.remove(at);
             let piece = &mut self.pieces[at];
             piece.entries.extend(next.entries);
+            piece.list();
             piece.count();
         }
         room
@@ -285,6 +319,7 @@ impl Shelf {
         for piece in &self.pieces {
             let mut counted = piece.clone();
             counted.count();
+            assert_eq!(piece.memories(), piece.entries.iter().map(|entry| entry.memory).collect::<Vec<_>>());
             assert_eq!(
                 (piece.most_cpu, piece.most_disk, piece.kinds),
                 (counted.most_cpu, counted.most_disk, counted.kinds),
