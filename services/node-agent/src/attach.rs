@@ -15,14 +15,11 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tokio_util::io::StreamReader;
 use wherry_agent_api::{LogQuery, NodeError, SessionQuery};
-use wherry_model::{ContainerName, InstanceId};
-use wherry_runtime::{
-    AttachRequest, ContainerId, ContainerRuntime, ContainerState, Conversation, Result, TalkingProgram, TerminalSize,
-};
+use wherry_model::ContainerName;
+use wherry_runtime::{AttachRequest, ContainerId, ContainerState, Conversation, Result, TalkingProgram, TerminalSize};
 
-use crate::conversation;
-use crate::logs;
 use crate::node::Node;
+use crate::{conversation, labels, logs};
 
 /// How often it is looked whether it runs.
 const LOOK: Duration = Duration::from_millis(500);
@@ -58,18 +55,21 @@ pub(crate) async fn begin(
         let attached = node.runtime.attach(&id, &request).await;
         return attached.map_err(|error| conversation::refusal(error, Some(container)));
     }
-    listen(node, query.instance, container, id).await
+    listen(node, query, container, id).await
 }
 
 /// Listens to what the log gets.
 async fn listen(
     node: &Arc<Node>,
-    instance: InstanceId,
+    query: &SessionQuery,
     container: &ContainerName,
     id: ContainerId,
 ) -> Result<Conversation, NodeError> {
+    let found = node.runtime.container(&id).await.map_err(|error| NodeError::Unavailable(error.to_string()))?;
+    let run = found.and_then(|status| labels::run(&status.labels)).map(|(_, run)| run);
+    let main = Main { node: Arc::clone(node), id, of: (query.clone(), container.clone()), run };
     let query = LogQuery {
-        instance,
+        instance: query.instance,
         container: container.clone(),
         run: None,
         tail: Some(0),
@@ -79,17 +79,25 @@ async fn listen(
     };
     let lines = logs::stream(node.config.clone(), query, Arc::clone(node) as _, node.stopping.clone()).await?;
     let lines = lines.map(|chunk| chunk.map(Cursor::new).map_err(io::Error::other));
-    Ok(Conversation {
-        input: None,
-        stdout: Box::new(StreamReader::new(lines)),
-        stderr: None,
-        program: Box::new(Main { runtime: Arc::clone(&node.runtime), id }),
-    })
+    Ok(Conversation { input: None, stdout: Box::new(StreamReader::new(lines)), stderr: None, program: Box::new(main) })
 }
 
 struct Main {
-    runtime: Arc<dyn ContainerRuntime>,
+    node: Arc<Node>,
     id: ContainerId,
+    of: (SessionQuery, ContainerName),
+    /// None when it was gone already.
+    run: Option<u32>,
+}
+
+impl Main {
+    /// How it ended as it was said, which is on record before the engine forgets it.
+    fn told_end(&self) -> Option<i32> {
+        let (query, container) = &self.of;
+        let memory = self.node.journal.memory(query.instance).filter(|known| known.generation == query.generation)?;
+        let (run, exit_code) = memory.container(container).last_end?;
+        self.run.is_none_or(|own| own == run).then_some(exit_code)
+    }
 }
 
 #[async_trait]
@@ -100,9 +108,12 @@ impl TalkingProgram for Main {
 
     async fn ended(&self) -> Result<i32> {
         loop {
-            match self.runtime.container(&self.id).await {
+            match self.node.runtime.container(&self.id).await {
                 Ok(Some(status)) if status.state == ContainerState::Running => {}
-                Ok(known) => return Ok(known.and_then(|status| status.exit_code).unwrap_or(LOST)),
+                Ok(known) => {
+                    let seen = known.and_then(|status| status.exit_code);
+                    return Ok(seen.or_else(|| self.told_end()).unwrap_or(LOST));
+                }
                 // An engine that is away is asked again: what runs, runs on.
                 Err(error) => tracing::debug!(%error, "whether a container runs is not known now"),
             }

@@ -93,6 +93,25 @@ impl Default for ImageLimits {
     }
 }
 
+/// What happens inside of the instances of a machine at the same time; of one tenant half of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtOnce {
+    /// Programs that are run to their end. Each may cost the engine some tens of MiB.
+    pub programs: usize,
+    /// Conversations with programs and ports, and who is attached. Each is a few file descriptors and some hundred KiB.
+    pub conversations: usize,
+    /// Programs that probes run. Each costs the engine some MiB and some milliseconds of CPU.
+    pub probe_programs: usize,
+    /// Connections that probes make. Each is a file descriptor and some KiB.
+    pub probe_connections: usize,
+}
+
+impl Default for AtOnce {
+    fn default() -> Self {
+        Self { programs: 8, conversations: 64, probe_programs: 32, probe_connections: 256 }
+    }
+}
+
 /// What an agent needs to know of its machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -129,6 +148,8 @@ pub struct AgentConfig {
     pub images: ImageLimits,
     /// Instances that are brought up at the same time.
     pub starts_at_once: usize,
+    /// Bounds on what goes on inside of instances.
+    pub at_once: AtOnce,
     /// Bounds on what instances write to the disk.
     pub disk: DiskLimits,
     /// Most processes and threads of one instance that does not say how many.
@@ -163,6 +184,7 @@ impl AgentConfig {
             pulls: PullLimits::default(),
             images: ImageLimits::default(),
             starts_at_once: 8,
+            at_once: AtOnce::default(),
             disk: DiskLimits::default(),
             pids_max: 1024,
             sysctls: sysctls_without_ipv6(Path::new("/proc/sys")),

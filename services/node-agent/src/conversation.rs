@@ -26,8 +26,6 @@ use crate::node::Node;
 use crate::permits::Permit;
 use crate::{exec, message};
 
-/// Conversations at the same time, of one tenant half of them.
-pub(crate) const AT_ONCE: usize = 64;
 /// Who is not let in by then is told to come again.
 const WAIT: Duration = Duration::from_secs(5);
 /// Messages that wait in each direction.
@@ -202,6 +200,7 @@ impl Held {
         tokio::select! {
             biased;
             () = outputs.closed() => None,
+            () = self.node.stopping.cancelled() => Some(Err(stopping())),
             ended = work => ended,
             () = tokio::time::sleep(SAYS_ITS_END) => Some(Err(error)),
         }

@@ -14,8 +14,6 @@ use crate::message;
 use crate::node::Node;
 use crate::observer::Snapshot;
 
-/// Programs at the same time, of one tenant half of them. Each may cost the engine some tens of MiB.
-pub(crate) const AT_ONCE: usize = 8;
 /// Who is not let in by then is told to come again.
 const WAIT: Duration = Duration::from_secs(5);
 /// The longest time that a program gets.

@@ -73,7 +73,7 @@ mod volumes;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentParts};
-pub use config::{AgentConfig, DiskLimits, ImageLimits, LogLimits, Machine, PullLimits, read_boot_id};
+pub use config::{AgentConfig, AtOnce, DiskLimits, ImageLimits, LogLimits, Machine, PullLimits, read_boot_id};
 pub use firewall::{
     Admitted, Elsewhere, Firewall, FirewallError, NftConfig, NftFirewall, RecordingFirewall, Ruleset, render,
 };

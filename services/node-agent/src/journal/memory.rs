@@ -68,6 +68,9 @@ pub(crate) struct ContainerMemory {
     /// Restarts by policy in this generation.
     #[serde(default)]
     pub(crate) restarts: u32,
+    /// Number and exit code of the latest run that has ended.
+    #[serde(default)]
+    pub(crate) last_end: Option<(u32, i32)>,
 }
 
 impl ContainerMemory {
@@ -184,6 +187,7 @@ impl Memory {
                     known.ready = None;
                     known.revision = revision.max(known.revision);
                     known.succeeded = !exit.is_failure();
+                    known.last_end = Some((*run, exit.exit_code));
                     if counts_as_restart(exit) && restart_at.is_some() {
                         known.restarts = known.restarts.saturating_add(1);
                     }

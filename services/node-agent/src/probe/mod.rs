@@ -4,8 +4,8 @@
 //!   which its start was said, by whichever agent is there. Counts of failures in a row are kept in memory: an agent that
 //!   comes back counts from nothing, and what was said to be ready stays so until a probe says otherwise.
 //! - A change of readiness is said; a container that must be ended is given to the worker of its instance.
-//! - Each probe waits for its own answer and for no other. At most [`SOCKETS_AT_ONCE`] connections and [`PROGRAMS_AT_ONCE`] programs
-//!   at a time, of one tenant half of them; a probe that waits for its turn is late and has not failed.
+//! - Each probe waits for its own answer and for no other. At most so many connections and so many programs at a time as
+//!   [`crate::AtOnce`] says, of one tenant half of them; a probe that waits for its turn is late and has not failed.
 //! - An engine that does not answer decides nothing.
 
 mod gauge;
@@ -32,10 +32,6 @@ use crate::verdict::{self, Verdict};
 
 use self::gauge::{Decision, Gauges, Kind};
 
-/// Connections at the same time. Each is a file descriptor and some KiB.
-const SOCKETS_AT_ONCE: usize = 256;
-/// Programs at the same time. Each costs the engine some MiB and some milliseconds of CPU.
-const PROGRAMS_AT_ONCE: usize = 32;
 /// How often notes of containers that are gone are cleared away.
 const CLEAR_EVERY: Duration = Duration::from_mins(10);
 
@@ -73,13 +69,14 @@ struct Prober {
 pub(crate) async fn keep(node: Arc<Node>) {
     let mut rounds = node.observer.watcher();
     let mut desired = node.desired.watch();
+    let at_once = node.config.at_once;
     let mut prober = Prober {
         node,
         began: Instant::now(),
         probed: BTreeMap::new(),
         asked: FuturesUnordered::new(),
-        sockets: Arc::new(Permits::new(SOCKETS_AT_ONCE)),
-        programs: Arc::new(Permits::new(PROGRAMS_AT_ONCE)),
+        sockets: Arc::new(Permits::new(at_once.probe_connections)),
+        programs: Arc::new(Permits::new(at_once.probe_programs)),
         cleared: None,
     };
     loop {

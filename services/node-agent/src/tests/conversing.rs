@@ -9,7 +9,10 @@ use wherry_agent_api::{
     NodeError, NodeServices as _, Session, SessionInput, SessionKind, SessionOutput, SessionQuery, TerminalSize,
 };
 use wherry_model::lifecycle::Ask;
-use wherry_model::{ContainerName, Generation, InstanceId, InstanceState as S, RestartPolicy};
+use wherry_model::{
+    ContainerName, ContainerSpec, Generation, InstanceId, InstanceSpec, InstanceState as S, RestartPolicy,
+};
+use wherry_runtime::ContainerState;
 
 use super::world::{World, container};
 use crate::Agent;
@@ -185,10 +188,14 @@ async fn who_goes_away_ends_the_program_and_an_agent_that_stops_too() {
 #[tokio::test(start_paused = true)]
 async fn only_so_many_are_held_at_once() {
     let world = World::new();
-    let (agent, id) = serving(&world, "serve").await;
-    let begun = join_all((0..crate::conversation::AT_ONCE).map(|_| agent.session(program(&world, id, "cat")))).await;
+    let mut config = world.config();
+    config.at_once.conversations = 10;
+    let agent = world.agent_with(config).await;
+    let id = world.create("serve", RestartPolicy::Always);
+    world.until_state(id, S::Running).await;
+    let begun = join_all((0..10).map(|_| agent.session(program(&world, id, "cat")))).await;
     let held = begun.iter().filter(|begun| begun.is_ok()).count();
-    assert_eq!(held, crate::conversation::AT_ONCE / 2, "a tenant's share");
+    assert_eq!(held, 5, "a tenant's share");
     assert!(begun.iter().all(|begun| matches!(begun, Ok(_) | Err(NodeError::Unavailable(_)))));
     drop(begun);
     until_quiet(&world).await;
@@ -208,4 +215,51 @@ async fn who_attaches_hears_what_comes_from_now_on_and_leaves_the_program_alone(
     assert_eq!(attached.output.next().await, Some(Ok(SessionOutput::Stdout(b"after\n".to_vec()))));
     drop(attached);
     assert_eq!(world.running().await.len(), 1);
+}
+
+fn attaching(world: &World, instance: InstanceId, stdin: bool) -> SessionQuery {
+    let kind = SessionKind::Attach { container: container(), stdin, tty: None };
+    SessionQuery { kind, ..port(world, instance, 1) }
+}
+
+/// That the instance is over is known before whoever is attached has looked at its program: it is told the end nevertheless.
+#[tokio::test(start_paused = true)]
+async fn who_is_attached_to_what_ends_its_instance_is_told_its_exit_code() {
+    let world = World::new();
+    let agent = world.agent().await;
+    for (program, stdin) in [("sleep 30; echo last; exit 3", false), ("cat; exit 3", true)] {
+        let spec = ContainerSpec { stdin, ..super::world::program("main", program) };
+        let id =
+            world.create_spec(InstanceSpec { restart_policy: RestartPolicy::Never, ..InstanceSpec::new(vec![spec]) });
+        world.until_state(id, S::Running).await;
+        // Many, as each looks at a moment of its own.
+        let mut attached = Vec::new();
+        for _ in 0..10 {
+            attached.push(begin(&agent, attaching(&world, id, stdin)).await);
+            tokio::time::sleep(Duration::from_millis(70)).await;
+        }
+        if stdin {
+            for session in &mut attached {
+                session.input.send(SessionInput::End).await.unwrap();
+            }
+            let id = world.containers().await.into_iter().find(|one| one.state == ContainerState::Running).unwrap().id;
+            world.runtime.exit_container(&id, 3);
+        }
+        for session in attached {
+            assert_eq!(told(session).await.2, 3, "{program}");
+        }
+        world.until_state(id, S::Failed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_last_exit_code_is_told_when_the_agent_stops() {
+    let world = World::new();
+    let (agent, id) = serving(&world, "trap '' TERM; serve").await;
+    let attached = begin(&agent, attaching(&world, id, false)).await;
+    world.control.ask(id, Ask::Stop);
+    world.until("it is being stopped", |world| world.runtime.calls("StopContainer") > 0).await;
+    agent.shut_down(Duration::from_mins(1)).await;
+    let last = all(attached).await.pop();
+    assert!(matches!(last, Some(Err(NodeError::Unavailable(_)))), "{last:?}");
 }
