@@ -61,16 +61,6 @@ pub(crate) fn cri_config(config: &ContainerConfig) -> v1::ContainerConfig {
                 permissions: "rw".to_owned(),
             })
             .collect(),
-        devices: config
-            .devices
-            .iter()
-            .map(|device| v1::Device {
-                container_path: device.container_path.to_string_lossy().into_owned(),
-                host_path: device.host_path.to_string_lossy().into_owned(),
-                // Making device files is not among it.
-                permissions: "rw".to_owned(),
-            })
-            .collect(),
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
         log_path: config.log_path.to_string_lossy().into_owned(),

@@ -148,7 +148,7 @@ pub(crate) fn fleet(summary: &FleetSummary, room: Room, brake: Option<Brake>) ->
             instances_permille: permille(used.instances.into(), all.instances.into()),
         },
         gpus: (summary.gpus > 0)
-            .then(|| wire::FleetGpus { count: summary.gpus, used_percent: summary.gpus_used_permille / 10 }),
+            .then_some(wire::FleetGpus { count: summary.gpus, used_percent: summary.gpus_used_permille / 10 }),
         room: super::room::room(room),
         pending_instances: summary.pending_instances,
         brake: brake.map(|brake| brake.to_string()),

@@ -58,9 +58,6 @@ impl Fleet {
             let (clock, entropy, zone) = (Arc::clone(&clock), Arc::clone(&entropy), Arc::new(RecordingZone::default()));
             let config = ControlConfig::new([7; 32]);
             controls.push(Control::open(Arc::clone(store), clock, entropy, zone, config).await.unwrap());
-            if controls.len() == 1 {
-                continue;
-            }
         }
         let mut machines = Vec::new();
         for number in 0..MACHINES {
