@@ -6,6 +6,7 @@
 use wherry_model::{Demand, Group, HostPort, InstanceId, Protocol, Terms};
 
 use crate::hash::Table;
+use crate::node_set::NodeSet;
 
 /// What is remembered of an instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +67,31 @@ pub(crate) struct Members {
     /// A bit for each node with members, and for each with avoiders; others share it. What lacks the bit need not be looked up.
     member_bits: u64,
     avoider_bits: u64,
+    /// The same exactly, where there are too many nodes for the bits to tell much.
+    large: Option<Box<Large>>,
+}
+
+/// A group on many nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Large {
+    members: NodeSet,
+    avoiders: NodeSet,
+}
+
+impl Large {
+    fn note(&mut self, on: OnNode) {
+        let note = |set: &mut NodeSet, there: bool| if there { set.insert(on.slot) } else { set.remove(on.slot) };
+        note(&mut self.members, on.members > 0);
+        note(&mut self.avoiders, on.avoiders > 0);
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.members.bytes() + self.avoiders.bytes()
+    }
 }
 
 /// The bits are made anew when a node leaves a group of at most so many; beyond, some too many stay.
-const REDRAWN: usize = 64;
+const REDRAWN: usize = if cfg!(test) { 4 } else { 64 };
 
 const fn bit(slot: u32) -> u64 {
     1 << (slot.wrapping_mul(0x9e37_79b1) >> 26)
@@ -82,11 +104,21 @@ impl Members {
     }
 
     pub(crate) fn members_on(&self, slot: u32) -> u32 {
-        if self.member_bits & bit(slot) == 0 { 0 } else { self.on(slot).members }
+        if self.has_members_on(slot) { self.on(slot).members } else { 0 }
     }
 
-    pub(crate) fn avoiders_on(&self, slot: u32) -> u32 {
-        if self.avoider_bits & bit(slot) == 0 { 0 } else { self.on(slot).avoiders }
+    pub(crate) fn has_members_on(&self, slot: u32) -> bool {
+        match &self.large {
+            Some(large) => large.members.contains(slot),
+            None => self.member_bits & bit(slot) != 0 && self.on(slot).members > 0,
+        }
+    }
+
+    pub(crate) fn has_avoiders_on(&self, slot: u32) -> bool {
+        match &self.large {
+            Some(large) => large.avoiders.contains(slot),
+            None => self.avoider_bits & bit(slot) != 0 && self.on(slot).avoiders > 0,
+        }
     }
 
     pub(crate) fn members_in(&self, zone: u16) -> u32 {
@@ -131,6 +163,20 @@ impl Members {
                 self.draw(self.nodes[at]);
             }
         }
+        self.enlarge(after);
+    }
+
+    /// Keeps the sets of a group on many nodes, of which one is now like this.
+    fn enlarge(&mut self, on: OnNode) {
+        if self.nodes.len() <= REDRAWN {
+            self.large = None;
+        } else if let Some(large) = &mut self.large {
+            large.note(on);
+        } else {
+            let mut large = Large::default();
+            self.nodes.iter().for_each(|on| large.note(*on));
+            self.large = Some(Box::new(large));
+        }
     }
 
     fn draw(&mut self, on: OnNode) {
@@ -157,6 +203,8 @@ pub(crate) struct Company {
     groups: Table<Group, Members>,
     /// How many instances hold a port of a node: more than one only where rows were written that placement did not propose.
     ports: Table<u64, u32>,
+    /// On which nodes a port is held.
+    holders: Table<HostPort, NodeSet>,
 }
 
 impl Company {
@@ -168,8 +216,9 @@ impl Company {
         self.groups.get(group)
     }
 
-    pub(crate) fn port_is_taken(&self, slot: u32, port: HostPort) -> bool {
-        self.ports.contains_key(&port_key(slot, port))
+    /// The nodes where the port is taken; none if it is nowhere.
+    pub(crate) fn holders(&self, port: HostPort) -> Option<&NodeSet> {
+        self.holders.get(&port)
     }
 
     /// `instance` was not settled before.
@@ -208,6 +257,7 @@ impl Company {
         }
         for port in &resident.ports {
             *self.ports.entry(port_key(resident.slot, *port)).or_default() += 1;
+            self.holders.entry(*port).or_default().insert(resident.slot);
         }
     }
 
@@ -232,10 +282,16 @@ impl Company {
         }
         for port in &resident.ports {
             let key = port_key(resident.slot, *port);
-            if let Some(count) = self.ports.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.ports.remove(&key);
+            let Some(count) = self.ports.get_mut(&key) else { continue };
+            *count -= 1;
+            if *count > 0 {
+                continue;
+            }
+            self.ports.remove(&key);
+            if let Some(holders) = self.holders.get_mut(port) {
+                holders.remove(resident.slot);
+                if holders.is_empty() {
+                    self.holders.remove(port);
                 }
             }
         }
@@ -255,10 +311,14 @@ impl Company {
                 .groups
                 .values()
                 .map(|members| {
-                    members.nodes.capacity() * size_of::<OnNode>() + members.zones.capacity() * size_of::<(u16, u32)>()
+                    members.nodes.capacity() * size_of::<OnNode>()
+                        + members.zones.capacity() * size_of::<(u16, u32)>()
+                        + members.large.as_ref().map_or(0, |large| large.bytes())
                 })
                 .sum::<usize>();
-        residents + groups + self.ports.capacity() * (size_of::<(u64, u32)>() + 1)
+        let holders = self.holders.capacity() * (size_of::<(HostPort, NodeSet)>() + 1)
+            + self.holders.values().map(NodeSet::bytes).sum::<usize>();
+        residents + groups + holders + self.ports.capacity() * (size_of::<(u64, u32)>() + 1)
     }
 
     /// Groups and ports in order, with slots and zones told by these names: equal for equal company.
@@ -278,8 +338,12 @@ impl Company {
         }
         for (key, count) in &self.ports {
             let slot = u32::try_from(key >> 32).unwrap();
+            let protocol = if key & (1 << 16) == 0 { Protocol::Tcp } else { Protocol::Udp };
+            let port = HostPort { protocol, port: u16::try_from(key & 0xffff).unwrap() };
+            assert!(self.holders[&port].contains(slot), "{slot} holds {port:?}");
             lines.push(format!("{} {:x} {count}", node(slot), key & 0xffff_ffff));
         }
+        assert_eq!(self.holders.values().map(NodeSet::len).sum::<usize>(), self.ports.len());
         lines.sort_unstable();
         lines
     }

@@ -9,6 +9,7 @@ use crate::image::{self, NEIGHBOURS};
 use crate::index::{Aisle, Found, Index, Search, size_class};
 use crate::kind::SHARED_BIT;
 use crate::limit::HardLimit;
+use crate::node_set::NodeSet;
 use crate::score::{ExchangeRate, Score};
 use crate::shelf::{Entry, Needs};
 use crate::stand::{Signature, Stand};
@@ -41,6 +42,8 @@ pub(crate) struct Context<'a> {
     apart: Vec<&'a Members>,
     /// The groups that it belongs to and that something must be apart from.
     avoided: Vec<&'a Members>,
+    /// Where the ports that it takes are taken.
+    ports: Vec<&'a NodeSet>,
     over_nodes: Vec<Bound<'a>>,
     over_zones: Vec<Bound<'a>>,
     /// More is to be asked of a candidate than its entry says.
@@ -75,6 +78,7 @@ impl<'a> Context<'a> {
             near: Vec::new(),
             apart,
             avoided,
+            ports: terms.ports.iter().filter_map(|port| fleet.company.holders(*port)).collect(),
             over_nodes: Vec::new(),
             over_zones: Vec::new(),
             asks_more: false,
@@ -104,7 +108,7 @@ impl<'a> Context<'a> {
         // Of whole GPUs the aisle and the kind tell enough.
         let asks_share = demand.gpu.is_some_and(|asked| matches!(asked.amount, GpuAmount::Share(_)));
         context.asks_more = asks_share
-            || !(terms.ports.is_empty()
+            || !(context.ports.is_empty()
                 && context.near.is_empty()
                 && context.apart.is_empty()
                 && context.avoided.is_empty()
@@ -165,13 +169,12 @@ impl<'a> Context<'a> {
 
     /// Whether this limit refuses the node.
     pub(crate) fn refuses(&self, limit: HardLimit, at: u32) -> bool {
-        let terms = self.ask.terms;
         match limit {
-            HardLimit::Ports => terms.ports.iter().any(|port| self.fleet.company.port_is_taken(at, *port)),
-            HardLimit::Near => self.nowhere || self.near.iter().any(|members| members.members_on(at) == 0),
+            HardLimit::Ports => self.ports.iter().any(|holders| holders.contains(at)),
+            HardLimit::Near => self.nowhere || self.near.iter().any(|members| !members.has_members_on(at)),
             HardLimit::Apart => {
-                self.apart.iter().any(|members| members.members_on(at) > 0)
-                    || self.avoided.iter().any(|members| members.avoiders_on(at) > 0)
+                self.apart.iter().any(|members| members.has_members_on(at))
+                    || self.avoided.iter().any(|members| members.has_avoiders_on(at))
             }
             HardLimit::Spread => {
                 let too_many =

@@ -13,8 +13,8 @@
 //! - a fleet that learnt by changes equals one built from the facts they led to.
 //!
 //! Exceptions to the third, each of them bounded by something else than the fleet: nodes that hold members of a group that the instance
-//! must be apart from or spread with are passed over one by one, so are those where a port is taken; `near` looks at the nodes
-//! of its group.
+//! must be apart from or spread with are passed over one by one, a bit each where they are many, so are those where a port is taken;
+//! `near` looks at the nodes of its group.
 //!
 //! A new hard limit is a variant of [`HardLimit`], a new preference a field of [`Score`]: neither changes the interface.
 
@@ -31,6 +31,7 @@ mod index;
 mod kind;
 pub mod lifetime;
 mod limit;
+mod node_set;
 mod score;
 mod shape;
 mod share;
