@@ -54,6 +54,14 @@ impl Learner {
         }
     }
 
+    /// As what one that began as `kind` is expected to run: what most of its batch are may have come out since.
+    pub(super) fn kind_now(&self, kind: Kind, batch: u64) -> Kind {
+        match self.batches.get(&batch).filter(|_| batch != 0).and_then(Batch::most) {
+            Some(image) => Kind { image, ..kind },
+            None => kind,
+        }
+    }
+
     pub(super) fn began(&mut self, traits: &Traits) -> Kind {
         self.turn = self.turn.saturating_add(1);
         let kind = self.kind_of_next(traits);
@@ -131,6 +139,15 @@ impl Learner {
 }
 
 impl Batch {
+    /// The image of most of its members, and how sure that is (0 to 3: doublings of its lead over all others). Of equals the last number,
+    /// so that it is the same for every member.
+    fn most(&self) -> Option<(u64, u64)> {
+        let (image, votes) = self.images.iter().copied().max_by_key(|(image, count)| (*count, *image))?;
+        let others = self.images.iter().map(|(_, count)| *count).sum::<u32>().saturating_sub(votes);
+        let lead = votes.saturating_sub(others);
+        Some((image, u64::from(u32::BITS - lead.leading_zeros()).min(3)))
+    }
+
     fn with(mut self, image: u64) -> Self {
         self.started = self.started.saturating_add(1);
         if let Some((_, count)) = self.images.iter_mut().find(|(known, _)| *known == image) {
@@ -143,18 +160,9 @@ impl Batch {
 }
 
 fn kind(traits: &Traits, batch: &Batch) -> Kind {
-    let own = batch.images.iter().find(|(image, _)| *image == traits.image).copied();
-    let most = batch.images.iter().copied().max_by_key(|(image, count)| (*count, *image == traits.image, *image));
-    let (image, votes) = most.or(own).unwrap_or((traits.image, 0));
-    let others = batch.images.iter().map(|(_, count)| *count).sum::<u32>().saturating_sub(votes);
-    let lead = u64::from(votes.saturating_sub(others));
     let place = if traits.batch == 0 { 0 } else { u64::from(batch.started.max(1).ilog2()) + 1 };
-    Kind {
-        tenant: traits.tenant,
-        image: (image, u64::from(u64::BITS - lead.leading_zeros()).min(3)),
-        shape: traits.shape,
-        place,
-    }
+    let image = batch.most().unwrap_or((traits.image, 0));
+    Kind { tenant: traits.tenant, image, shape: traits.shape, place }
 }
 
 /// When there are more than `most`, the half that was touched longest ago goes.

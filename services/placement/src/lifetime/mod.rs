@@ -125,7 +125,8 @@ impl Lifetimes {
     /// What to expect of one that runs, or that waits for another place.
     pub fn expect_running(&mut self, instance: InstanceId, now_s: u64) -> Option<Expectation> {
         let running = *self.running.get(&instance)?;
-        Some(self.learner.expect(&running.kind, running.age, now_s))
+        let kind = self.learner.kind_now(running.kind, running.batch);
+        Some(self.learner.expect(&kind, running.age, now_s))
     }
 
     /// It has its place, its first one or another one. Twice the same is once.
@@ -288,7 +289,8 @@ impl Lifetimes {
         let mut batch: Option<(u64, [u32; grid::STEPS])> = None;
         for (number, instance) in &tenancy.members {
             let Some(running) = self.running.get(instance) else { continue };
-            let survival = self.learner.survival(&running.kind, running.age, now_s);
+            let kind = self.learner.kind_now(running.kind, running.batch);
+            let survival = self.learner.survival(&kind, running.age, now_s);
             match &mut batch {
                 Some((open, longest)) if *open == *number && *number != 0 => {
                     for (most, one) in longest.iter_mut().zip(survival) {
