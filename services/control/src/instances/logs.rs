@@ -64,16 +64,17 @@ impl Control {
         };
         let services = instance.node.and_then(|node| self.node_services(node));
         let services = services.ok_or_else(|| Error::unavailable("the output of this instance cannot be reached"))?;
+        let is_deleted = instance.state == InstanceState::Deleted;
         let query = LogQuery {
             instance: instance.id,
             container: container.clone(),
             run,
             tail: request.tail,
-            follow: request.follow,
+            // Nothing more comes of what is deleted, and a machine that has it no more must not wait to hear of it.
+            follow: request.follow && !is_deleted,
             timestamps: request.timestamps,
             since: request.since,
         };
-        let is_deleted = instance.state == InstanceState::Deleted;
         let chunks = services.logs(query).await.map_err(|error| match error {
             NodeError::NotFound(_) if is_deleted => Error::NotFound(format!(
                 "the output of {}: it was deleted longer ago than output is kept",
