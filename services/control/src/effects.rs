@@ -55,7 +55,8 @@ impl Control {
             change.after.gpus = reservation.gpus();
         }
         let control = self.clone();
-        carry_through(async move {
+        // Boxed: callers hold the future of a change on their stacks.
+        let work = Box::pin(async move {
             Ok(match control.store().apply(&change).await? {
                 Applied::Yes => {
                     if let Some(reservation) = reservation {
@@ -67,8 +68,8 @@ impl Control {
                 Applied::LostRace => Written::LostRace,
                 Applied::NodeRefused => Written::NodeRefused,
             })
-        })
-        .await
+        });
+        carry_through(work).await
     }
 
     /// Stores what a report changes.

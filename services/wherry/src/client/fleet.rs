@@ -204,7 +204,7 @@ lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  
 ";
         assert_eq!(render_nodes(&[node("here"), far], now, false, None), expected);
         let wide = render_nodes(&[node("here")], now, true, None);
-        assert!(wide.ends_with("n-here  -     -         -           -           shared\n"), "{wide}");
+        assert!(wide.ends_with("n-here  -     -         -     -           -           shared\n"), "{wide}");
     }
 
     #[test]
@@ -214,6 +214,7 @@ lyon-3  draining (2 left, silent)  500/2000 (25%)  1024/4096 (25%)  2/100 (2%)  
             capacity: NodeCapacity { cpu_millis: 6_000, memory_mib: 8_192, instances: 300 },
             used: NodeCapacity { cpu_millis: 4_890, memory_mib: 1_024, instances: 12 },
             packing: Packing { cpu_permille: 815, memory_permille: 125, instances_permille: 40 },
+            gpus: None,
             room: Room {
                 used_nodes: 1,
                 packing: Packing { cpu_permille: 900, memory_permille: 500, instances_permille: 40 },

@@ -125,7 +125,7 @@ mod tests {
             (r#"devices = ["nvidia0"]"#, "nvidia0"),
             (r#"devices = ["/dev/a", "/dev/a"]"#, "/dev/a"),
             (r#"devices = ["/dev/a:/dev/x", "/dev/b:/dev/x"]"#, "/dev/b:/dev/x"),
-            (r#"devices = [[]]"#, "every GPU"),
+            ("devices = [[]]", "every GPU"),
             (r#"common = ["/dev/a"]"#, "gpus.devices"),
             (
                 r#"devices = ["/dev/a"]
