@@ -41,6 +41,10 @@ pub fn restart(
         return Ok(None);
     }
     let mut draft = Draft::of(instance, now);
+    if matches!(instance.state, S::Scheduled | S::Pulling | S::Starting | S::Running) {
+        // What was said of an image that could not be had was said of the try before this one.
+        draft.instance.message = None;
+    }
     let known = &mut draft.instance.containers;
     for status in known.iter_mut().filter(|status| container.is_none_or(|one| *one == status.name)) {
         make_outdated(instance, status, pull);

@@ -142,6 +142,8 @@ fn what_is_fetched_beside_what_runs_neither_changes_its_state_nor_its_meter() {
     let left = failed(4);
     assert!(left.message.as_ref().unwrap().contains("runs on"), "{:?}", left.message);
     assert_eq!(left.reason, None);
+    let again = restart(&left, None, true, "k", at(5)).unwrap().unwrap().after;
+    assert_eq!((again.state, again.message), (InstanceState::Running, None), "that was said of the try before");
     let (revision, fact) = pulled(1, 'b');
     let here = seen(&left, 5, revision, fact).unwrap();
     let after = (here.after.state, &here.after.message, here.meter.as_slice());
