@@ -24,8 +24,9 @@ pub struct Score {
     pub unasked_gpus: bool,
     /// Nothing is placed on it yet. An empty machine stays empty while another fits: it can be taken away.
     pub wakes_empty_node: bool,
-    /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is. Only nodes that are looked at for
-    /// that have less than 2 count: the best one without, and of each image a bounded number of those that have it.
+    /// 0 when all the images that are asked for are there, 1 when some are, 2 when none is. Compared among those near what is asked for;
+    /// elsewhere among the best node without regard to images, a bounded number of those that follow it in fit, and, if none of
+    /// them has all, a bounded number of those that have one of the images.
     pub cold: u8,
     /// How many GPUs nobody uses there, if GPUs are asked for: what is broken into stays broken into.
     pub unused_gpus: u8,
