@@ -75,11 +75,6 @@ pub(crate) async fn next_changes(connection: &mut SqliteConnection, count: usize
         .context("numbering changes")
 }
 
-/// The number of a write that is about to be made.
-pub(crate) async fn next_change(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-    next_changes(connection, 1).await
-}
-
 #[async_trait]
 impl Counters for SqliteStore {
     async fn reserve(&self, name: &str, count: u32) -> Result<u64, StoreError> {

@@ -4,14 +4,20 @@
 //! and the more there is to do the less each costs. A statement through the driver is a message to a thread and back, which
 //! costs more than most of what SQLite does for it.
 //!
+//! What nobody is in a hurry about, and comes all the time, may wait for company after all ([`Gather::patient`]): where hundreds come
+//! each second a unit is asked for a little later, and what would have been a commit each is one for all of them.
+//!
 //! The unit is asked for in a task of its own: a caller that goes away leaves those that it would have carried along unharmed. One that
 //! went away before its unit began is left out.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wherry_store::StoreError;
 
 use crate::writer::{GroupFailure, News, Running, Verdict, Writer};
@@ -19,22 +25,52 @@ use crate::writer::{GroupFailure, News, Running, Verdict, Writer};
 /// The most that one unit does.
 const MOST: usize = 128;
 
+/// How long a patient unit waits for company, and from how many pieces of work a second on.
+const LINGER: Duration = Duration::from_millis(25);
+const CROWD: u32 = 150;
+
 type Reply<A> = oneshot::Sender<Result<A, StoreError>>;
 
 /// What waits for its unit.
 pub(crate) struct Gather<W, A> {
     waiting: Mutex<Vec<(W, Reply<A>)>>,
+    /// What came lately, where that decides how long a unit waits.
+    pace: Option<Mutex<Pace>>,
 }
 
 impl<W, A> Default for Gather<W, A> {
     fn default() -> Self {
-        Self { waiting: Mutex::default() }
+        Self { waiting: Mutex::default(), pace: None }
+    }
+}
+
+/// Counts by the second.
+#[derive(Debug, Default)]
+struct Pace {
+    second: Option<Instant>,
+    count: u32,
+    before: u32,
+}
+
+impl Pace {
+    /// One more has come; says whether it comes in a crowd.
+    fn note(&mut self, now: Instant) -> bool {
+        match self.second.map(|began| now.duration_since(began)) {
+            Some(since) if since < Duration::from_secs(1) => {}
+            since => {
+                let is_next = since.is_some_and(|since| since < Duration::from_secs(2));
+                self.before = if is_next { self.count } else { 0 };
+                (self.second, self.count) = (Some(now), 0);
+            }
+        }
+        self.count += 1;
+        self.count.max(self.before) >= CROWD
     }
 }
 
 impl<W, A> fmt::Debug for Gather<W, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gather").field("waiting", &lock(&self.waiting).len()).finish()
+        f.debug_struct("Gather").field("waiting", &lock(&self.waiting).len()).finish_non_exhaustive()
     }
 }
 
@@ -42,6 +78,11 @@ impl<W, A> fmt::Debug for Gather<W, A> {
 pub(crate) type Outcomes<A> = Vec<Result<A, StoreError>>;
 
 impl<W: Send + 'static, A: Send + 'static> Gather<W, A> {
+    /// For what may wait a little where there is much of it.
+    pub(crate) fn patient() -> Self {
+        Self { waiting: Mutex::default(), pace: Some(Mutex::default()) }
+    }
+
     /// Does `work` with whatever else waits, by `all`, and answers after the commit.
     pub(crate) async fn run<F>(
         self: &Arc<Self>,
@@ -53,9 +94,11 @@ impl<W: Send + 'static, A: Send + 'static> Gather<W, A> {
     where
         F: for<'c> FnOnce(&'c mut SqliteConnection, Vec<W>) -> Running<'c, Outcomes<A>> + Send + 'static,
     {
+        let in_a_crowd = self.pace.as_ref().is_some_and(|pace| lock(pace).note(Instant::now()));
         let (answer, is_first) = self.join(work);
         if is_first {
-            tokio::spawn(Arc::clone(self).unit(Arc::clone(writer), (context, news), all));
+            let linger = if in_a_crowd { LINGER } else { Duration::ZERO };
+            tokio::spawn(Arc::clone(self).unit(Arc::clone(writer), (context, news), linger, all));
         }
         let stopped =
             |_| StoreError::Unavailable { context: format!("{context}: the writer has stopped"), source: None };
@@ -78,10 +121,18 @@ impl<W: Send + 'static, A: Send + 'static> Gather<W, A> {
         waiting.drain(..count).filter(|(_, reply)| !reply.is_closed()).unzip()
     }
 
-    async fn unit<F>(self: Arc<Self>, writer: Arc<Writer>, (context, news): (&'static str, News), all: F)
-    where
+    async fn unit<F>(
+        self: Arc<Self>,
+        writer: Arc<Writer>,
+        (context, news): (&'static str, News),
+        linger: Duration,
+        all: F,
+    ) where
         F: for<'c> FnOnce(&'c mut SqliteConnection, Vec<W>) -> Running<'c, Outcomes<A>> + Send + 'static,
     {
+        if !linger.is_zero() {
+            tokio::time::sleep(linger).await;
+        }
         let replies: Arc<Mutex<Option<Vec<Reply<A>>>>> = Arc::default();
         let (slot, gather) = (Arc::clone(&replies), Arc::clone(&self));
         let ran = writer
@@ -146,6 +197,17 @@ mod tests {
             assert_eq!(pieces(&rows).flatten().copied().collect::<Vec<_>>(), rows);
         }
         assert_eq!(places(2, 3), "(?, ?, ?), (?, ?, ?)");
+    }
+
+    #[test]
+    fn it_is_a_crowd_while_many_come_each_second() {
+        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let mut at = |millis| pace.note(begun + Duration::from_millis(millis));
+        assert!((0..u64::from(CROWD) - 1).all(|millis| !at(millis)));
+        assert!(at(900) && at(1_500), "the second before counts");
+        assert!(!at(2_600), "few came in the second before");
+        assert!((0..u64::from(CROWD)).map(|millis| at(3_000 + millis)).last().unwrap());
+        assert!(!at(60_000), "that was long ago");
     }
 
     #[test]

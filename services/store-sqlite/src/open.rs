@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::SqliteStore;
 use crate::error::is_damage;
+use crate::gather::Gather;
 use crate::writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -107,7 +108,7 @@ impl SqliteStore {
             .await
             .map_err(|error| driver_error(path, error))?;
         let writer = Arc::new(Writer::start(connection, options));
-        Ok(Self { readers, writer, creates: Arc::default(), lives: Arc::default() })
+        Ok(Self { readers, writer, creates: Arc::default(), lives: Arc::new(Gather::patient()) })
     }
 
     /// Ends in order: waits for what was queued before, then closes the connections, which folds the WAL into the file.

@@ -314,10 +314,12 @@ async fn run_group(
         Some(connection) => connection,
         None => slot.insert(options.connect().await.context("opening the database again")?),
     };
-    execute(connection, "BEGIN IMMEDIATE").await?;
     let (mut stored, mut is_news) = (false, false);
+    // Several statements in one text: each text is a message to the driver's thread and back.
+    let mut next = "BEGIN IMMEDIATE; SAVEPOINT unit";
     for unit in group {
-        execute(connection, "SAVEPOINT unit").await?;
+        execute(connection, next).await?;
+        next = "RELEASE unit; SAVEPOINT unit";
         if unit.run(connection).await == Ran::Kept {
             stored = true;
             is_news |= unit.is_news();
@@ -325,10 +327,9 @@ async fn run_group(
             // SQLite gave up the whole transaction in the middle of this unit: its error is the cause.
             return Err(unit.take_error().unwrap_or(gone));
         }
-        execute(connection, "RELEASE unit").await?;
     }
     if stored {
-        execute(connection, "COMMIT").await?;
+        execute(connection, "RELEASE unit; COMMIT").await?;
     } else {
         execute(connection, "ROLLBACK").await?;
     }

@@ -78,7 +78,7 @@ impl Background {
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
         let reconcilers: [Arc<dyn Reconciler>; 13] = [
-            Arc::new(picture::Picture),
+            Arc::new(picture::Picture::default()),
             Arc::new(presence::Presence),
             Arc::new(silence::Silent::default()),
             Arc::new(fencing::Fencing::default()),

@@ -1,10 +1,11 @@
 //! One guarded change of one instance.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use sqlx::sqlite::SqliteConnection;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Action, Digest, Generation, Instance, NodeId, Timestamp};
+use wherry_model::{Action, Digest, Generation, Instance, NodeId, Revision, Timestamp};
 use wherry_store::{Applied, StoreError};
 
 use super::read;
@@ -17,29 +18,72 @@ use crate::node;
 
 /// Writes the change and all that belongs to it. Anything but [`Applied::Yes`] must be rolled back by the caller.
 pub(crate) async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<Applied, StoreError> {
-    let after = &change.after;
-    let before = read::of_tenant(connection, after.tenant, after.id).await?;
-    let Some(before) = before.filter(|before| before.revision == change.from) else {
-        return Ok(Applied::LostRace);
-    };
-    if !settle_resources(connection, &before, change).await? {
-        return Ok(Applied::NodeRefused);
+    apply_all(connection, std::slice::from_ref(change)).await
+}
+
+/// Writes several changes, of which later ones build on earlier ones of the same instance: all of their resources, edges and events, and
+/// of each instance the record that is true in the end. A start is told in several facts, and its record is written once.
+pub(crate) async fn apply_all(connection: &mut SqliteConnection, changes: &[Change]) -> Result<Applied, StoreError> {
+    let mut steps: Vec<Vec<&Change>> = Vec::new();
+    for change in changes {
+        match steps.iter_mut().find(|known| known[0].after.id == change.after.id) {
+            Some(known) => known.push(change),
+            None => steps.push(vec![change]),
+        }
     }
-    if !update(connection, change).await? {
-        return Ok(Applied::LostRace);
+    let mut number = feed::next_changes(connection, steps.len()).await?;
+    let mut told = BTreeSet::new();
+    for steps in steps {
+        match apply_steps(connection, &steps, number).await? {
+            Ok(nodes) => told.extend(nodes),
+            Err(refused) => return Ok(refused),
+        }
+        number += 1;
     }
-    if before.spec.labels != after.spec.labels {
-        delete_labels(connection, after).await?;
-        insert_labels(connection, after).await?;
-    } else if before.deleted_at.is_none() && after.deleted_at.is_some() {
-        retire_labels(connection, after).await?;
-    }
-    meter::apply_edges(connection, after, &change.meter).await?;
-    event::append(connection, after, &change.events).await?;
-    for node in nodes_to_tell(&before, after) {
+    let events = changes.iter().flat_map(|change| change.events.iter().map(|event| (&change.after, event)));
+    event::append_all(connection, &events.collect::<Vec<_>>()).await?;
+    for node in told {
         node::bump_desired(connection, node).await?;
     }
     Ok(Applied::Yes)
+}
+
+/// The changes of one instance, without their events. Gives the nodes for which they make a difference.
+async fn apply_steps(
+    connection: &mut SqliteConnection,
+    steps: &[&Change],
+    number: i64,
+) -> Result<Result<BTreeSet<NodeId>, Applied>, StoreError> {
+    let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Ok(Ok(BTreeSet::new())) };
+    let stored = read::of_tenant(connection, first.after.tenant, first.after.id).await?;
+    let Some(stored) = stored.filter(|stored| stored.revision == first.from) else {
+        return Ok(Err(Applied::LostRace));
+    };
+    let (mut before, mut nodes) = (&stored, BTreeSet::new());
+    for step in steps {
+        if step.from != before.revision {
+            return Ok(Err(Applied::LostRace));
+        }
+        if !settle_resources(connection, before, step).await? {
+            return Ok(Err(Applied::NodeRefused));
+        }
+        nodes.extend(nodes_to_tell(before, &step.after));
+        before = &step.after;
+    }
+    let after = &last.after;
+    if !update(connection, first.from, after, number).await? {
+        return Ok(Err(Applied::LostRace));
+    }
+    if stored.spec.labels != after.spec.labels {
+        delete_labels(connection, after).await?;
+        insert_labels(connection, after).await?;
+    } else if stored.deleted_at.is_none() && after.deleted_at.is_some() {
+        retire_labels(connection, after).await?;
+    }
+    for step in steps {
+        meter::apply_edges(connection, &step.after, &step.meter).await?;
+    }
+    Ok(Ok(nodes))
 }
 
 /// Gives back, then takes: an instance that is placed anew on its own node may use what it had.
@@ -65,9 +109,12 @@ async fn settle_resources(
     Ok(true)
 }
 
-async fn update(connection: &mut SqliteConnection, change: &Change) -> Result<bool, StoreError> {
-    let after = &change.after;
-    let number = feed::next_change(connection).await?;
+async fn update(
+    connection: &mut SqliteConnection,
+    from: Revision,
+    after: &Instance,
+    number: i64,
+) -> Result<bool, StoreError> {
     let updated = sqlx::query(
         "UPDATE instances SET state = ?, node = ?, generation = ?, revision = ?, holds_resources = ?, address = ?,
              deleted_at = ?, changed = ?, record = ?
@@ -84,7 +131,7 @@ async fn update(connection: &mut SqliteConnection, change: &Change) -> Result<bo
     .bind(json(after)?)
     .bind(after.tenant.blob())
     .bind(after.id.blob())
-    .bind(integer(change.from.0)?)
+    .bind(integer(from.0)?)
     .execute(connection)
     .await
     .context("changing an instance")?;

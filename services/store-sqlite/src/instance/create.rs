@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 use wherry_model::lifecycle::Change;
-use wherry_model::{DnsLabel, Instance, NodeId, Timestamp};
+use wherry_model::{Demand, DnsLabel, Instance, NodeId, Timestamp};
 use wherry_store::{CreateOutcome, Placed, StoreError};
 
 use super::{change, read};
@@ -67,10 +67,10 @@ pub(super) async fn all(
 
 /// True when all of them are stored; otherwise the caller rolls back whatever was.
 async fn together(connection: &mut SqliteConnection, work: &[Placed]) -> Result<bool, StoreError> {
-    for Placed { change, .. } in work {
-        if !change.meter.is_empty() || !take(connection, change).await? {
-            return Ok(false);
-        }
+    let takes = work.iter().filter_map(|Placed { change, .. }| Some((change.takes?, change.after.demand())));
+    let takes: Vec<(NodeId, Demand)> = takes.collect();
+    if work.iter().any(|placed| !placed.change.meter.is_empty()) || !node::take_each(connection, &takes).await? {
+        return Ok(false);
     }
     let instances: Vec<&Instance> = work.iter().map(|placed| &placed.change.after).collect();
     if !insert_all(connection, &instances).await? {

@@ -29,12 +29,10 @@ pub(super) async fn apply(
     if batch.through < batch.after {
         return Err(violation(format!("a report takes journal {} back to {}", batch.journal, batch.through)));
     }
-    for step in &batch.changes {
-        match change::apply(connection, step).await? {
-            Applied::Yes => {}
-            Applied::LostRace => return Ok(Verdict::Undo(ReportOutcome::LostRace)),
-            Applied::NodeRefused => return Err(violation("a report takes resources that its node does not have")),
-        }
+    match change::apply_all(connection, &batch.changes).await? {
+        Applied::Yes => {}
+        Applied::LostRace => return Ok(Verdict::Undo(ReportOutcome::LostRace)),
+        Applied::NodeRefused => return Err(violation("a report takes resources that its node does not have")),
     }
     sqlx::query(
         "INSERT INTO journal_acknowledgements (node, journal, through) VALUES (?1, ?2, ?3)

@@ -23,7 +23,7 @@ use crate::error::{Context, violation};
 use crate::writer::{News, Verdict};
 
 pub(crate) use life::Life;
-pub(crate) use resources::{bump_desired, give_back, take};
+pub(crate) use resources::{bump_desired, give_back, take, take_each};
 
 #[async_trait]
 impl NodeStore for SqliteStore {
