@@ -39,6 +39,8 @@ pub struct ControlConfig {
     pub agents_url: Option<String>,
     /// How long deleted instances and idempotency records are kept. At least 24 hours.
     pub retention: Duration,
+    /// How long one round of forgetting what is past its time may take; there is one each minute.
+    pub forgetting: Duration,
     /// Whether containers may be given more CPU and memory than is reserved for them, while their machine has it.
     pub allow_limits_above_request: bool,
     /// How long it stays on record who entered an instance. At least a day.
@@ -78,6 +80,7 @@ impl ControlConfig {
             is_alone: false,
             agents_url: None,
             retention: Duration::from_hours(7 * 24),
+            forgetting: Duration::from_secs(20),
             allow_limits_above_request: false,
             audit_retention: Duration::from_hours(90 * 24),
             events_per_instance: 2_000,

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use wherry_model::lifecycle::Change;
-use wherry_model::{EventKind, Instance, JournalId, NodeId};
+use wherry_model::{EventKind, Instance, InstanceId, JournalId, NodeId, Observation};
 use wherry_store::{Applied, CreateOutcome, FenceOutcome, Placed, ReportOutcome};
 
 use crate::fleet::Reservation;
@@ -72,18 +72,38 @@ impl Control {
         carry_through(work).await
     }
 
-    /// Stores what a report changes.
+    /// Stores what a report changes, and what of it is put off.
     pub(crate) async fn write_report(
         &self,
         (node, journal): (NodeId, JournalId),
-        after: u64,
-        through: u64,
+        (after, through): (u64, u64),
         changes: Vec<Change>,
+        deferred: Vec<Observation>,
     ) -> Result<ReportOutcome, Error> {
         let control = self.clone();
         carry_through(async move {
-            let outcome = control.store().apply_report(node, journal, after, through, &changes).await?;
+            let outcome = control.store().apply_report(node, journal, after, through, &changes, &deferred).await?;
             if matches!(outcome, ReportOutcome::Applied(_)) {
+                for change in &changes {
+                    control.after_commit(change);
+                }
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
+    /// Stores what facts change that were put off.
+    pub(crate) async fn write_deferred(
+        &self,
+        instance: InstanceId,
+        numbers: Vec<u64>,
+        changes: Vec<Change>,
+    ) -> Result<Applied, Error> {
+        let control = self.clone();
+        carry_through(async move {
+            let outcome = control.store().apply_deferred(instance, &numbers, &changes).await?;
+            if outcome == Applied::Yes {
                 for change in &changes {
                     control.after_commit(change);
                 }

@@ -23,10 +23,11 @@ const MAX_EXPLAINED: usize = 1_000;
 const MAX_IMAGES: usize = NodeHello::MAX_IMAGES;
 
 /// A spot instance that makes room.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Notice {
     node: NodeId,
     demand: Demand,
+    terms: Terms,
     until: Timestamp,
 }
 
@@ -151,7 +152,7 @@ impl FleetIndex {
         let place = instance.node.filter(|_| instance.holds_resources);
         match (place, instance.evict_at) {
             (Some(node), Some(until)) => {
-                self.notices.insert(id, Notice { node, demand: instance.demand(), until });
+                self.notices.insert(id, Notice { node, demand: instance.demand(), terms: instance.terms(), until });
             }
             _ => {
                 self.notices.remove(&id);
@@ -176,7 +177,7 @@ impl FleetIndex {
     }
 
     /// Who has to go so that an instance that was refused finds a place.
-    pub(crate) fn victims(&self, demand: &Demand, terms: &Terms) -> MakingRoom {
+    pub(crate) fn victims(&mut self, demand: &Demand, terms: &Terms) -> MakingRoom {
         let ask = Ask { demand, terms, excluded: &[] };
         if demand.spot {
             return MakingRoom::No;
@@ -188,16 +189,29 @@ impl FleetIndex {
         if self.notices.is_empty() {
             return by(self.fleet.victims(&ask));
         }
-        // As it will be when those have left who were told to.
-        let mut then = Self { fleet: self.fleet.clone(), ..Self::default() };
-        for (id, notice) in &self.notices {
-            then.fleet.depart(*id);
-            then.release(notice.node, notice.demand);
+        // As it will be when those have left who were told to. In place, for as long as nobody else looks: they are few, and a copy of
+        // the fleet is not.
+        let told: BTreeSet<NodeId> = self.notices.values().map(|notice| notice.node).collect();
+        let before: Vec<NodeSnapshot> = told.iter().filter_map(|node| self.fleet.node(*node).copied()).collect();
+        let notices = std::mem::take(&mut self.notices);
+        for (id, notice) in &notices {
+            self.fleet.depart(*id);
+            self.release(notice.node, notice.demand);
         }
-        match then.fleet.decide_for(&ask) {
+        let making = match self.fleet.decide_for(&ask) {
             Ok(_) => MakingRoom::UnderWay,
-            Err(_) => by(then.fleet.victims(&ask)),
+            Err(_) => by(self.fleet.victims(&ask)),
+        };
+        for snapshot in before {
+            self.apply(FleetChange::Node(snapshot));
         }
+        for (id, notice) in &notices {
+            if let Err(unapplied) = self.fleet.settle(*id, notice.node, &notice.demand, &notice.terms) {
+                tracing::debug!(%unapplied, "the picture of the fleet is behind, it is renewed by itself");
+            }
+        }
+        self.notices = notices;
+        making
     }
 
     fn learn(&mut self, record: &NodeRecord) {

@@ -47,10 +47,14 @@ impl Control {
             MakingRoom::UnderWay => {}
             MakingRoom::By(victims) => {
                 for id in victims {
-                    let Some(instance) = self.store().instance_of_any_tenant(id).await? else { continue };
-                    let until = self.now().plus(self.inner.config.spot_notice);
-                    self.change_instance(instance, |instance| Ok(lifecycle::notice(instance, until, self.now())))
-                        .await?;
+                    if let Err(error) = self.give_notice(id).await {
+                        // The others go all the same, and the next who is refused looks again.
+                        tracing::error!(
+                            instance = %id,
+                            error = &error as &dyn std::error::Error,
+                            "a spot instance cannot be told to make room"
+                        );
+                    }
                 }
             }
         }
@@ -60,21 +64,40 @@ impl Control {
         ))
     }
 
-    /// Stops the spot instances whose notice is over. Says how many.
-    pub(crate) async fn evict_overdue(&self) -> Result<u32, Error> {
-        let overdue = lock(&self.inner.fleet).overdue(self.now());
-        let mut stopped = 0;
-        for id in overdue {
-            let Some(instance) = self.store().instance_of_any_tenant(id).await? else { continue };
-            let now = self.now();
-            let after = self
-                .change_instance(instance, |instance| {
-                    let is_due = instance.evict_at.is_some_and(|at| at <= now);
-                    Ok(is_due.then(|| lifecycle::leave(instance, Leaving::Evict, now)).flatten())
-                })
-                .await?;
-            stopped += u32::from(after.leaving == Some(Leaving::Evict));
-        }
-        Ok(stopped)
+    async fn give_notice(&self, id: InstanceId) -> Result<(), Error> {
+        let Some(instance) = self.store().instance_of_any_tenant(id).await? else { return Ok(()) };
+        let until = self.now().plus(self.inner.config.spot_notice);
+        let told = self.change_instance(instance, |instance| Ok(lifecycle::notice(instance, until, self.now()))).await;
+        gone_or(told.map(drop))
+    }
+
+    /// The spot instances whose notice is over, as far as this replica knows.
+    pub(crate) fn overdue(&self) -> Vec<InstanceId> {
+        lock(&self.inner.fleet).overdue(self.now())
+    }
+
+    /// Stops a spot instance if its notice is over. Whether that was written now.
+    pub(crate) async fn evict(&self, id: InstanceId) -> Result<bool, Error> {
+        let Some(instance) = self.store().instance_of_any_tenant(id).await? else { return Ok(false) };
+        let (now, mut wrote) = (self.now(), false);
+        let stopped = self
+            .change_instance(instance, |instance| {
+                let is_due = instance.evict_at.is_some_and(|at| at <= now);
+                let change = is_due.then(|| lifecycle::leave(instance, Leaving::Evict, now)).flatten();
+                wrote = change.is_some();
+                Ok(change)
+            })
+            .await;
+        let is_there = stopped.is_ok();
+        gone_or(stopped.map(drop))?;
+        Ok(wrote && is_there)
+    }
+}
+
+/// An instance that was forgotten meanwhile needs nothing.
+fn gone_or(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(Error::NotFound(_)) => Ok(()),
+        done => done,
     }
 }

@@ -80,7 +80,7 @@ pub async fn every_kind_of_write_is_found(subject: &mut impl Subject) {
     let changed = world.applied(asked(&created, Ask::Stop, 3)).await;
     follower.see(std::slice::from_ref(&changed), 10).await;
     let report = [seen(&old, 4, started(1, 4))];
-    world.store.apply_report(node, journal, 0, 1, &report).await.unwrap();
+    world.store.apply_report(node, journal, 0, 1, &report, &[]).await.unwrap();
     follower.see(&[report[0].after.clone()], 10).await;
     let waiting = world.waiting("waiting", node, 5).await;
     follower.see(std::slice::from_ref(&waiting), 10).await;
@@ -189,7 +189,7 @@ pub async fn followers_miss_nothing_while_writers_write(subject: &mut impl Subje
                     changes.push(seen(&instance, round, started(1, round)));
                 }
                 let through = u64::try_from(round).unwrap();
-                world.store.apply_report(node, journal, through, through + 1, &changes).await.unwrap();
+                world.store.apply_report(node, journal, through, through + 1, &changes, &[]).await.unwrap();
                 made.extend(changes.into_iter().map(|change| change.after));
             }
             made

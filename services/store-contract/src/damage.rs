@@ -1,8 +1,8 @@
 //! Records that cannot be read. How one is broken differs from store to store, so each calls this from a test of its own.
 
 use wherry_model::lifecycle::Ask;
-use wherry_model::{InstanceId, RestartPolicy, Schedule};
-use wherry_store::{ChangeCursor, ListQuery, StoreError};
+use wherry_model::{Fact, InstanceId, Observation, RestartPolicy, Schedule};
+use wherry_store::{ChangeCursor, ListQuery, ReportOutcome, StoreError};
 
 use crate::World;
 use crate::world::{asked, at};
@@ -73,6 +73,15 @@ pub async fn a_broken_record_costs_itself_alone(world: &World, damage: impl Asyn
     }
     listed.sort_unstable();
     assert_eq!(listed, changed);
+    // What its node says of it is kept.
+    let journal = world.journal();
+    let fact = Fact::SandboxStopped;
+    let (instance, generation) = (broken_at.map(|place| running[place].id)[0], running[0].generation);
+    let said = Observation { seq: 1, instance, generation, revision: 0, at: at(40), fact };
+    let outcome = store.apply_report(node, journal, 0, 1, &[], std::slice::from_ref(&said)).await.unwrap();
+    assert_eq!(outcome, ReportOutcome::Applied(1));
+    let kept = store.deferred_facts(instance, 10).await.unwrap();
+    assert_eq!(kept.iter().map(|fact| &fact.observation).collect::<Vec<_>>(), [&said]);
     // By itself it is said to be broken, and the others go on.
     let alone = store.instance(world.tenant, broken[0]).await;
     let named = broken[0].to_string();

@@ -14,6 +14,7 @@ pub mod calls;
 pub mod changes;
 pub mod creates;
 pub mod damage;
+pub mod deferred;
 pub mod drains;
 pub mod enrolments;
 pub mod events;
@@ -133,6 +134,13 @@ macro_rules! store_contract {
                 journals_are_apart,
                 of_racing_reports_one_is_applied,
                 a_report_that_changes_nothing_is_acknowledged,
+            ]
+            deferred: [
+                facts_are_deferred_with_their_acknowledgement,
+                a_change_ahead_of_deferred_facts_is_refused,
+                deferred_facts_are_applied_once,
+                no_more_facts_are_deferred_than_may_be,
+                deferred_facts_are_purged_with_their_instance,
             ]
             lists: [
                 pages_cover_everything_once,
@@ -317,6 +325,7 @@ mod tests {
             include_str!("calls.rs"),
             include_str!("changes.rs"),
             include_str!("creates.rs"),
+            include_str!("deferred.rs"),
             include_str!("drains.rs"),
             include_str!("enrolments.rs"),
             include_str!("events.rs"),

@@ -131,7 +131,7 @@ async fn one_life(
         let stored = if *coin && change.takes.is_none() {
             let acknowledged = world.store.acknowledged(node, journal).await.unwrap();
             let changes = std::slice::from_ref(&change);
-            let outcome = world.store.apply_report(node, journal, acknowledged, acknowledged + 1, changes).await;
+            let outcome = world.store.apply_report(node, journal, acknowledged, acknowledged + 1, changes, &[]).await;
             assert_eq!(outcome.unwrap(), ReportOutcome::Applied(acknowledged + 1));
             Applied::Yes
         } else {

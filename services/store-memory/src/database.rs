@@ -40,6 +40,14 @@ impl Database {
         look(&self.state())
     }
 
+    /// Changes something behind everybody's back: nobody is woken, nobody looks on.
+    pub(crate) fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let done = edit(&mut state);
+        state.keep();
+        done
+    }
+
     /// Runs one unit of work: all of it is stored, or nothing. Readers are woken if it is news.
     pub(crate) fn write<T>(
         &self,

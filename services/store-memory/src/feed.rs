@@ -8,6 +8,7 @@ use wherry_store::{ChangeCursor, ChangeFeed, Changes, Counters, StoreError};
 
 use crate::MemoryStore;
 use crate::database::Verdict;
+use crate::state::InstanceRow;
 
 /// After this a waiter looks for itself.
 const POLL: Duration = Duration::from_secs(1);
@@ -48,7 +49,8 @@ impl ChangeFeed for MemoryStore {
                 && let Some((write, id)) = newer.next()
             {
                 next = ChangeCursor(*write);
-                instances.extend(state.instances.get(id).map(|row| (*row.record).clone()));
+                instances
+                    .extend(state.instances.get(id).and_then(InstanceRow::readable).map(|record| (**record).clone()));
             }
             Changes { instances, next, more: newer.peek().is_some() }
         })

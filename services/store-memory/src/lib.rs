@@ -29,7 +29,7 @@ mod webhook;
 use std::sync::Arc;
 
 use wherry_metering::Interval;
-use wherry_model::{Instance, NodeRecord};
+use wherry_model::{Instance, InstanceId, NodeRecord};
 
 use crate::database::Database;
 
@@ -80,6 +80,12 @@ impl MemoryStore {
     /// Shows every write of an instance or a node to `witness`, at the moment of its commit.
     pub fn show(&self, witness: Arc<dyn Witness>) {
         self.database.show(witness);
+    }
+
+    /// Makes the record of an instance unreadable, or readable again, as damage or a replica of a newer release does. False when
+    /// there is no such instance.
+    pub fn break_record(&self, instance: InstanceId, broken: bool) -> bool {
+        self.database.edit(|state| state.instances.change(&instance, |row| row.broken = broken))
     }
 
     /// What is stored now, past all trouble.

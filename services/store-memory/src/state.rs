@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use wherry_model::{
     ApiKeyId, AuditId, CpuMillis, DeliveryId, Event, Generation, Instance, InstanceId, InstanceName, JournalId,
-    MemoryMib, NodeId, NodeRecord, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId, WebhookId,
+    MemoryMib, NodeId, NodeRecord, Observation, PriceBook, ProjectId, ReplicaId, TenantId, Timestamp, TokenId,
+    WebhookId,
 };
 use wherry_store::{
     ApiKeyRecord, AuditRecord, CallRecord, DeliveryRecord, EnrolmentRecord, IdempotencyRecord, JoinTokenRecord,
@@ -41,6 +42,22 @@ pub(crate) struct InstanceRow {
     pub(crate) record: Arc<Instance>,
     /// Where its latest write stands among all.
     pub(crate) write: u64,
+    /// Its record cannot be read; what else is known of it can.
+    pub(crate) broken: bool,
+}
+
+impl InstanceRow {
+    /// The record, unless it is broken.
+    pub(crate) fn readable(&self) -> Option<&Arc<Instance>> {
+        (!self.broken).then_some(&self.record)
+    }
+
+    /// The same for who asks for this one alone.
+    pub(crate) fn read(&self) -> Result<&Arc<Instance>, StoreError> {
+        let (table, key) = ("instances", self.record.id.to_string());
+        let broken = || StoreError::Corrupt { table, key, message: "it was broken on purpose".to_owned() };
+        self.readable().ok_or_else(broken)
+    }
 }
 
 #[derive(Clone)]
@@ -68,6 +85,12 @@ pub(crate) struct IntervalRow {
 }
 
 #[derive(Clone)]
+pub(crate) struct DeferredRow {
+    pub(crate) node: NodeId,
+    pub(crate) observation: Observation,
+}
+
+#[derive(Clone)]
 pub(crate) struct LeaseRow {
     pub(crate) holder: ReplicaId,
     pub(crate) until: Timestamp,
@@ -81,9 +104,10 @@ macro_rules! tables {
         #[derive(Default)]
         pub(crate) struct State {
             $($(#[$doc])* pub(crate) $name: Table<$key, $row>,)*
-            /// Numbers of events and writes are never given twice, whatever becomes of the unit that took them.
+            /// Numbers of events, writes and deferred facts are never given twice, whatever becomes of the unit that took them.
             pub(crate) last_event: u64,
             pub(crate) last_write: u64,
+            pub(crate) last_deferred: u64,
         }
 
         impl State {
@@ -105,6 +129,7 @@ tables! {
     nodes: NodeId => NodeRow,
     journals: (NodeId, JournalId) => u64,
     instances: InstanceId => InstanceRow,
+    deferred: u64 => DeferredRow,
     /// Which instance each write was of, only the latest of each.
     writes: u64 => InstanceId,
     idempotency: (TenantId, String) => IdempotencyRecord,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use wherry_store::Store;
-use wherry_store_contract::Subject;
+use wherry_store_contract::{Subject, World, damage};
 use wherry_store_memory::{Calm, MemoryStore};
 
 struct MemorySubject(MemoryStore);
@@ -27,3 +27,10 @@ async fn subject() -> MemorySubject {
 }
 
 wherry_store_contract::store_contract!(crate::subject);
+
+#[tokio::test]
+async fn a_broken_record_costs_itself_alone() {
+    let subject = subject().await;
+    let world = World::new(&subject).await;
+    damage::a_broken_record_costs_itself_alone(&world, async |id| assert!(subject.0.break_record(id, true))).await;
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
 use wherry_model::{
-    Instance, InstanceId, InstanceName, InstanceState, JournalId, NodeId, ProjectId, TenantId, Timestamp,
+    Instance, InstanceId, InstanceName, InstanceState, JournalId, NodeId, Observation, ProjectId, TenantId, Timestamp,
 };
 
 use crate::error::StoreError;
@@ -60,8 +60,25 @@ pub enum Applied {
     NodeRefused,
 }
 
+/// A fact that was acknowledged to its agent and has not been applied yet, because the record that it is about cannot be read, or
+/// because an earlier one of the same instance waits for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeferredFact {
+    /// Grows in the order in which the facts of an instance came; never given twice.
+    pub number: u64,
+    /// Whose journal it is of.
+    pub node: NodeId,
+    /// What was seen, as its agent said it.
+    pub observation: Observation,
+}
+
+impl DeferredFact {
+    /// Of one instance no more than this are kept.
+    pub const MAX_PER_INSTANCE: u32 = 1_000;
+}
+
 /// What became of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportOutcome {
     /// All changes are stored, and the journal is acknowledged through this number.
     Applied(u64),
@@ -69,6 +86,10 @@ pub enum ReportOutcome {
     Superseded(u64),
     /// A record is not at the revision that its change was computed from; nothing was stored.
     LostRace,
+    /// Earlier facts of these instances are deferred, so that later ones must be too; nothing was stored.
+    Behind(Vec<InstanceId>),
+    /// [`DeferredFact::MAX_PER_INSTANCE`] would be exceeded for this instance; nothing was stored.
+    Full(InstanceId),
 }
 
 /// Where the next page begins: after this instance, in order of (created_at, id), newest first.
@@ -141,8 +162,10 @@ pub trait InstanceStore: Send + Sync {
     /// The number through which the node's journal is acknowledged; 0 for a journal never heard of.
     async fn acknowledged(&self, node: NodeId, journal: JournalId) -> Result<u64, StoreError>;
 
-    /// Stores what a batch of observations changes, and that the journal is acknowledged `through`, if it was
-    /// acknowledged exactly through `after` before. Later changes may build on earlier ones of the batch.
+    /// Stores what a batch of observations changes, those that are `deferred`, and that the journal is acknowledged `through`,
+    /// if it was acknowledged exactly through `after` before. Later changes may build on earlier ones of the batch. Of the
+    /// deferred ones only those are stored whose instance is placed on the node and not deleted, however unreadable its record:
+    /// a node speaks only of what is assigned to it.
     async fn apply_report(
         &self,
         node: NodeId,
@@ -150,7 +173,23 @@ pub trait InstanceStore: Send + Sync {
         after: u64,
         through: u64,
         changes: &[Change],
+        deferred: &[Observation],
     ) -> Result<ReportOutcome, StoreError>;
+
+    /// Instances of which facts are deferred, in order of id, after `after`, at most `limit`.
+    async fn deferred_instances(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<InstanceId>, StoreError>;
+
+    /// The deferred facts of an instance in the order in which they came, at most `limit`.
+    async fn deferred_facts(&self, instance: InstanceId, limit: u32) -> Result<Vec<DeferredFact>, StoreError>;
+
+    /// Stores what the deferred facts with these numbers change, and forgets them, in one transaction. [`Applied::LostRace`] when
+    /// one of them is not there any more, or the record is not what the first change was computed from: nothing was stored.
+    async fn apply_deferred(
+        &self,
+        instance: InstanceId,
+        numbers: &[u64],
+        changes: &[Change],
+    ) -> Result<Applied, StoreError>;
 
     /// The tenant's live instance of that name.
     async fn instance_by_name(

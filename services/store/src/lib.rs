@@ -32,7 +32,8 @@ pub use fleet::{
     LeaseStore, ReplicaRecord, ReplicaStore,
 };
 pub use instance::{
-    Applied, CreateOutcome, Cursor, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
+    Applied, CreateOutcome, Cursor, DeferredFact, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed,
+    ReportOutcome,
 };
 pub use meter::{MeterStore, PriceBookOutcome, UsageQuery};
 pub use node::{FenceOutcome, LifeOutcome, NodeRegistration, NodeStore, RemoveOutcome};

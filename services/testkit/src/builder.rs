@@ -11,6 +11,7 @@ use wherry_model::{
 use wherry_node_agent::Machine;
 use wherry_sealing::{Keyring, SealingKey};
 use wherry_store::TenantRecord;
+use wherry_store_memory::MemoryStore;
 
 use crate::stack::{DATABASE, Live};
 use crate::{Line, ManualClock, RealNode, RecordingZone, ScriptedAgent, SeededEntropy, Stack};
@@ -61,6 +62,7 @@ pub struct StackBuilder {
     nodes: Vec<Node>,
     real_nodes: Vec<Node>,
     config: ControlConfig,
+    memory: Option<MemoryStore>,
 }
 
 impl Default for StackBuilder {
@@ -68,7 +70,7 @@ impl Default for StackBuilder {
         let nodes = vec![Node::sized(4_000, 4_096)];
         let mut config = ControlConfig::new([7; 32]);
         config.sealing = Keyring::of(SealingKey::generate("1", &SeededEntropy::new(7)));
-        Self { seed: 1, nodes, real_nodes: Vec::new(), config }
+        Self { seed: 1, nodes, real_nodes: Vec::new(), config, memory: None }
     }
 }
 
@@ -97,6 +99,12 @@ impl StackBuilder {
         self
     }
 
+    /// Keeps the data here instead of in a file: for rows by the ten thousand, and for records that are broken.
+    pub fn on(mut self, memory: &MemoryStore) -> Self {
+        self.memory = Some(memory.clone());
+        self
+    }
+
     /// Builds it: the application is open, two tenants exist, every node has said hello and proved life.
     pub async fn start(self) -> Stack {
         let folder = tempfile::Builder::new().prefix("wherry-testkit-").tempdir().expect("a temporary folder is made");
@@ -104,7 +112,8 @@ impl StackBuilder {
         let entropy = Arc::new(SeededEntropy::new(self.seed));
         let zone = Arc::new(RecordingZone::default());
         let line = Arc::new(Line::default());
-        let live = Live::open(folder.path().join(DATABASE), &clock, &entropy, &zone, &self.config).await;
+        let database = folder.path().join(DATABASE);
+        let live = Live::open(self.memory.as_ref(), database, &clock, &entropy, &zone, &self.config).await;
         line.plug(live.control.clone());
         let operator = Principal {
             tenant: live.control.ensure_tenant(name("operator")).await.expect("the operator's tenant is made").id,
@@ -131,7 +140,8 @@ impl StackBuilder {
         }
         let stack = Stack {
             live: Some(live),
-            ended: Weak::new(),
+            ended: Weak::<MemoryStore>::new(),
+            memory: self.memory,
             clock,
             entropy,
             zone,

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use wherry_control::{Background, Control, ControlConfig, CreateInstance, InstanceView, ReconcilerStatus};
 use wherry_model::{InstanceName, InstanceSpec, InstanceState, NodeId, Principal, Timestamp};
 use wherry_store::Store;
+use wherry_store_memory::MemoryStore;
 use wherry_store_sqlite::SqliteStore;
 
 use crate::{
@@ -21,7 +22,9 @@ pub(crate) const DATABASE: &str = "wherry.db";
 pub struct Stack {
     pub(crate) live: Option<Live>,
     /// The store of the application that was crashed, until its last call has ended.
-    pub(crate) ended: Weak<SqliteStore>,
+    pub(crate) ended: Weak<dyn Store>,
+    /// Where the data is when it is not in the folder.
+    pub(crate) memory: Option<MemoryStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) entropy: Arc<SeededEntropy>,
     pub(crate) zone: Arc<RecordingZone>,
@@ -36,7 +39,7 @@ pub struct Stack {
 
 /// What a crash ends.
 pub(crate) struct Live {
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) control: Control,
 }
 
@@ -48,20 +51,24 @@ impl std::fmt::Debug for Live {
 
 impl Live {
     pub(crate) async fn open(
+        memory: Option<&MemoryStore>,
         database: PathBuf,
         clock: &Arc<ManualClock>,
         entropy: &Arc<SeededEntropy>,
         zone: &Arc<RecordingZone>,
         config: &ControlConfig,
     ) -> Self {
-        let store = Arc::new(SqliteStore::open(database).await.expect("the database opens"));
+        let store: Arc<dyn Store> = match memory {
+            Some(memory) => Arc::new(memory.clone()),
+            None => Arc::new(SqliteStore::open(database).await.expect("the database opens")),
+        };
         let control = application(Arc::clone(&store), clock, entropy, zone, config).await;
         Self { store, control }
     }
 }
 
 async fn application(
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     clock: &Arc<ManualClock>,
     entropy: &Arc<SeededEntropy>,
     zone: &Arc<RecordingZone>,
@@ -94,7 +101,7 @@ impl Stack {
 
     /// The store beneath it.
     pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.live().store) as Arc<dyn Store>
+        Arc::clone(&self.live().store)
     }
 
     /// Another application on the same store, as a second replica would be; its zone is its own.
@@ -256,7 +263,9 @@ impl Stack {
     /// Ends the application as `kill -9` does: what was not committed is not done. Agents find the line cut.
     pub fn crash(&mut self) {
         self.line.cut();
-        self.ended = self.live.take().map_or_else(Weak::new, |live| Arc::downgrade(&live.store));
+        if let Some(live) = self.live.take() {
+            self.ended = Arc::downgrade(&live.store);
+        }
     }
 
     /// Starts the application again on the same database; agents reach it, but have not said anything yet. No clone of
@@ -266,7 +275,8 @@ impl Stack {
         let ended = &self.ended;
         eventually("the crashed application has no clones", || async { (ended.strong_count() == 0).then_some(()) })
             .await;
-        let live = Live::open(self.database(), &self.clock, &self.entropy, &self.zone, &self.config).await;
+        let memory = self.memory.as_ref();
+        let live = Live::open(memory, self.database(), &self.clock, &self.entropy, &self.zone, &self.config).await;
         self.line.plug(live.control.clone());
         self.live = Some(live);
         self.attach();

@@ -56,7 +56,8 @@ impl Control {
 
     /// The node was silent: its instances are taken out of doubt. The doubt ends after that, not before: whoever does this may
     /// go away in between, and the next heartbeat must find it. False while it leaves an instance in doubt, because the
-    /// heartbeat was overtaken on its way by the word of a start, or is on its way before the word of an end.
+    /// heartbeat was overtaken on its way by the word of a start, or is on its way before the word of an end; and while one cannot be
+    /// read, of which nobody knows whether it is in doubt.
     async fn welcome_back(&self, heartbeat: &Heartbeat) -> Result<bool, Error> {
         let Some(record) = self.store().node(heartbeat.node).await? else { return Ok(true) };
         if record.state == NodeState::Silent {
@@ -64,8 +65,9 @@ impl Control {
             tracing::info!(node = %heartbeat.node, "a silent node is heard again");
         }
         self.learn_node(heartbeat.node).await?;
-        let Some(OnNode { instances, .. }) = self.store().instances_on(heartbeat.node).await? else { return Ok(true) };
-        let mut all = true;
+        let Some(on_node) = self.store().instances_on(heartbeat.node).await? else { return Ok(true) };
+        let OnNode { instances, unreadable, .. } = on_node;
+        let mut all = unreadable.is_empty();
         for instance in instances.into_iter().filter(|instance| instance.unknown_since.is_some()) {
             let after = self.change_instance(instance, |instance| {
                 if instance.node != Some(heartbeat.node) {

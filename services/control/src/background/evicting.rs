@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::failures::Failures;
 use super::{Reconciler, Work};
 use crate::{Control, Error};
 
@@ -24,7 +25,17 @@ impl Reconciler for Evicting {
     }
 
     async fn activate(&self, control: &Control) -> Result<Option<String>, Error> {
-        let stopped = control.evict_overdue().await?;
-        Ok((stopped > 0).then(|| format!("{stopped} spot instances make room")))
+        let (mut stopped, mut failures) = (0_u32, Failures::default());
+        for id in control.overdue() {
+            match control.evict(id).await {
+                Ok(wrote) => stopped += u32::from(wrote),
+                Err(error) => {
+                    if !failures.note_instance(control, id, error).await {
+                        break;
+                    }
+                }
+            }
+        }
+        failures.or((stopped > 0).then(|| format!("{stopped} spot instances make room")))
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Some of it every replica does for itself, some is done by one of them: see [`lease`].
 
+mod deferred;
 mod draining;
 mod evicting;
 mod expiring;
@@ -77,9 +78,10 @@ impl Background {
     /// Starts all reconcilers.
     pub fn start(control: &Control) -> Self {
         // Silence before fencing, emptying before placing: on one activation of all, each finds what the one before did.
-        let reconcilers: [Arc<dyn Reconciler>; 13] = [
+        let reconcilers: [Arc<dyn Reconciler>; 14] = [
             Arc::new(picture::Picture::default()),
             Arc::new(presence::Presence),
+            Arc::new(deferred::Deferred::default()),
             Arc::new(silence::Silent::default()),
             Arc::new(fencing::Fencing::default()),
             Arc::new(draining::Draining),

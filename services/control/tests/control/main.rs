@@ -33,6 +33,7 @@ mod support;
 mod surroundings;
 mod telling;
 mod tenants;
+mod unreadable;
 mod usage;
 mod wait;
 mod webhooks;

@@ -4,20 +4,20 @@ mod read;
 mod write;
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
 use wherry_model::{
-    Instance, InstanceId, InstanceName, InstanceState, JournalId, NodeId, ProjectId, TenantId, Timestamp,
+    Instance, InstanceId, InstanceName, InstanceState, JournalId, NodeId, Observation, ProjectId, TenantId, Timestamp,
 };
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
-    StoreError,
+    Applied, CreateOutcome, DeferredFact, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed,
+    ReportOutcome, StoreError,
 };
 
 use crate::MemoryStore;
 use crate::database::Verdict;
+use crate::state::InstanceRow;
 
 pub(crate) use read::placed_on;
 pub(crate) use write::apply;
@@ -61,9 +61,46 @@ impl InstanceStore for MemoryStore {
         after: u64,
         through: u64,
         changes: &[Change],
+        deferred: &[Observation],
     ) -> Result<ReportOutcome, StoreError> {
-        self.write("storing a report", |state| write::apply_report(state, (node, journal), after, through, changes))
-            .await
+        self.write("storing a report", |state| {
+            write::apply_report(state, (node, journal), (after, through), changes, deferred)
+        })
+        .await
+    }
+
+    async fn deferred_instances(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<InstanceId>, StoreError> {
+        self.read("listing instances with deferred facts", |state| {
+            let mut found: Vec<InstanceId> = state.deferred.values().map(|row| row.observation.instance).collect();
+            found.retain(|id| after.is_none_or(|after| *id > after));
+            found.sort_unstable();
+            found.dedup();
+            found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            found
+        })
+        .await
+    }
+
+    async fn deferred_facts(&self, instance: InstanceId, limit: u32) -> Result<Vec<DeferredFact>, StoreError> {
+        self.read("reading deferred facts", |state| {
+            let own = state.deferred.iter().filter(|(_, row)| row.observation.instance == instance);
+            let facts = own.map(|(number, row)| DeferredFact {
+                number: *number,
+                node: row.node,
+                observation: row.observation.clone(),
+            });
+            facts.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
+        })
+        .await
+    }
+
+    async fn apply_deferred(
+        &self,
+        instance: InstanceId,
+        numbers: &[u64],
+        changes: &[Change],
+    ) -> Result<Applied, StoreError> {
+        self.write("applying deferred facts", |state| write::apply_deferred(state, instance, numbers, changes)).await
     }
 
     async fn instance_by_name(
@@ -72,8 +109,8 @@ impl InstanceStore for MemoryStore {
         project: ProjectId,
         name: &InstanceName,
     ) -> Result<Option<Instance>, StoreError> {
-        self.read("reading an instance", |state| read::by_name(state, tenant, project, name).map(Arc::unwrap_or_clone))
-            .await
+        self.read("reading an instance", |state| read::by_name(state, tenant, project, name).map(record).transpose())
+            .await?
     }
 
     async fn instance(&self, tenant: TenantId, id: InstanceId) -> Result<Option<Instance>, StoreError> {
@@ -82,7 +119,7 @@ impl InstanceStore for MemoryStore {
     }
 
     async fn instance_of_any_tenant(&self, id: InstanceId) -> Result<Option<Instance>, StoreError> {
-        self.read("reading an instance", |state| state.instances.get(&id).map(|row| (*row.record).clone())).await
+        self.read("reading an instance", |state| state.instances.get(&id).map(record).transpose()).await?
     }
 
     async fn instances(&self, query: &ListQuery) -> Result<Page, StoreError> {
@@ -92,15 +129,17 @@ impl InstanceStore for MemoryStore {
     async fn instances_on(&self, node: NodeId) -> Result<Option<OnNode>, StoreError> {
         self.read("reading a node's instances", |state| {
             let row = state.nodes.get(&node).filter(|row| !row.removed)?;
-            let instances = placed_on(state, node).cloned().collect();
-            Some(OnNode { revision: row.record.desired_revision, instances, unreadable: Vec::new() })
+            let rows = read::rows_on(state, node);
+            let instances = rows.filter_map(InstanceRow::readable).map(|record| (**record).clone()).collect();
+            let unreadable = read::rows_on(state, node).filter(|row| row.broken).map(|row| row.record.id).collect();
+            Some(OnNode { revision: row.record.desired_revision, instances, unreadable })
         })
         .await
     }
 
     async fn pending(&self, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances without a place", |state| {
-            let records = state.instances.values().map(|row| &row.record);
+            let records = state.instances.values().filter_map(InstanceRow::readable);
             let mut waiting: Vec<_> = records.filter(|record| record.state == InstanceState::Pending).collect();
             waiting.sort_by_key(|record| (record.updated_at, record.id));
             waiting.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|r| (**r).clone()).collect()
@@ -110,7 +149,7 @@ impl InstanceStore for MemoryStore {
 
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances whose time is over", |state| {
-            let records = state.instances.values().map(|row| &row.record);
+            let records = state.instances.values().filter_map(InstanceRow::readable);
             let mut over: Vec<_> = records.filter(|record| record.expires_at.is_some_and(|at| at <= now)).collect();
             over.sort_by_key(|record| (record.expires_at, record.id));
             over.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|r| (**r).clone()).collect()
@@ -121,7 +160,7 @@ impl InstanceStore for MemoryStore {
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances whose schedule asks for something", |state| {
             let due_at = |record: &Instance| record.timetable.as_ref().and_then(|table| table.due_at);
-            let records = state.instances.values().map(|row| &row.record);
+            let records = state.instances.values().filter_map(InstanceRow::readable);
             let mut due: Vec<_> = records.filter(|record| due_at(record).is_some_and(|at| at <= now)).collect();
             due.sort_by_key(|record| (due_at(record), record.id));
             due.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|r| (**r).clone()).collect()
@@ -132,7 +171,7 @@ impl InstanceStore for MemoryStore {
     async fn addressed(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances with an address", |state| {
             let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-            let found = rest.map(|(_, row)| &row.record).filter(|record| record.address.is_some());
+            let found = rest.filter_map(|(_, row)| row.readable()).filter(|record| record.address.is_some());
             found.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|record| (**record).clone()).collect()
         })
         .await
@@ -141,7 +180,8 @@ impl InstanceStore for MemoryStore {
     async fn every_instance(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<Instance>, StoreError> {
         self.read("reading instances by their ids", |state| {
             let rest = state.instances.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-            rest.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|(_, row)| (*row.record).clone()).collect()
+            let found = rest.filter_map(|(_, row)| row.readable());
+            found.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(|record| (**record).clone()).collect()
         })
         .await
     }
@@ -149,4 +189,8 @@ impl InstanceStore for MemoryStore {
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         self.write("forgetting deleted instances", |state| Ok(write::purge(state, before, limit))).await
     }
+}
+
+fn record(row: &InstanceRow) -> Result<Instance, StoreError> {
+    row.read().map(|record| (**record).clone())
 }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use wherry_model::{Instance, InstanceName, InstanceState, NodeId, ProjectId, TenantId};
 use wherry_store::{CreateOutcome, Cursor, ListQuery, Page};
 
-use crate::state::State;
+use crate::state::{InstanceRow, State};
 
 /// The tenant's live instance of that name.
-pub(super) fn by_name(
-    state: &State,
+pub(super) fn by_name<'s>(
+    state: &'s State,
     tenant: TenantId,
     project: ProjectId,
     name: &InstanceName,
-) -> Option<Arc<Instance>> {
-    let found = state.instances.values().map(|row| &row.record).find(|record| {
+) -> Option<&'s InstanceRow> {
+    state.instances.values().find(|row| {
+        let record = &row.record;
         record.deleted_at.is_none() && (record.tenant, record.project) == (tenant, project) && record.name == *name
-    });
-    found.cloned()
+    })
 }
 
 /// Which of the names that `instance` asks for is another's.
@@ -34,8 +34,11 @@ pub(super) fn taken(state: &State, instance: &Instance) -> Option<CreateOutcome>
 
 /// Every instance whose place is this node and that is not deleted, by id.
 pub(crate) fn placed_on(state: &State, node: NodeId) -> impl Iterator<Item = &Instance> {
-    let records = state.instances.values().map(|row| &*row.record);
-    records.filter(move |record| record.node == Some(node) && record.deleted_at.is_none())
+    rows_on(state, node).map(|row| &*row.record)
+}
+
+pub(super) fn rows_on(state: &State, node: NodeId) -> impl Iterator<Item = &InstanceRow> {
+    state.instances.values().filter(move |row| row.record.node == Some(node) && row.record.deleted_at.is_none())
 }
 
 pub(super) fn page(state: &State, query: &ListQuery) -> Page {
@@ -51,7 +54,7 @@ pub(super) fn page(state: &State, query: &ListQuery) -> Page {
             && query.after.is_none_or(|after| (record.created_at, record.id) < (after.created_at, after.id))
     };
     let mut found: Vec<&Arc<Instance>> =
-        state.instances.values().map(|row| &row.record).filter(|record| wanted(record)).collect();
+        state.instances.values().filter_map(InstanceRow::readable).filter(|record| wanted(record)).collect();
     found.sort_by_key(|record| Reverse((record.created_at, record.id)));
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let more = found.len() > limit;

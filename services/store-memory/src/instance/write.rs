@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use wherry_model::lifecycle::Change;
-use wherry_model::{Action, Digest, Generation, Instance, InstanceId, InstanceState, JournalId, NodeId, Timestamp};
-use wherry_store::{Applied, CreateOutcome, IdempotencyRecord, Placed, ReportOutcome, StoreError};
+use wherry_model::{
+    Action, Digest, Generation, Instance, InstanceId, InstanceState, JournalId, NodeId, Observation, Timestamp,
+};
+use wherry_store::{Applied, CreateOutcome, DeferredFact, IdempotencyRecord, Placed, ReportOutcome, StoreError};
 
 use super::read;
 use crate::database::Verdict;
-use crate::state::{InstanceRow, State, violation};
+use crate::state::{DeferredRow, InstanceRow, State, violation};
 use crate::{event, meter, node};
 
 /// Everything that makes an instance exist, or nothing of it.
@@ -59,7 +61,7 @@ pub(super) fn place_and_create(state: &mut State, placed: &Placed) -> Result<Ver
 /// Writes a change and all that belongs to it. Anything but [`Applied::Yes`] must be undone by the caller.
 pub(crate) fn apply(state: &mut State, change: &Change) -> Result<Applied, StoreError> {
     let after = &change.after;
-    let before = state.instances.get(&after.id).map(|row| Arc::clone(&row.record));
+    let before = state.instances.get(&after.id).map(|row| row.read().cloned()).transpose()?;
     let before = before.filter(|before| before.tenant == after.tenant && before.revision == change.from);
     let Some(before) = before else { return Ok(Applied::LostRace) };
     if !settle_resources(state, &before, change)? {
@@ -78,9 +80,9 @@ pub(crate) fn apply(state: &mut State, change: &Change) -> Result<Applied, Store
 pub(super) fn apply_report(
     state: &mut State,
     journal: (NodeId, JournalId),
-    after: u64,
-    through: u64,
+    (after, through): (u64, u64),
     changes: &[Change],
+    deferred: &[Observation],
 ) -> Result<Verdict<ReportOutcome>, StoreError> {
     let known = state.journals.get(&journal).copied().unwrap_or(0);
     if known != after {
@@ -89,6 +91,13 @@ pub(super) fn apply_report(
     if through < after || !state.nodes.has(&journal.0) {
         return Err(violation(format!("a report takes journal {} back to {through}, or has no node", journal.1)));
     }
+    let mut behind: Vec<InstanceId> = changes.iter().map(|change| change.after.id).collect();
+    behind.retain(|id| deferred_of(state, *id) > 0);
+    behind.sort_unstable();
+    behind.dedup();
+    if !behind.is_empty() {
+        return Ok(Verdict::Undo(ReportOutcome::Behind(behind)));
+    }
     for change in changes {
         match apply(state, change)? {
             Applied::Yes => {}
@@ -96,8 +105,47 @@ pub(super) fn apply_report(
             Applied::NodeRefused => return Err(violation("a report takes resources that its node does not have")),
         }
     }
+    for observation in deferred {
+        let id = observation.instance;
+        let is_own = |row: &InstanceRow| row.record.node == Some(journal.0) && row.record.deleted_at.is_none();
+        if !state.instances.get(&id).is_some_and(is_own) {
+            continue;
+        }
+        if deferred_of(state, id) >= usize::try_from(DeferredFact::MAX_PER_INSTANCE).unwrap_or(usize::MAX) {
+            return Ok(Verdict::Undo(ReportOutcome::Full(id)));
+        }
+        state.last_deferred += 1;
+        let number = state.last_deferred;
+        state.deferred.put(number, DeferredRow { node: journal.0, observation: observation.clone() });
+    }
     state.journals.put(journal, through);
     Ok(Verdict::Keep(ReportOutcome::Applied(through)))
+}
+
+fn deferred_of(state: &State, instance: InstanceId) -> usize {
+    state.deferred.values().filter(|row| row.observation.instance == instance).count()
+}
+
+/// What deferred facts change, exactly once.
+pub(super) fn apply_deferred(
+    state: &mut State,
+    instance: InstanceId,
+    numbers: &[u64],
+    changes: &[Change],
+) -> Result<Verdict<Applied>, StoreError> {
+    for number in numbers {
+        let is_there = state.deferred.get(number).is_some_and(|row| row.observation.instance == instance);
+        if !is_there || !state.deferred.remove(number) {
+            return Ok(Verdict::Undo(Applied::LostRace));
+        }
+    }
+    for change in changes {
+        match apply(state, change)? {
+            Applied::Yes => {}
+            refused => return Ok(Verdict::Undo(refused)),
+        }
+    }
+    Ok(Verdict::Keep(Applied::Yes))
 }
 
 /// Forgets what is past its retention; events and idempotency records go with their instance, intervals stay.
@@ -129,6 +177,7 @@ pub(super) fn purge(state: &mut State, before: Timestamp, limit: u32) -> Verdict
             crate::event::forget(state, seq);
         }
         state.instance_events_forgotten.remove(id);
+        state.deferred.remove_where(|_, row| row.observation.instance == *id);
     }
     let rows = u64::try_from(keys.len() + gone.len()).unwrap_or(u64::MAX);
     if rows > 0 { Verdict::Keep(rows) } else { Verdict::Undo(0) }
@@ -152,7 +201,7 @@ fn store(state: &mut State, instance: &Instance) -> Result<(), StoreError> {
     state.last_write += 1;
     let write = state.last_write;
     state.writes.put(write, id);
-    state.instances.put(id, InstanceRow { record: Arc::new(instance.clone()), write });
+    state.instances.put(id, InstanceRow { record: Arc::new(instance.clone()), write, broken: false });
     Ok(())
 }
 

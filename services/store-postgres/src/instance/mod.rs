@@ -1,8 +1,9 @@
-//! Instances: `change` writes them, `create` and `report` are the units of work around that, `list` and `read` look
-//! them up, `purge` forgets them.
+//! Instances: `change` writes them, `create`, `report` and `deferred` are the units of work around that, `list` and `read`
+//! look them up, `purge` forgets them.
 
 mod change;
 mod create;
+mod deferred;
 mod labels;
 mod lane;
 mod list;
@@ -12,10 +13,12 @@ mod report;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Instance, InstanceId, InstanceName, JournalId, NodeId, ProjectId, TenantId, Timestamp};
+use wherry_model::{
+    Instance, InstanceId, InstanceName, JournalId, NodeId, Observation, ProjectId, TenantId, Timestamp,
+};
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
-    StoreError,
+    Applied, CreateOutcome, DeferredFact, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed,
+    ReportOutcome, StoreError,
 };
 
 use crate::PostgresStore;
@@ -61,8 +64,31 @@ impl InstanceStore for PostgresStore {
         after: u64,
         through: u64,
         changes: &[Change],
+        deferred: &[Observation],
     ) -> Result<ReportOutcome, StoreError> {
-        self.connections.write("storing a report", &report::Report { node, journal, after, through, changes }).await
+        let report = report::Report { node, journal, after, through, changes, deferred };
+        self.connections.write("storing a report", &report).await
+    }
+
+    async fn deferred_instances(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<InstanceId>, StoreError> {
+        const CONTEXT: &str = "listing instances with deferred facts";
+        let rows = self.connections.fetch_all(CONTEXT, deferred::instances(after, limit)).await?;
+        rows.iter().map(deferred::instance).collect()
+    }
+
+    async fn deferred_facts(&self, instance: InstanceId, limit: u32) -> Result<Vec<DeferredFact>, StoreError> {
+        let rows = self.connections.fetch_all("reading deferred facts", deferred::facts(instance, limit)).await?;
+        rows.iter().map(deferred::fact).collect()
+    }
+
+    async fn apply_deferred(
+        &self,
+        instance: InstanceId,
+        numbers: &[u64],
+        changes: &[Change],
+    ) -> Result<Applied, StoreError> {
+        let work = deferred::Settling { instance, numbers, changes };
+        self.connections.write("applying deferred facts", &work).await
     }
 
     async fn instance_by_name(

@@ -5,10 +5,11 @@ use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use wherry_model::lifecycle::Change;
-use wherry_model::{JournalId, NodeId};
+use wherry_model::{JournalId, NodeId, Observation};
 use wherry_store::{Applied, ReportOutcome, StoreError};
 
 use super::change::apply_all;
+use super::deferred;
 use crate::columns::{Fields, integer};
 use crate::error::{Context, violation};
 use crate::transaction::{Unit, Verdict};
@@ -19,6 +20,7 @@ pub(super) struct Report<'a> {
     pub(super) after: u64,
     pub(super) through: u64,
     pub(super) changes: &'a [Change],
+    pub(super) deferred: &'a [Observation],
 }
 
 #[async_trait]
@@ -38,14 +40,23 @@ impl Unit for Report<'_> {
             let now = self.acknowledged(connection).await?;
             return Ok(Verdict::Undo(ReportOutcome::Superseded(now)));
         }
-        match apply_all(connection, self.changes).await? {
-            Applied::Yes => Ok(Verdict::Keep(ReportOutcome::Applied(self.through))),
-            Applied::LostRace => Ok(Verdict::Undo(ReportOutcome::LostRace)),
-            Applied::NodeRefused => Err(violation("a report takes resources that its node does not have")),
+        let behind = deferred::behind(connection, self.changes).await?;
+        if !behind.is_empty() {
+            return Ok(Verdict::Undo(ReportOutcome::Behind(behind)));
         }
+        match apply_all(connection, self.changes).await? {
+            Applied::Yes => {}
+            Applied::LostRace => return Ok(Verdict::Undo(ReportOutcome::LostRace)),
+            Applied::NodeRefused => return Err(violation("a report takes resources that its node does not have")),
+        }
+        Ok(match deferred::keep(connection, self.node, self.deferred).await? {
+            None => Verdict::Keep(ReportOutcome::Applied(self.through)),
+            Some(instance) => Verdict::Undo(ReportOutcome::Full(instance)),
+        })
     }
 
-    /// The number is written with the changes. A report that moves no number can be stored twice: its changes are guarded.
+    /// The number is written with the changes. A report that moves no number can be stored twice: its changes are guarded,
+    /// and it has no facts to defer.
     async fn stored(&self, connection: &mut PgConnection) -> Result<Option<ReportOutcome>, StoreError> {
         let acknowledged = self.acknowledged(connection).await?;
         Ok((acknowledged == self.through && self.through > self.after).then_some(ReportOutcome::Applied(self.through)))

@@ -193,7 +193,7 @@ async fn reports_and_fencings_are_stored_once() {
         let runs = seen(&ready.after, 3, started(1, 3));
         let after = u64::try_from(number).unwrap() * 2;
         proxy.cut_next(cut);
-        let outcome = world.store.apply_report(node, journal, after, after + 2, &[ready, runs.clone()]).await;
+        let outcome = world.store.apply_report(node, journal, after, after + 2, &[ready, runs.clone()], &[]).await;
         assert_eq!(outcome.unwrap(), ReportOutcome::Applied(after + 2), "{cut:?}");
         assert!(proxy.was_cut());
         assert_eq!(world.read(made.id).await, runs.after);

@@ -118,6 +118,7 @@ const ONLY_ON_SQLITE: &[&str] = &[
     "audits_id",
     "audits_instance",
     "calls_node",
+    "deferred_facts_node",
     "deliveries_id",
     "deliveries_lane",
     "enrolments_node",

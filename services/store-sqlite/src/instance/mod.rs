@@ -1,8 +1,9 @@
-//! Instances: `change` writes them, `create` and `report` are the units of work around that, `list` and `read` look
-//! them up, `purge` forgets them.
+//! Instances: `change` writes them, `create`, `report` and `deferred` are the units of work around that, `list` and `read`
+//! look them up, `purge` forgets them.
 
 mod change;
 mod create;
+mod deferred;
 mod list;
 mod purge;
 mod read;
@@ -10,10 +11,12 @@ mod report;
 
 use async_trait::async_trait;
 use wherry_model::lifecycle::Change;
-use wherry_model::{Instance, InstanceId, InstanceName, JournalId, NodeId, ProjectId, TenantId, Timestamp};
+use wherry_model::{
+    Instance, InstanceId, InstanceName, JournalId, NodeId, Observation, ProjectId, TenantId, Timestamp,
+};
 use wherry_store::{
-    Applied, CreateOutcome, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed, ReportOutcome,
-    StoreError,
+    Applied, CreateOutcome, DeferredFact, IdempotencyRecord, InstanceStore, ListQuery, OnNode, Page, Placed,
+    ReportOutcome, StoreError,
 };
 
 use crate::SqliteStore;
@@ -65,9 +68,31 @@ impl InstanceStore for SqliteStore {
         after: u64,
         through: u64,
         changes: &[Change],
+        deferred: &[Observation],
     ) -> Result<ReportOutcome, StoreError> {
-        let batch = report::Batch { node, journal, after, through, changes: changes.to_vec() };
+        let (changes, deferred) = (changes.to_vec(), deferred.to_vec());
+        let batch = report::Batch { node, journal, after, through, changes, deferred };
         self.writer.run("storing a report", move |connection| Box::pin(report::apply(connection, batch))).await
+    }
+
+    async fn deferred_instances(&self, after: Option<InstanceId>, limit: u32) -> Result<Vec<InstanceId>, StoreError> {
+        let mut connection = self.reader().await?;
+        deferred::instances(&mut connection, after, limit).await
+    }
+
+    async fn deferred_facts(&self, instance: InstanceId, limit: u32) -> Result<Vec<DeferredFact>, StoreError> {
+        let mut connection = self.reader().await?;
+        deferred::facts(&mut connection, instance, limit).await
+    }
+
+    async fn apply_deferred(
+        &self,
+        instance: InstanceId,
+        numbers: &[u64],
+        changes: &[Change],
+    ) -> Result<Applied, StoreError> {
+        let work = deferred::Settling { instance, numbers: numbers.to_vec(), changes: changes.to_vec() };
+        self.writer.run("applying deferred facts", move |connection| Box::pin(deferred::settle(connection, work))).await
     }
 
     async fn instance_by_name(

@@ -2,10 +2,10 @@
 
 use sqlx::sqlite::SqliteConnection;
 use wherry_model::lifecycle::Change;
-use wherry_model::{JournalId, NodeId};
+use wherry_model::{JournalId, NodeId, Observation};
 use wherry_store::{Applied, ReportOutcome, StoreError};
 
-use super::change;
+use super::{change, deferred};
 use crate::columns::{Blob, Fields, integer};
 use crate::error::{Context, violation};
 use crate::writer::Verdict;
@@ -16,6 +16,7 @@ pub(super) struct Batch {
     pub(super) after: u64,
     pub(super) through: u64,
     pub(super) changes: Vec<Change>,
+    pub(super) deferred: Vec<Observation>,
 }
 
 pub(super) async fn apply(
@@ -29,10 +30,19 @@ pub(super) async fn apply(
     if batch.through < batch.after {
         return Err(violation(format!("a report takes journal {} back to {}", batch.journal, batch.through)));
     }
+    let behind = deferred::behind(connection, &batch.changes).await?;
+    if !behind.is_empty() {
+        return Ok(Verdict::Undo(ReportOutcome::Behind(behind)));
+    }
     match change::apply_all(connection, &batch.changes).await? {
         Applied::Yes => {}
         Applied::LostRace => return Ok(Verdict::Undo(ReportOutcome::LostRace)),
         Applied::NodeRefused => return Err(violation("a report takes resources that its node does not have")),
+    }
+    for fact in &batch.deferred {
+        if !deferred::keep(connection, batch.node, fact).await? {
+            return Ok(Verdict::Undo(ReportOutcome::Full(fact.instance)));
+        }
     }
     sqlx::query(
         "INSERT INTO journal_acknowledgements (node, journal, through) VALUES (?1, ?2, ?3)

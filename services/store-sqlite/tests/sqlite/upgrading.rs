@@ -77,7 +77,7 @@ async fn world_of_0004() -> (tempfile::TempDir, World, Vec<wherry_model::Instanc
     }
     let last = instances.pop().unwrap();
     world.deleted(&last, 5).await;
-    world.store.apply_report(nodes[0], world.journal(), 0, 7, &[]).await.unwrap();
+    world.store.apply_report(nodes[0], world.journal(), 0, 7, &[], &[]).await.unwrap();
     world.store.set_node_state(nodes[1], NodeState::Cordoned).await.unwrap();
     world.store.set_node_state(nodes[2], NodeState::Silent).await.unwrap();
     let (source, path) = subject.closed().await;

@@ -210,6 +210,8 @@ fn config(base: &Base, keys: &Keys, listeners: &Listeners) -> anyhow::Result<Con
     config.detection = settings.fleet.detection();
     config.fence_after_seconds = settings.fleet.fence_after_seconds;
     config.fence_margin = settings.fleet.fence_margin();
+    config.retention = settings.fleet.deleted_retention();
+    config.forgetting = settings.fleet.forgetting();
     config.audit_retention = settings.fleet.audit_retention();
     config.entries_per_hour = settings.fleet.entries_per_hour;
     config.events_per_instance = settings.fleet.events_per_instance;

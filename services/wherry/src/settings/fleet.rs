@@ -71,6 +71,10 @@ pub(crate) struct Fleet {
     pub(crate) fence_margin_seconds: u64,
     /// How long the background work of a replica that died waits for another.
     pub(crate) lease_seconds: u64,
+    /// How long deleted instances can be read, with their events, and idempotency keys are remembered.
+    pub(crate) deleted_days: u64,
+    /// How long one round of forgetting what is past its time may take.
+    pub(crate) forget_seconds: u64,
     /// How long it stays on record who entered an instance.
     pub(crate) audit_days: u64,
     /// Events of one instance that are kept.
@@ -98,6 +102,8 @@ impl Default for Fleet {
             fence_after_seconds: 300,
             fence_margin_seconds: 45,
             lease_seconds: 5,
+            deleted_days: 7,
+            forget_seconds: 20,
             audit_days: 90,
             events_per_instance: 2_000,
             entries_per_hour: 7_200,
@@ -128,6 +134,9 @@ impl Fleet {
         // The guard of a dead agent acts ten seconds after the agent should have, and ending containers takes a moment.
         anyhow::ensure!((20..=3_600).contains(&self.fence_margin_seconds), "fence_margin_seconds: from 20 to 3600");
         anyhow::ensure!((1..=60).contains(&self.lease_seconds), "lease_seconds: from 1 to 60");
+        // Idempotency keys are promised for a day.
+        anyhow::ensure!((1..=3_650).contains(&self.deleted_days), "deleted_days: from 1 to 3650");
+        anyhow::ensure!((1..=50).contains(&self.forget_seconds), "forget_seconds: from 1 to 50");
         anyhow::ensure!((1..=3_650).contains(&self.audit_days), "audit_days: from 1 to 3650");
         anyhow::ensure!(
             (100..=1_000_000).contains(&self.events_per_instance),
@@ -165,6 +174,14 @@ impl Fleet {
         Duration::from_hours(24 * self.audit_days)
     }
 
+    pub(crate) const fn deleted_retention(&self) -> Duration {
+        Duration::from_hours(24 * self.deleted_days)
+    }
+
+    pub(crate) const fn forgetting(&self) -> Duration {
+        Duration::from_secs(self.forget_seconds)
+    }
+
     pub(crate) const fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
     }
@@ -197,6 +214,8 @@ mod tests {
             Fleet { fence_margin_seconds: 0, ..Fleet::default() },
             Fleet { lease_seconds: 0, ..Fleet::default() },
             Fleet { audit_days: 0, ..Fleet::default() },
+            Fleet { deleted_days: 0, ..Fleet::default() },
+            Fleet { forget_seconds: 60, ..Fleet::default() },
             Fleet { entries_per_hour: 59, ..Fleet::default() },
             Fleet { events_per_instance: 99, ..Fleet::default() },
             Fleet { overcommit_cpu_percent: 99, ..Fleet::default() },
