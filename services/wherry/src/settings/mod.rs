@@ -1,6 +1,7 @@
 //! What an operator can set: `wherry.toml` in the data folder, or the file that `--config` names. Every key has a
 //! default, an unknown key is an error, and flags win over the file.
 
+mod at_once;
 mod fleet;
 mod gpus;
 mod images;
@@ -96,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) ephemeral_disk_mib: Option<u32>,
     /// Processes and threads of an instance that does not say how many.
     pub(crate) pids: Option<u32>,
+    /// How much goes on inside of instances at the same time.
+    pub(crate) at_once: at_once::Inside,
     /// The part of the fleet in which it stands.
     pub(crate) zone: Option<ZoneName>,
     /// What it hands out to instances that ask for an amount of disk; a part of the data folder's file system when absent.
@@ -112,6 +115,7 @@ impl Node {
         let (least, most) = Limits::PIDS;
         let is_a_count = self.pids.is_none_or(|pids| (least..=most).contains(&pids));
         anyhow::ensure!(is_a_count, "pids: it is {least} to {most}");
+        self.at_once.check()?;
         self.gpus.check()
     }
 
@@ -119,6 +123,7 @@ impl Node {
     pub(crate) fn bound(&self, config: &mut AgentConfig) {
         config.disk.ephemeral = self.ephemeral_disk_mib.map_or(config.disk.ephemeral, MemoryMib::new);
         config.pids_max = self.pids.unwrap_or(config.pids_max);
+        config.at_once = self.at_once.bounds();
         config.zone = self.zone;
         config.disk_mib = self.disk_mib;
         config.gpus = self.gpus.of_machine();
