@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use wherry_api_types::InstanceState;
 
-use crate::support::{PROJECT, Wherry, World, plain_client};
+use crate::support::{PROJECT, Wherry, World, eventually, plain_client};
 
 #[tokio::test]
 async fn an_idempotency_key_means_the_same_after_a_kill() {
@@ -78,6 +78,69 @@ async fn events_are_replayed_from_any_number_after_a_restart() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn the_oldest_events_go_and_who_comes_back_from_before_is_told() {
+    // The least that can be set.
+    let mut world = World::start_with("[fleet]\nevents_per_instance = 100\n").await;
+    world.run(&world.script("busy", "sleep 999 & wait")).await;
+    let first = events(&world, None).await[0].0;
+    let busy = world.wherry.url("/v1/projects/default/instances/busy");
+    let token = world.wherry.token().await;
+    for number in 0..120 {
+        let patch = json!({"labels": {"number": number.to_string()}});
+        let request = plain_client().patch(&busy).bearer_auth(&token).json(&patch);
+        let answer = request.header("content-type", "application/merge-patch+json").send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+    // They are counted now and then, and at each start.
+    assert!(world.wherry.interrupt().await.success());
+    world.wherry.start().await;
+    let token = world.wherry.token().await;
+    let url = world.wherry.url(&format!("/v1/projects/default/events?follow=false&after={first}"));
+    let told = eventually("the oldest are gone", Duration::from_mins(2), async || {
+        let answer = plain_client().get(&url).bearer_auth(&token).send().await.unwrap();
+        (answer.status() == 410).then_some(answer)
+    });
+    let told: Value = told.await.json().await.unwrap();
+    assert_eq!((&told["code"], &told["field"]), (&json!("events_forgotten"), &json!("after")), "{told}");
+    let kept = events(&world, None).await;
+    let from = kept[0].0 - 1;
+    assert!(told["detail"].as_str().unwrap().contains(&format!("go on after {from}")), "{told} {from}");
+    assert_eq!(events(&world, Some(from)).await, kept, "from there on all are there");
+    assert!(kept.len() >= 100 && kept.last().unwrap().1["kind"] == "updated", "{kept:#?}");
+    let billed = world.get("busy").await;
+    assert_eq!((billed.state, billed.containers[0].runs.len()), (InstanceState::Running, 1), "{billed:#?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_of_what_somebody_else_has_changed_is_refused() {
+    let world = World::start().await;
+    world.run(&world.script("web", "sleep 999 & wait")).await;
+    let (url, token) = (world.wherry.url("/v1/projects/default/instances/web"), world.wherry.token().await);
+    let get = plain_client().get(&url).bearer_auth(&token).send().await.unwrap();
+    let tag = get.headers()["etag"].to_str().unwrap().to_owned();
+    let spec = get.json::<Value>().await.unwrap()["spec"].take();
+    let patch = async |team: &str, tag: &str| {
+        let request = plain_client().patch(&url).bearer_auth(&token).json(&json!({"labels": {"team": team}}));
+        let request = request.header("content-type", "application/merge-patch+json").header("if-match", tag);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (status, changed) = patch("one", &tag).await;
+    assert_eq!((status, &changed["spec"]["labels"]["team"]), (200, &json!("one")), "{changed:#}");
+    // Who has seen the one before that is told so, by either verb, and nothing is changed.
+    let (status, refused) = patch("two", &tag).await;
+    assert_eq!(status, 409, "{refused:#}");
+    assert!(refused["detail"].as_str().unwrap().contains("generation"), "{refused:#}");
+    let put = plain_client().put(&url).bearer_auth(&token).header("if-match", &tag).json(&spec).send().await.unwrap();
+    assert_eq!(put.status(), 409);
+    let now = world.get("web").await;
+    assert_eq!(now.spec.labels.get("team").map(String::as_str), Some("one"), "{now:#?}");
+    assert_eq!(patch("two", &format!("\"{}\"", now.generation)).await.0, 200);
+    world.finish().await;
+}
+
 /// The key of RFC 8037, appendix A.
 const PRIVATE: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
 const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
@@ -97,8 +160,8 @@ fn sign(private: &[u8], change: impl FnOnce(&mut Header, &mut Value)) -> String 
     jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the issuer outside has a clock of its own")]
-fn now() -> i64 {
+#[expect(clippy::disallowed_methods, reason = "who looks from outside has a clock of its own")]
+pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 

@@ -1,12 +1,11 @@
 //! The command line on a terminal and in a pipe: colours, widths, bars; what its arguments become inside; a server that is away.
 
 use std::process::Command;
-use std::time::Duration;
 
 use wherry_api_types::InstanceState;
 use wherry_demo_images::{FileTree, OciImage, SlowPath};
 
-use crate::support::{PROJECT, Said, World, binary, eventually, said};
+use crate::support::{Said, World, binary, said};
 
 /// Runs a command on a terminal of its own, 80 columns wide.
 async fn on_terminal(world: &World, environment: &str, arguments: &str) -> Said {
@@ -67,41 +66,33 @@ async fn tables_fit_a_terminal_and_colours_are_for_terminals_only() {
 #[tokio::test]
 async fn a_pull_is_a_bar_on_a_terminal_and_arguments_arrive_as_they_are() {
     let world = World::start().await;
-    let line = SlowPath::start(&world.registry.address(), 150 * 1024).await.unwrap();
+    let line = SlowPath::start(&world.registry.address(), 100 * 1024).await.unwrap();
     // Bytes that do not compress.
     let noise: Vec<u8> =
-        (0..150_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()).collect();
+        (0..75_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()).collect();
     let layer = |path: &str, data: Vec<u8>| FileTree::new().file(path, 0o644, data);
-    let tool =
-        FileTree::new().host_program(std::path::Path::new("/bin/busybox")).unwrap().symlink("/bin/sh", "busybox");
-    let image = OciImage::builder().layer(tool).layer(layer("/small", b"x".to_vec())).layer(layer("/noise", noise));
-    image.env("PATH", "/bin").build().unwrap().push(&world.registry.address(), "demo/slow", "1").await.unwrap();
-    let image = format!("{}/demo/slow:1", line.address());
-    let program = "sh -c 'pwd; echo \"$COLOUR|$0|$1\"; exit 4' 'a b' '$HOME'";
-    let arguments = format!(
-        "run {image} --name slow --restart never --cpu 50m --memory 32Mi --workdir /etc --env COLOUR=blue -l app=shop -- /bin/{program}"
-    );
-    let asked = world.wherry.cli(&["run", &image, "--name", "slow", "--dry-run"]).await.well();
-    assert!(asked.contains("USD"), "what it would cost: {asked}");
-    world.wherry.cli(&["inspect", "slow"]).await.badly(3, &["slow"]);
-
-    let shown = on_terminal(&world, "", &arguments).await;
-    assert_eq!(shown.code, Some(1), "the program failed: {shown:#?}");
+    let image = OciImage::builder().layer(layer("/one", vec![1])).layer(layer("/two", vec![2]));
+    let image = image.layer(layer("/noise", noise)).command(&["/noise"]).build().unwrap();
+    image.push(&world.registry.address(), "demo/slow", "1").await.unwrap();
+    let shown =
+        on_terminal(&world, "", &format!("run {}/demo/slow:1 --name slow --restart never", line.address())).await;
+    assert_eq!(shown.code, Some(1), "noise is no program: {shown:#?}");
     for words in ["pulling the image", "of 3 layers", "KiB/", "\u{1b}["] {
         assert!(shown.out.contains(words), "no {words:?}: {shown:#?}");
     }
-    assert!(shown.out.contains("exit code 4"), "{shown:#?}");
-    assert_eq!(world.logs("slow", None).await, "/etc\nblue|a b|$HOME\n");
-    let made = world.get("slow").await;
-    assert_eq!(made.spec.labels.get("app").map(String::as_str), Some("shop"), "{made:#?}");
+    assert!(shown.out.contains("/noise"), "why it failed: {shown:#?}");
 
     // In a pipe each step is a line, and there is no bar.
-    let piped = world.wherry.cli(&["run", &image, "--name", "again", "--", "/bin/sh", "-c", "busybox sleep 999"]).await;
-    assert!(piped.err.contains("again: ") && !piped.err.contains('\u{1b}'), "{piped:#?}");
-    piped.well();
-    eventually("it is gone", Duration::from_secs(30), async || {
-        world.client.delete_instance(PROJECT, "again").await.ok()
-    })
-    .await;
+    let words = ["--workdir", "/etc", "--env", "COLOUR=blue", "-l", "app=shop", "--cpu", "50m", "--memory", "32Mi"];
+    let program = ["--restart", "never", "--", "/bin/sh", "-c", "pwd; echo \"$COLOUR|$0|$1\"; exit 4", "a b", "$HOME"];
+    let run = [&["run", &world.tool, "--name", "job"][..], &words, &program].concat();
+    let asked = world.wherry.cli(&[&run[..4], &["--dry-run"], &words].concat()).await.well();
+    assert!(asked.contains("USD"), "what it would cost: {asked}");
+    world.wherry.cli(&["inspect", "job"]).await.badly(3, &["job"]);
+    let told = world.wherry.cli(&run).await.badly(1, &["job: ", "exit code 4"]);
+    assert!(!told.contains('\u{1b}'), "{told:?}");
+    assert_eq!(world.logs("job", None).await, "/etc\nblue|a b|$HOME\n");
+    let made = world.get("job").await;
+    assert_eq!(made.spec.labels.get("app").map(String::as_str), Some("shop"), "{made:#?}");
     world.finish().await;
 }

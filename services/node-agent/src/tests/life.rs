@@ -86,6 +86,25 @@ async fn restarts_wait_exactly_as_long_as_they_should() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_run_ends_the_back_off() {
+    let world = World::new();
+    let _agent = world.agent().await;
+    let cases = [("sleep 600; exit 3", [1, 1, 1]), ("sleep 590; exit 3", [1, 2, 4])];
+    let cases = cases.map(|(program, waits)| (world.create(program, RestartPolicy::OnFailure), waits));
+    tokio::time::sleep(Duration::from_mins(45)).await;
+    for (id, expected) in cases {
+        let facts = world.control.facts(id);
+        let waits = facts.iter().filter_map(|fact| match fact {
+            Fact::ContainerExited { exit, restart_at, .. } => {
+                Some(restart_at.unwrap().since(exit.finished_at).as_secs())
+            }
+            _ => None,
+        });
+        assert_eq!(waits.take(3).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn policies_end_what_they_should() {
     for (program, policy, state, code) in [
         ("exit 0", RestartPolicy::OnFailure, S::Succeeded, 0),
