@@ -68,6 +68,7 @@ pub async fn proofs_of_life_and_leases_wake_nobody(subject: &mut impl Subject) {
         world.store.hold_lease("work", replica.id, at(5), Duration::from_secs(5)).await.unwrap();
         world.store.note_replica(&replica, at(1)).await.unwrap();
         world.store.reserve("zone", 1).await.unwrap();
+        world.store.keep_learnt("lifetimes", "{}").await.unwrap();
         if world.store.position() == seen {
             return;
         }

@@ -201,7 +201,7 @@ impl InstallationStore for MemoryStore {
     }
 
     async fn keep_learnt(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write("keeping what was learnt", |state| {
+        self.write_quietly("keeping what was learnt", |state| {
             state.learnt.put(name.to_owned(), value.to_owned());
             Ok(Verdict::Keep(()))
         })

@@ -29,7 +29,7 @@ pub trait ChangeFeed: Send + Sync {
 
     /// Returns a newer position after the next commit that is news, or the same one after at most a second. No news is what
     /// is written all the time and looked for by the clock: proofs of life, leases, presence of replicas, calls that were
-    /// taken, numbers that were reserved.
+    /// taken, numbers that were reserved, what was learnt.
     async fn changed(&self, seen: u64) -> u64;
 
     /// The cursor of now: what is written after this call is found from it. Taken before reading state.

@@ -51,7 +51,7 @@ impl Control {
                 return if fresh.is_empty() { Ok(Ack { through: after }) } else { Err(full()) };
             };
             let through = last.seq;
-            let Sum { changes, deferred } = self.sum_of(report.node, &taken, &behind).await?;
+            let Some(Sum { changes, deferred }) = self.sum_of(report.node, &taken, &behind).await? else { continue };
             let stored = self.write_report((report.node, report.journal), (after, through), changes, deferred).await;
             if stored.is_err() && self.store().node(report.node).await.map_err(Error::from)?.is_none() {
                 return Err(ControlError::UnknownNode);
@@ -71,28 +71,34 @@ impl Control {
     }
 
     /// What the facts change, and which of them are put off: those of instances that are `behind`, or cannot be read. Facts about
-    /// instances that are not this node's are skipped: a node speaks only of what is assigned to it.
-    async fn sum_of(&self, node: NodeId, facts: &[&Observation], behind: &BTreeSet<InstanceId>) -> Result<Sum, Error> {
+    /// instances that are not this node's are skipped: a node speaks only of what is assigned to it. `None`: a record has changed
+    /// meanwhile.
+    async fn sum_of(
+        &self,
+        node: NodeId,
+        facts: &[&Observation],
+        behind: &BTreeSet<InstanceId>,
+    ) -> Result<Option<Sum>, Error> {
         let now = self.now();
         let mut records: BTreeMap<InstanceId, Option<Instance>> = BTreeMap::new();
-        let mut unreadable = BTreeSet::new();
+        let mut waits = behind.clone();
         let mut sum = Sum::default();
         for fact in facts {
             let id = fact.instance;
-            if !behind.contains(&id)
+            if !waits.contains(&id)
                 && let Entry::Vacant(unknown) = records.entry(id)
             {
                 let found = match self.store().instance_of_any_tenant(id).await {
                     Err(error @ StoreError::Corrupt { table: "instances", .. }) => {
                         tracing::error!(%error, instance = %id, "what its node says of it is put off");
-                        unreadable.insert(id);
+                        waits.insert(id);
                         None
                     }
                     found => found?,
                 };
                 unknown.insert(found.filter(|instance| instance.node == Some(node)));
             }
-            if behind.contains(&id) || unreadable.contains(&id) {
+            if waits.contains(&id) {
                 sum.deferred.push((*fact).clone());
                 continue;
             }
@@ -103,9 +109,19 @@ impl Control {
             if let Some(change) = self.change_of(node, record, fact, now).await? {
                 *record = change.after.clone();
                 sum.changes.push(change);
+                continue;
+            }
+            // It changes nothing of this record. Only what changes something is held against what waits when it is stored.
+            if !self.store().deferred_facts(id, 1).await?.is_empty() {
+                waits.insert(id);
+                sum.deferred.push((*fact).clone());
+            } else if !sum.changes.iter().any(|change| change.after.id == id)
+                && self.store().instance_of_any_tenant(id).await?.as_ref() != Some(&*record)
+            {
+                return Ok(None);
             }
         }
-        Ok(sum)
+        Ok(Some(sum))
     }
 
     /// What a fact of its node changes of a record, if anything.

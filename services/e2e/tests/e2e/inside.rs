@@ -105,7 +105,7 @@ async fn a_terminal_has_the_size_of_this_one_and_follows_it() {
     // `script` gives the command line a terminal of its own.
     let data = world.wherry.data().display().to_string();
     let inner = format!(
-        "stty cols 101 rows 37; '{}' --data '{data}' exec -it web sh -c 'test -t 0 && test -t 1 && until stty size; do sleep 0.1; done; exit 5'",
+        "stty cols 101 rows 37; '{}' --data '{data}' exec -it web sh -c 'test -t 0 && test -t 1 && until stty size | grep .; do sleep 0.1; done; exit 5'",
         binary().display()
     );
     let mut command = Command::new("script");

@@ -148,6 +148,8 @@ async fn hooks_signals_deadlines_and_counted_restarts() {
     let waited = began(&last(&hooked, "side")).duration_since(began(&last(&hooked, "polite")));
     assert!(waited.as_millis() >= 1_000, "who waits for a start waits for what is done after it: {waited}");
     assert!(world.wherry.cli(&["logs", "-c", "late", "hooked"]).await.well().contains("/hello"));
+    // Its shell has said what it does with the signal once it runs something else.
+    inside(&world, "hooked", "side", "until grep -qx sleep /proc/[0-9]*/comm; do sleep 0.1; done").await;
     world.client.stop_instance(PROJECT, "hooked").await.unwrap();
     let stopped = world.reach("hooked", InstanceState::Stopped).await;
     let run = last(&stopped, "polite");
@@ -239,7 +241,7 @@ async fn a_stop_is_a_signal_then_a_time_then_an_end() {
         create.stop_grace_seconds = Some(grace);
         world.run(&create).await;
         // The shell has said what it does with the signal once it runs something else.
-        inside(&world, name, "main", "until ps | grep -q '[s]leep'; do sleep 0.1; done").await;
+        inside(&world, name, "main", "until grep -qx sleep /proc/[0-9]*/comm; do sleep 0.1; done").await;
         world.client.stop_instance(PROJECT, name).await.unwrap();
     }
     let deaf = world.reach("deaf", InstanceState::Stopped).await;

@@ -48,6 +48,10 @@ impl Unit for KeepLearnt<'_> {
         .context("keeping what was learnt")?;
         Ok(Verdict::Keep(()))
     }
+
+    fn is_news(&self) -> bool {
+        false
+    }
 }
 
 /// Settled twice it is as settled once.
