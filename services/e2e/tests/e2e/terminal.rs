@@ -84,13 +84,18 @@ async fn a_pull_is_a_bar_on_a_terminal_and_arguments_arrive_as_they_are() {
 
     // In a pipe each step is a line, and there is no bar.
     let words = ["--workdir", "/etc", "--env", "COLOUR=blue", "-l", "app=shop", "--cpu", "50m", "--memory", "32Mi"];
-    let program = ["--restart", "never", "--", "/bin/sh", "-c", "pwd; echo \"$COLOUR|$0|$1\"; exit 4", "a b", "$HOME"];
+    let program =
+        ["--restart", "never", "--", "/bin/sh", "-c", "pwd; echo \"$COLOUR|$0|$1\"; sleep 5; exit 4", "a b", "$HOME"];
     let run = [&["run", &world.tool, "--name", "job"][..], &words, &program].concat();
     let asked = world.wherry.cli(&[&run[..4], &["--dry-run"], &words].concat()).await.well();
     assert!(asked.contains("USD"), "what it would cost: {asked}");
     world.wherry.cli(&["inspect", "job"]).await.badly(3, &["job"]);
-    let told = world.wherry.cli(&run).await.badly(1, &["job: ", "exit code 4"]);
-    assert!(!told.contains('\u{1b}'), "{told:?}");
+    let told = world.wherry.cli(&run).await;
+    assert!(told.err.contains("job: accepted\n") && told.err.ends_with("job: running\n"), "{told:#?}");
+    assert!(!told.err.contains('\u{1b}'), "{told:#?}");
+    assert!(!told.well().contains('\u{1b}'));
+    let ended = world.reach("job", InstanceState::Failed).await;
+    assert_eq!(ended.containers[0].runs[0].exit_code, Some(4), "{ended:#?}");
     assert_eq!(world.logs("job", None).await, "/etc\nblue|a b|$HOME\n");
     let made = world.get("job").await;
     assert_eq!(made.spec.labels.get("app").map(String::as_str), Some("shop"), "{made:#?}");
